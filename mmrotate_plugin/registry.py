@@ -1,0 +1,49 @@
+"""Where the package's names are found.
+
+A name registered here lives in two places:
+
+- this package's own registries, scope ``mmrotate_plugin``: ``type='mmrotate_plugin.ReResNet'`` finds it from every
+  OpenMMLab scope (mmengine imports ``mmrotate_plugin.registry`` by the scope's name, if nobody imported it before);
+- mmengine's root registries, where the lookup of every scope ends: the bare ``type='ReResNet'`` works from mmdet,
+  mmpretrain, mmsegmentation, and from mmcv's ``build_conv_layer`` and its sisters.
+
+A host that registers the same bare name in its own scope (mmrotate: ``ReResNet``, ``ReFPN``) is asked first and wins
+there. ``mmrotate_plugin.override_mmrotate`` changes that, explicitly.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import Registry
+
+SCOPE = 'mmrotate_plugin'
+
+MODELS = Registry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmrotate_plugin.models'])
+DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
+TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
+METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
+
+T = TypeVar('T')
+
+
+def register(registry: Registry) -> Callable[[T], T]:
+    """Register a class under its own name in `registry` and in the root above it.
+
+    A class that must not be found by its bare name from other scopes (because a host has one of that name)
+    uses ``@registry.register_module()`` alone.
+    """
+
+    def decorator(module: T) -> T:
+        registry.register_module(module=module)
+        if registry.parent is None:
+            raise ValueError(f"registry '{registry.name}' of scope '{registry.scope}' has no root above it")
+        registry.parent.register_module(module=module)
+        return module
+
+    return decorator
