@@ -1,0 +1,33 @@
+"""Equivariant layers on plain tensors: needs torch, numpy and e2cnn, and nothing of OpenMMLab."""
+
+from .conv import ennConv, ennTrivialConv
+from .fields import (
+    build_enn_divide_feature,
+    build_enn_feature,
+    build_enn_trivial_feature,
+    count_fields,
+    group_order,
+    parse_group,
+)
+from .norm import FieldNorm, build_enn_norm_layer, ennBN, ennGN, ennSyncBN
+from .pointwise import ennAvgPool, ennInterpolate, ennMaxPool, ennReLU
+
+__all__ = [
+    'FieldNorm',
+    'build_enn_divide_feature',
+    'build_enn_feature',
+    'build_enn_norm_layer',
+    'build_enn_trivial_feature',
+    'count_fields',
+    'ennAvgPool',
+    'ennBN',
+    'ennConv',
+    'ennGN',
+    'ennInterpolate',
+    'ennMaxPool',
+    'ennReLU',
+    'ennSyncBN',
+    'ennTrivialConv',
+    'group_order',
+    'parse_group',
+]

@@ -1,0 +1,150 @@
+r"""Steerable bases, sampled on the kernel grid: computed once per process, shared by all layers.
+
+A kernel :math:`\kappa` between fields is equivariant iff
+:math:`\kappa(gx) = \rho_{out}(g)\,\kappa(x)\,\rho_{in}(g)^{-1}` (Weiler & Cesa, General E(2)-Equivariant Steerable
+CNNs, NeurIPS 2019, arXiv:1911.08251, eq. 2). e2cnn solves this constraint; here its solutions are sampled, made of
+equal norm and kept.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from types import SimpleNamespace
+
+import e2cnn.kernels.utils
+import numpy as np
+import torch
+from e2cnn.kernels import EmptyBasisException
+from torch import Tensor
+
+from .fields import parse_group
+
+MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to three times the ring's radius
+RING_WIDTH = 0.6  # standard deviations of the Gaussian rings, in units of the undilated grid
+OUTER_RING_WIDTH = 0.4
+CENTRE_WIDTH = 0.005  # a ring of radius zero is the centre pixel alone
+VANISHING_NORM = 1e-6  # what samples to less is zero on this grid (an aliased frequency) and is left out
+
+
+@dataclass(frozen=True, eq=False)
+class SteerableBasis:
+    """Equivariant kernels from one input field to one output field.
+
+    Attributes:
+        samples: (K, n_out, n_in, k, k) float64: K kernels between fields of n_in and n_out channels.
+        he_std: (K,) float64. Generalised He initialisation of the coefficients for one input field; divide by the
+            square root of the number of input fields (Weiler, Hamprecht, Storath, Learning Steerable Filters for
+            Rotation Equivariant CNNs, CVPR 2018, sec. 3; e2cnn's `generalized_he_init`).
+        bias: (n_out,) float64. The direction left unchanged by the group, of unit length: the only admissible bias.
+    """
+
+    samples: Tensor
+    he_std: Tensor
+    bias: Tensor
+    _copies: dict[tuple[str, torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False)
+
+    def samples_like(self, x: Tensor) -> Tensor:
+        """`samples` in the dtype and on the device of `x`; one copy each for all layers."""
+        return self._copy('samples', x)
+
+    def bias_like(self, x: Tensor) -> Tensor:
+        """`bias` in the dtype and on the device of `x`."""
+        return self._copy('bias', x)
+
+    def _copy(self, name: str, x: Tensor) -> Tensor:
+        key = (name, x.dtype, x.device)
+        if key not in self._copies:
+            with torch.inference_mode(False):  # a copy made during inference must serve training too
+                self._copies[key] = getattr(self, name).to(x)
+        return self._copies[key]
+
+
+@cache
+def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_input: bool = False) -> SteerableBasis:
+    """The basis of the kernels from a regular (or trivial) field to a regular field.
+
+    Args:
+        group: Fiber group such as 'C8'.
+        kernel_size: Odd size of the square kernel, pixels.
+        dilation: Spacing of the kernel's pixels. The rings widen with it.
+        trivial_input: The input field is a trivial one (an image channel) instead of a regular one.
+
+    Raises:
+        ValueError: If `kernel_size` is not odd or the basis is empty.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(
+            f'kernel_size={kernel_size} has no centre pixel to turn about: use an odd size such as 1, 3, 5 or 7'
+        )
+    gspace = parse_group(group)
+    in_repr = gspace.trivial_repr if trivial_input else gspace.regular_repr
+    out_repr = gspace.regular_repr
+
+    radii = [float(r * dilation) for r in range(kernel_size // 2 + 1)]
+    widths = [CENTRE_WIDTH] + [RING_WIDTH] * (len(radii) - 2) + [OUTER_RING_WIDTH] * (len(radii) > 1)
+    try:
+        kernels = gspace.build_kernel_basis(
+            in_repr,
+            out_repr,
+            sigma=widths,
+            rings=radii,
+            maximum_frequency=int(MAX_FREQUENCY_PER_RADIUS * radii[-1]),
+            maximum_offset=None,
+        )
+    except EmptyBasisException:
+        raise ValueError(f"group '{group}' has no equivariant kernel of size {kernel_size}") from None
+    elements = list(kernels)
+    mask = np.array([abs(e['frequency']) <= MAX_FREQUENCY_PER_RADIUS * e['radius'] for e in elements])
+    elements = [e for e, kept in zip(elements, mask, strict=True) if kept]
+
+    with e2cnn_on_numpy_2():
+        samples = kernels.sample_masked(_grid(kernel_size, dilation), mask=mask)  # (n_out, n_in, K, k * k)
+    samples = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1, 3)))
+    irrep_sizes = torch.tensor([float(e['shape'][0]) for e in elements], dtype=samples.dtype)
+    norms = (samples.square().sum((1, 2, 3)) / irrep_sizes).sqrt()
+    kept = norms > VANISHING_NORM
+    samples = samples[kept] / norms[kept].view(-1, 1, 1, 1)
+    elements = [e for e, k in zip(elements, kept.tolist(), strict=True) if k]
+    return SteerableBasis(
+        samples=samples.reshape(*samples.shape[:3], kernel_size, kernel_size).contiguous(),
+        he_std=_he_std(elements),
+        bias=torch.full((out_repr.size,), out_repr.size**-0.5, dtype=torch.float64),
+    )
+
+
+@contextmanager
+def e2cnn_on_numpy_2() -> Iterator[None]:
+    """Let e2cnn 0.2.3 sample the kernels of D_N under numpy 2.
+
+    Its ``e2cnn.kernels.utils`` writes ``np.array(x, copy=False)`` for "copy only if needed", which numpy 2 spells
+    ``np.asarray(x)`` and refuses for a plain number.
+    """
+    utils = e2cnn.kernels.utils
+    names = {name: getattr(np, name) for name in ('ndarray', 'empty', 'cos', 'sin')}
+    utils.np = SimpleNamespace(**names, array=lambda x, copy=True: np.array(x) if copy else np.asarray(x))
+    try:
+        yield
+    finally:
+        utils.np = np
+
+
+def _grid(kernel_size: int, dilation: int) -> np.ndarray:
+    """(2, k * k) coordinates of the kernel's pixels, row by row: x to the right, y upwards, centre at zero."""
+    steps = (np.arange(kernel_size) - kernel_size // 2) * float(dilation)
+    return np.stack([np.tile(steps, kernel_size), np.repeat(-steps, kernel_size)])
+
+
+def _he_std(elements: list[dict]) -> Tensor:
+    """Coefficients such that each output irrep has unit variance if each input channel has."""
+    kinds_into: dict[int, set[str]] = defaultdict(set)  # output irrep -> kinds of input irreps that reach it
+    count: Counter[tuple[str, int]] = Counter()  # kernels from a kind of input irrep into an output irrep
+    for e in elements:
+        kinds_into[e['out_irrep_idx']].add(e['in_irrep'])
+        count[e['in_irrep'], e['out_irrep_idx']] += 1
+    std = [
+        1 / math.sqrt(len(kinds_into[e['out_irrep_idx']]) * count[e['in_irrep'], e['out_irrep_idx']]) for e in elements
+    ]
+    return torch.tensor(std, dtype=torch.float64)

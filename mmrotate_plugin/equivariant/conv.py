@@ -1,0 +1,215 @@
+"""Steerable convolutions on plain tensors."""
+
+import re
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from e2cnn.nn import GeometricTensor
+from torch import Tensor, nn
+
+from .basis import SteerableBasis, steerable_basis
+from .fields import DEFAULT_GROUP, count_fields
+
+PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
+# what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
+DERIVED_KEYS = re.compile(r'(filter|expanded_bias|bias_expansion|_?basisexpansion\..*)')
+
+
+class _SteerableConv(nn.Module):
+    """What `ennConv` and `ennTrivialConv` share; they differ in the input's field type."""
+
+    trivial_input: bool
+    transposed = False  # mmcv's ConvModule reads these two of any convolution
+    output_padding = (0, 0)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = 'zeros',
+        *,
+        group: str = DEFAULT_GROUP,
+    ) -> None:
+        super().__init__()
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(f'padding_mode={padding_mode!r} is unknown: use one of {", ".join(PADDING_MODES)}')
+        self.group = group
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_fields = in_channels if self.trivial_input else count_fields(in_channels, group, 'in_channels')
+        self.out_fields = count_fields(out_channels, group, 'out_channels')
+        if groups < 1 or self.in_fields % groups or self.out_fields % groups:
+            raise ValueError(
+                f'groups={groups} does not divide the fields: {self.in_fields} in, {self.out_fields} out '
+                f"({in_channels} and {out_channels} channels of group '{group}')"
+            )
+        self.kernel_size = _square('kernel_size', kernel_size, 1)
+        self.stride = _square('stride', stride, 1)
+        self.padding = _square('padding', padding, 0)
+        self.dilation = _square('dilation', dilation, 1)
+        self.groups = groups
+        self.padding_mode = padding_mode
+
+        elements = len(self.basis.samples)
+        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, elements))
+        self.bias = nn.Parameter(torch.empty(self.out_fields)) if bias else None
+        self._expanded: tuple[Tensor, Tensor] | None = None  # (coefficients, their filter), see `filter`
+        self.reset_parameters()
+
+    @property
+    def basis(self) -> SteerableBasis:
+        """The steerable basis, shared with all layers of this kind."""
+        return steerable_basis(
+            self.group, self.kernel_size[0], dilation=self.dilation[0], trivial_input=self.trivial_input
+        )
+
+    def reset_parameters(self) -> None:
+        """Generalised He initialisation of the coefficients; zero bias."""
+        std = self.basis.he_std.to(self.weight) / self.weight.shape[1] ** 0.5
+        with torch.no_grad():
+            self.weight.normal_().mul_(std)
+            if self.bias is not None:
+                self.bias.zero_()
+
+    # mmcv's ConvModule would initialise the coefficients as if they were pixels of a filter, were this missing
+    init_weights = reset_parameters
+
+    def expand(self) -> Tensor:
+        """The convolution filter: basis expansion of the coefficients, differentiable.
+
+        Returns:
+            (out_channels, in_channels / groups, k, k), in the dtype of the coefficients also under autocast.
+        """
+        weight = self.weight
+        basis = self.basis.samples_like(weight)  # (K, n_out, n_in, k, k)
+        fields_out, fields_in, elements = weight.shape
+        _, n_out, n_in, k, _ = basis.shape
+        with torch.autocast(weight.device.type, enabled=False):
+            blocks = weight.reshape(-1, elements) @ basis.reshape(elements, -1)
+        blocks = blocks.view(fields_out, fields_in, n_out, n_in, k, k)
+        return blocks.transpose(1, 2).reshape(fields_out * n_out, fields_in * n_in, k, k)
+
+    def filter(self) -> Tensor:
+        """The filter to convolve with: expanded anew for gradients, kept between calls otherwise.
+
+        The kept filter is used only while the coefficients equal, value by value, those that it was expanded from;
+        so no way of changing them (`.data` included, which no version counter sees) leaves a stale one.
+        """
+        weight = self.weight
+        if weight.requires_grad and torch.is_grad_enabled():
+            self._expanded = None  # training: free the memory
+            return self.expand()
+        if self._expanded is None or not _identical(self._expanded[0], weight):
+            # outside of inference mode, where a tensor could never enter a graph: frozen stages train behind this one
+            with torch.inference_mode(False), torch.no_grad():
+                self._expanded = (weight.detach().clone(), self.expand())
+        return self._expanded[1]
+
+    def expand_bias(self) -> Tensor | None:
+        """The bias of each output channel, (out_channels,), or None."""
+        if self.bias is None:
+            return None
+        return torch.outer(self.bias, self.basis.bias_like(self.bias)).flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H', W'), sizes as those of `torch.nn.Conv2d`."""
+        if isinstance(x, GeometricTensor):
+            raise TypeError(
+                f'{type(self).__name__} takes a plain tensor, got an e2cnn GeometricTensor. Does it come from '
+                "mmrotate's own ReResNet? Then write type='mmrotate_plugin.ReResNet', or pass x.tensor"
+            )
+        padding = self.padding
+        if self.padding_mode != 'zeros':
+            vertical, horizontal = padding
+            x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=self.padding_mode)
+            padding = (0, 0)
+        return F.conv2d(x, self.filter(), self.expand_bias(), self.stride, padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        fields = f'{self.in_fields} {"trivial" if self.trivial_input else "regular"} -> {self.out_fields} regular'
+        text = f'{self.in_channels}, {self.out_channels}, group={self.group}, fields=({fields})'
+        text += f', kernel_size={self.kernel_size}, stride={self.stride}'
+        for name, usual in (('padding', (0, 0)), ('dilation', (1, 1)), ('groups', 1), ('padding_mode', 'zeros')):
+            if getattr(self, name) != usual:
+                text += f', {name}={getattr(self, name)}'
+        return text + (', bias=False' if self.bias is None else '')
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_expanded': None}  # copies and pickles need no filter
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Accept e2cnn's keys too: ``weights`` (flat), and derived tensors to be ignored."""
+        for key in [k for k in state_dict if k.startswith(prefix) and DERIVED_KEYS.fullmatch(k[len(prefix) :])]:
+            del state_dict[key]
+        flat = state_dict.pop(prefix + 'weights', None)
+        if flat is not None:
+            # a flat vector of another length belongs to another layer: torch's own message then names both shapes
+            state_dict[prefix + 'weight'] = flat.view_as(self.weight) if flat.numel() == self.weight.numel() else flat
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class ennConv(_SteerableConv):
+    """Steerable convolution from regular to regular fields.
+
+    The most general linear map that commutes with translations and the group: the filter is a learned combination
+    of the kernels of a steerable basis (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). With equal coefficients it
+    is the same map as e2cnn's ``R2Conv(..., frequencies_cutoff=lambda r: 3 * r)``.
+
+    Args:
+        in_channels: Tensor channels of the input, a multiple of the group's order.
+        out_channels: Tensor channels of the output, likewise.
+        kernel_size: Odd size of the square kernel, pixels.
+        stride: Step of the kernel. A stride of 2 commutes with quarter turns only where sizes are odd.
+        padding: Pixels added on every side.
+        dilation: Spacing of the kernel's pixels.
+        groups: Blocks of fields that are convolved apart; divides the fields of input and output.
+        bias: Learn one number per output field (the group leaves only the constant vector unchanged).
+        padding_mode: 'zeros', 'reflect', 'replicate' or 'circular'.
+        group: Fiber group such as 'C8' or 'D4'.
+
+    Attributes:
+        weight: (out_fields, in_fields / groups, K) coefficients of the K kernels of the basis.
+        bias: (out_fields,) or None.
+
+    Shape:
+        - Input: (B, in_channels, H, W), orientation fastest.
+        - Output: (B, out_channels, H', W'), orientation fastest.
+
+    Raises:
+        ValueError: If the group's order does not divide a width, `groups` not the fields, if the kernel is even, or
+            stride, padding or dilation differ between the axes. The message names the argument and its value.
+        TypeError: In `forward`, for an e2cnn GeometricTensor.
+    """
+
+    trivial_input = False
+
+
+class ennTrivialConv(_SteerableConv):
+    """Steerable convolution from trivial fields, such as image channels, to regular fields.
+
+    Arguments, attributes and errors are those of `ennConv`, but `in_channels` may be any number.
+
+    Shape:
+        - Input: (B, in_channels, H, W), channels that the group does not mix.
+        - Output: (B, out_channels, H', W'), orientation fastest.
+    """
+
+    trivial_input = True
+
+
+def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+    """`value` as a pair of equal integers; a quarter turn exchanges the axes, so they must be treated alike."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair) or pair[0] != pair[1]:
+        raise ValueError(f'{name}={value!r} must be one integer >= {least} (or a pair of equal ones): turns swap axes')
+    return pair
+
+
+def _identical(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)

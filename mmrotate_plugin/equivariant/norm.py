@@ -1,0 +1,183 @@
+"""Norm layers that treat the orientations of a field alike."""
+
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from .fields import DEFAULT_GROUP, count_fields, group_order
+
+E2CNN_KEY = re.compile(r'batch_norm_\[(\d+)\]\.(.*)')
+
+
+class FieldNorm(nn.Module):
+    """An ordinary norm over fields: orientations are seen as a part of the map's height.
+
+    ``(B, F * |G|, H, W)`` is viewed as ``(B, F, |G| * H, W)``, so statistics and affine parameters are shared by the
+    orientations of a field, which the group permutes. As the inner norm is an ordinary module, everything that
+    looks for one finds it: `convert_sync_batchnorm`, `norm_eval`, weight-decay exceptions.
+
+    Args:
+        num_features: Tensor channels, a multiple of the group's order.
+        norm: Norm over ``num_features / |G|`` channels.
+        group: Fiber group.
+
+    Shape:
+        - Input, output: (B, num_features, H, W), orientation fastest.
+    """
+
+    def __init__(self, num_features: int, norm: nn.Module, group: str) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.group = group
+        self.fields = count_fields(num_features, group, 'num_features')
+        self.norm = norm
+
+    @property
+    def weight(self) -> nn.Parameter | None:
+        """(fields,) scale, or None without affine parameters."""
+        return self.norm.weight
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """(fields,) shift, or None without affine parameters."""
+        return self.norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_features, H, W), normalised per field."""
+        b, c, h, w = x.shape
+        return self.norm(x.reshape(b, self.fields, -1, w)).reshape(b, c, h, w)
+
+    def extra_repr(self) -> str:
+        return f'{self.num_features}, group={self.group}'
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict, strict: bool, *rest: Any
+    ) -> None:
+        """Accept the keys of e2cnn's InnerBatchNorm, ``batch_norm_[8].weight``; its indices are ignored."""
+        missing_keys, unexpected_keys, error_msgs = rest
+        order = group_order(self.group)
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            match = E2CNN_KEY.fullmatch(key[len(prefix) :])
+            if match and int(match[1]) != order:
+                error_msgs.append(
+                    f"{key} normalises fields of {match[1]} orientations; this layer's group '{self.group}' has {order}"
+                )
+            if match:
+                state_dict[f'{prefix}norm.{match[2]}'] = state_dict.pop(key)
+            elif re.fullmatch(r'indices_\d+', key[len(prefix) :]):
+                del state_dict[key]
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+class ennBN(FieldNorm):
+    """Batch norm whose statistics and affine parameters are shared by the orientations of a field.
+
+    The same map as e2cnn's InnerBatchNorm on regular fields, in training and in eval mode.
+
+    Args:
+        num_features: Tensor channels, a multiple of the group's order.
+        eps: Added to the variance.
+        momentum: Weight of the new statistics in the running ones; None for their plain average.
+        affine: Learn a scale and a shift per field.
+        track_running_stats: Keep running statistics for eval mode.
+        group: Fiber group such as 'C8'.
+
+    Shape:
+        - Input, output: (B, num_features, H, W), orientation fastest.
+
+    Raises:
+        ValueError: If the group's order does not divide `num_features`.
+    """
+
+    _abbr_ = 'bn'
+    norm_class: type[nn.Module] = nn.BatchNorm2d
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        group: str = DEFAULT_GROUP,
+    ) -> None:
+        fields = count_fields(num_features, group, 'num_features')
+        norm = self.norm_class(fields, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, norm, group)
+
+
+class ennSyncBN(ennBN):
+    """`ennBN` with statistics over all processes (torch's SyncBatchNorm)."""
+
+    norm_class = nn.SyncBatchNorm
+
+
+class ennGN(FieldNorm):
+    """Group norm over groups of whole fields, with affine parameters shared by the orientations of a field.
+
+    Wu & He, Group Normalization, ECCV 2018 (arXiv:1803.08494).
+
+    Args:
+        num_features: Tensor channels, a multiple of the group's order.
+        num_groups: Groups of fields; divides the number of fields.
+        eps: Added to the variance.
+        affine: Learn a scale and a shift per field.
+        group: Fiber group such as 'C8'.
+
+    Shape:
+        - Input, output: (B, num_features, H, W), orientation fastest.
+
+    Raises:
+        ValueError: If the group's order does not divide `num_features`, or `num_groups` not the fields.
+    """
+
+    _abbr_ = 'gn'
+
+    def __init__(
+        self,
+        num_features: int,
+        num_groups: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        group: str = DEFAULT_GROUP,
+    ) -> None:
+        fields = count_fields(num_features, group, 'num_features')
+        if num_groups < 1 or fields % num_groups:
+            raise ValueError(
+                f"num_groups={num_groups} does not divide the {fields} fields of {num_features} channels of '{group}'"
+            )
+        super().__init__(num_features, nn.GroupNorm(num_groups, fields, eps, affine), group)
+
+
+NORMS: dict[str, type[FieldNorm]] = {'BN': ennBN, 'SyncBN': ennSyncBN, 'GN': ennGN}
+
+
+def build_enn_norm_layer(
+    num_features: int, postfix: int | str = '', *, type: str = 'BN', requires_grad: bool = True, **options: Any
+) -> tuple[str, FieldNorm]:
+    """A norm layer for regular fields, with the name that a network keeps it under.
+
+    Args:
+        num_features: Tensor channels, a multiple of the group's order.
+        postfix: Appended to the name.
+        type: 'BN', 'SyncBN' or 'GN'; its equivariant version is built.
+        requires_grad: Whether the affine parameters learn.
+        options: Arguments of that layer: group, eps, momentum, num_groups, ...
+
+    Returns:
+        Name such as 'bn1', and the layer.
+
+    Raises:
+        ValueError: For another type, and for what the layer refuses.
+    """
+    if type not in NORMS:
+        raise ValueError(f'type={type!r} has no equivariant version here: use one of {", ".join(NORMS)}')
+    layer = NORMS[type](num_features, **options)
+    for parameter in layer.parameters():
+        parameter.requires_grad = requires_grad
+    return f'{layer._abbr_}{postfix}', layer

@@ -1,0 +1,4 @@
+from .re_resnet import ReResNet
+from .resnet import ResNet
+
+__all__ = ['ReResNet', 'ResNet']

@@ -1,0 +1,138 @@
+"""The rotation-equivariant ResNet of ReDet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from ...equivariant import ennAvgPool
+from ...equivariant.fields import DEFAULT_GROUP, count_fields
+from ...equivariant.norm import NORMS
+from ...registry import MODELS, register
+from .resnet import Cfg, ResNet
+
+CONV_TYPE = 'ennConv'
+NORM_TYPES = {alias: f'enn{name}' for name in NORMS for alias in (name, f'enn{name}')}
+
+
+@register(MODELS)
+class ReResNet(ResNet):
+    """ResNet whose features are regular fields of a planar rotation group.
+
+    Han et al., ReDet: A Rotation-equivariant Detector for Aerial Object Detection, CVPR 2021 (arXiv:2103.07733), on
+    steerable convolutions (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). Arguments without a line here are those
+    of `ResNet`.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        group: Fiber group: 'C4', 'C8', 'C16' (rotations), 'D4', 'D8' (rotations and reflections), or any C_N, D_N.
+            Its order must divide every width.
+        in_channels: Channels of the input image (trivial fields); any number.
+        base_channels: Tensor channels of stage one (fields times the group's order).
+        avg_down: Shortcuts downsample by average pooling over centred windows of ``2 * stride - 1`` pixels; the
+            windows of an ordinary ResNet, which start at the corner, would break the symmetry.
+        conv_cfg: Options for the convolutions besides `group`, such as ``dict(type='ennConv', padding_mode=...)``.
+        norm_cfg: 'BN', 'SyncBN' or 'GN' with the options of that norm; its equivariant version is built, with
+            statistics and affine parameters per field.
+        init_cfg: As in `ResNet`; coefficients have generalised He initialisation whatever it says about `Conv2d`.
+
+    Shape:
+        - Input: (B, in_channels, H, W). Quarter turns are exact if H and W are 32m + 1.
+        - Output: tuple of (B, C_i, H_i, W_i) tensors, orientation fastest.
+
+    Raises:
+        ValueError: If a width is not a multiple of the group's order (the message names both), for an unknown group
+            or norm, or if `conv_cfg` or `norm_cfg` name another group.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        group: str = DEFAULT_GROUP,
+        in_channels: int = 3,
+        stem_channels: int | None = None,
+        base_channels: int = 64,
+        num_stages: int = 4,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        style: str = 'pytorch',
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        frozen_stages: int = -1,
+        conv_cfg: Cfg | None = None,
+        norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006  read only
+        act_cfg: Cfg = {'type': 'ReLU', 'inplace': True},  # noqa: B006  read only
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+        init_cfg: Cfg | list[Cfg] | None = None,
+    ) -> None:
+        count_fields(base_channels, group, 'base_channels')
+        stem = base_channels if stem_channels is None else stem_channels
+        count_fields(stem, group, 'stem_channels')
+        if deep_stem:
+            count_fields(stem // 2, group, 'half of the stem_channels (deep_stem)')
+        self.group = group
+        super().__init__(
+            depth,
+            in_channels=in_channels,
+            stem_channels=stem_channels,
+            base_channels=base_channels,
+            num_stages=num_stages,
+            strides=strides,
+            dilations=dilations,
+            out_indices=out_indices,
+            style=style,
+            deep_stem=deep_stem,
+            avg_down=avg_down,
+            frozen_stages=frozen_stages,
+            conv_cfg=equivariant_conv_cfg(conv_cfg, group),
+            norm_cfg=equivariant_norm_cfg(norm_cfg, group),
+            act_cfg=act_cfg,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            zero_init_residual=zero_init_residual,
+            init_cfg=init_cfg,
+        )
+
+    def _stem_conv_cfg(self) -> Cfg:
+        return {**self.conv_cfg, 'type': 'ennTrivialConv'}
+
+    def _downsampling_pool(self, stride: int) -> nn.Module:
+        return ennAvgPool(2 * stride - 1, stride, padding=stride - 1, count_include_pad=False)
+
+
+def equivariant_conv_cfg(cfg: Cfg | None, group: str) -> Cfg:
+    """`cfg` as a config of `ennConv` for this group.
+
+    Raises:
+        ValueError: If it names another layer or group.
+    """
+    cfg = {'type': CONV_TYPE, **(cfg or {})}
+    if _bare(cfg['type']) != CONV_TYPE:
+        raise ValueError(f"conv_cfg type {cfg['type']!r} is not equivariant: use '{CONV_TYPE}', or leave conv_cfg out")
+    return _with_group('conv_cfg', cfg, CONV_TYPE, group)
+
+
+def equivariant_norm_cfg(cfg: Cfg, group: str) -> Cfg:
+    """`cfg` of a plain or equivariant norm as a config of the equivariant one for this group.
+
+    Raises:
+        ValueError: If it has no equivariant version here, or names another group.
+    """
+    kind = _bare(cfg.get('type', 'missing'))
+    if kind not in NORM_TYPES:
+        raise ValueError(f'norm_cfg type {kind!r} has no equivariant version here: use one of {", ".join(NORMS)}')
+    return _with_group('norm_cfg', cfg, NORM_TYPES[kind], group)
+
+
+def _bare(kind: Any) -> str:
+    """Name without scope: 'mmrotate_plugin.ennBN' means 'ennBN'."""
+    return str(kind).rpartition('.')[2]
+
+
+def _with_group(name: str, cfg: Cfg, kind: str, group: str) -> Cfg:
+    if cfg.get('group', group) != group:
+        raise ValueError(f"{name} has group '{cfg['group']}', but the network has group '{group}': use one of the two")
+    return {**cfg, 'type': kind, 'group': group}
