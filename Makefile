@@ -1,0 +1,29 @@
+# make setup | test | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
+VENV ?= .venv
+export VENV
+ARGS ?=
+
+.PHONY: help setup test demo clean
+
+help:
+	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 15 minutes on 2 cores)'
+	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it and draw its detections'
+	@echo 'make test    set-up, then ruff and all tests (ARGS="tests/test_packaging.py -k lock" for some of them)'
+	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'
+	@echo 'Options: PYTHON=/path/to/python3.11, VENV=/other/place, MAX_JOBS=1 where memory is short'
+
+setup:
+	@PYTHON='$(PYTHON)' bash tools/setup.sh
+
+test: setup
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+demo: setup
+	$(VENV)/bin/python tools/demo.py $(ARGS)
+
+# only what the set-up made: a directory of that name without its stamps stays
+clean:
+	@if [ -d '$(VENV)/.setup' ]; then rm -rf '$(VENV)'; fi
+	rm -rf build *.egg-info .pytest_cache .ruff_cache
+	find mmrotate_plugin tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} +

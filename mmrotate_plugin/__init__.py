@@ -1,0 +1,23 @@
+"""Rotation-equivariant backbones and uncertainty for OpenMMLab detectors.
+
+Importing the package registers everything in it (in a config: ``custom_imports = dict(imports=['mmrotate_plugin'])``),
+and makes its configs known as ``mmrotate_plugin::...``. It needs torch, mmengine, mmcv (no compiled operator of it) and
+e2cnn; mmdet and mmrotate are imported only by what plugs into their detectors.
+
+Raises:
+    ImportError: If one of the four is missing; the message says how to install it.
+"""
+
+from ._dependencies import check_dependencies
+from .version import __version__
+
+check_dependencies()
+
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
+
+from . import datasets, engine, models  # noqa: E402
+
+# mmengine resolves `_base_ = 'mmrotate_plugin::...'` for the packages of this table only
+MODULE2PACKAGE.setdefault('mmrotate_plugin', 'mmrotate_plugin')
+
+__all__ = ['__version__', 'datasets', 'engine', 'models']
