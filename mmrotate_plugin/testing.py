@@ -57,7 +57,9 @@ def act_on_regular(x: Tensor, group: str, quarter_turns: int, flip: bool = False
     fiber = parse_group(group).fibergroup
     rotations = int(group[1:])
     if quarter_turns * rotations % 4:
-        raise ValueError(f"group '{group}' has no rotation by {quarter_turns} quarter turns: {rotations} must be even/4")
+        raise ValueError(
+            f"group '{group}' has no rotation by {quarter_turns} quarter turns: {rotations} must be even/4"
+        )
     if flip and group[0] != 'D':
         raise ValueError(f"group '{group}' has no reflections: use 'D{rotations}'")
     steps = quarter_turns * rotations // 4 % rotations

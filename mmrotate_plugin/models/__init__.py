@@ -2,5 +2,6 @@
 
 from . import layers  # noqa: F401  registers them
 from .backbones import ReResNet, ResNet
+from .necks import ReFPN
 
-__all__ = ['ReResNet', 'ResNet']
+__all__ = ['ReFPN', 'ReResNet', 'ResNet']

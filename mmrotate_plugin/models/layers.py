@@ -1,4 +1,6 @@
-"""Makes the equivariant layers known to mmcv's builders."""
+"""Makes the equivariant layers known to mmcv's builders, and reads the configs that name them."""
+
+from typing import Any
 
 from ..equivariant import (
     ennAvgPool,
@@ -11,7 +13,13 @@ from ..equivariant import (
     ennSyncBN,
     ennTrivialConv,
 )
+from ..equivariant.norm import NORMS
 from ..registry import MODELS, register
+
+Cfg = dict[str, Any]
+
+CONV_TYPE = 'ennConv'
+NORM_TYPES = {alias: f'enn{name}' for name in NORMS for alias in (name, f'enn{name}')}
 
 for layer in (
     ennConv,
@@ -25,3 +33,38 @@ for layer in (
     ennInterpolate,
 ):
     register(MODELS)(layer)
+
+
+def equivariant_conv_cfg(cfg: Cfg | None, group: str) -> Cfg:
+    """`cfg` as a config of `ennConv` for this group.
+
+    Raises:
+        ValueError: If it names another layer or group.
+    """
+    cfg = {'type': CONV_TYPE, **(cfg or {})}
+    if _bare(cfg['type']) != CONV_TYPE:
+        raise ValueError(f"conv_cfg type {cfg['type']!r} is not equivariant: use '{CONV_TYPE}', or leave conv_cfg out")
+    return _with_group('conv_cfg', cfg, CONV_TYPE, group)
+
+
+def equivariant_norm_cfg(cfg: Cfg, group: str) -> Cfg:
+    """`cfg` of a plain or equivariant norm as a config of the equivariant one for this group.
+
+    Raises:
+        ValueError: If it has no equivariant version here, or names another group.
+    """
+    kind = _bare(cfg.get('type', 'missing'))
+    if kind not in NORM_TYPES:
+        raise ValueError(f'norm_cfg type {kind!r} has no equivariant version here: use one of {", ".join(NORMS)}')
+    return _with_group('norm_cfg', cfg, NORM_TYPES[kind], group)
+
+
+def _bare(kind: Any) -> str:
+    """Name without scope: 'mmrotate_plugin.ennBN' means 'ennBN'."""
+    return str(kind).rpartition('.')[2]
+
+
+def _with_group(name: str, cfg: Cfg, kind: str, group: str) -> Cfg:
+    if cfg.get('group', group) != group:
+        raise ValueError(f"{name} has group '{cfg['group']}', but the network has group '{group}': use one of the two")
+    return {**cfg, 'type': kind, 'group': group}

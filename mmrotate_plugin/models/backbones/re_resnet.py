@@ -1,18 +1,14 @@
 """The rotation-equivariant ResNet of ReDet."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
 from ...equivariant import ennAvgPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
-from ...equivariant.norm import NORMS
 from ...registry import MODELS, register
-from .resnet import Cfg, ResNet
-
-CONV_TYPE = 'ennConv'
-NORM_TYPES = {alias: f'enn{name}' for name in NORMS for alias in (name, f'enn{name}')}
+from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
+from .resnet import ResNet
 
 
 @register(MODELS)
@@ -101,38 +97,3 @@ class ReResNet(ResNet):
 
     def _downsampling_pool(self, stride: int) -> nn.Module:
         return ennAvgPool(2 * stride - 1, stride, padding=stride - 1, count_include_pad=False)
-
-
-def equivariant_conv_cfg(cfg: Cfg | None, group: str) -> Cfg:
-    """`cfg` as a config of `ennConv` for this group.
-
-    Raises:
-        ValueError: If it names another layer or group.
-    """
-    cfg = {'type': CONV_TYPE, **(cfg or {})}
-    if _bare(cfg['type']) != CONV_TYPE:
-        raise ValueError(f"conv_cfg type {cfg['type']!r} is not equivariant: use '{CONV_TYPE}', or leave conv_cfg out")
-    return _with_group('conv_cfg', cfg, CONV_TYPE, group)
-
-
-def equivariant_norm_cfg(cfg: Cfg, group: str) -> Cfg:
-    """`cfg` of a plain or equivariant norm as a config of the equivariant one for this group.
-
-    Raises:
-        ValueError: If it has no equivariant version here, or names another group.
-    """
-    kind = _bare(cfg.get('type', 'missing'))
-    if kind not in NORM_TYPES:
-        raise ValueError(f'norm_cfg type {kind!r} has no equivariant version here: use one of {", ".join(NORMS)}')
-    return _with_group('norm_cfg', cfg, NORM_TYPES[kind], group)
-
-
-def _bare(kind: Any) -> str:
-    """Name without scope: 'mmrotate_plugin.ennBN' means 'ennBN'."""
-    return str(kind).rpartition('.')[2]
-
-
-def _with_group(name: str, cfg: Cfg, kind: str, group: str) -> Cfg:
-    if cfg.get('group', group) != group:
-        raise ValueError(f"{name} has group '{cfg['group']}', but the network has group '{group}': use one of the two")
-    return {**cfg, 'type': kind, 'group': group}

@@ -13,8 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
-
-Cfg = dict[str, Any]
+from ..layers import Cfg
 
 
 class _Block(nn.Module, ABC):
@@ -70,9 +69,7 @@ class BasicBlock(_Block):
         act_cfg: Cfg,
     ) -> None:
         if style != 'pytorch':
-            raise ValueError(
-                f"style={style!r} has no meaning for depths 18 and 34: use 'pytorch' or a depth >= 50"
-            )
+            raise ValueError(f"style={style!r} has no meaning for depths 18 and 34: use 'pytorch' or a depth >= 50")
         super().__init__(downsample, with_cp, act_cfg)
         self.conv1 = build_conv_layer(
             conv_cfg, in_channels, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False

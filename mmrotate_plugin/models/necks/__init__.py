@@ -1,0 +1,3 @@
+from .re_fpn import ReFPN
+
+__all__ = ['ReFPN']
