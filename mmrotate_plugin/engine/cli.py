@@ -1,0 +1,385 @@
+"""What the command-line tools share: one-line errors, configs, checkpoints that fit, work directories.
+
+mmdet and mmrotate are imported by the functions that need them, so that `mmrotate_plugin.engine` works without.
+"""
+
+import difflib
+import json
+import logging
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import LoggerHook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from .files import write_whole
+from .mixups import find_mixups
+
+Args = TypeVar('Args')
+
+
+class UsageError(Exception):
+    """What the user gave cannot work; the message says what came and what would."""
+
+
+def run(command: Callable[[Args], None], args: Args) -> int:
+    """Run a command. Wrong input ends it with one line on stderr and status 2, Ctrl-C with 130."""
+    try:
+        command(args)
+    except UsageError as error:
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)  # noqa: T201
+        return 130
+    return 0
+
+
+def warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config, merge `--cfg-options`, register what it refers to, warn of names that find another class.
+
+    Raises:
+        UsageError: If the file, one of its bases, or an import is missing or wrong.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"config '{path}' {_why_no_file(file)}{_similar(file)}")
+    if file.suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise UsageError(f"config '{path}' is not a config file; it must end with .py, .json or .yaml")
+    register_hosts()
+    try:
+        cfg = Config.fromfile(file)
+    except Exception as error:  # a config is a program: it can fail in any way
+        raise UsageError(f"config '{path}' cannot be read: {type(error).__name__}: {error}") from error
+    for key in options or {}:
+        if key.split('.')[0] not in cfg:
+            warn(f"--cfg-options: the config has no '{key.split('.')[0]}'; '{key}' is added, is it misspelt?")
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except (KeyError, TypeError, IndexError, ValueError, AssertionError) as error:
+        raise UsageError(f'--cfg-options {dict(options or {})} do not fit the config: {error}') from error
+    if 'model' not in cfg:
+        raise UsageError(f"config '{path}' has no 'model'; it may be one of the parts in _base_")
+    scope = cfg.get('default_scope')
+    if scope == 'mmrotate' and 'mmrotate' not in sys.modules:
+        raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
+    for text in find_mixups(cfg):
+        warn(text)
+    return cfg
+
+
+def register_hosts() -> None:
+    """Import mmdet and, where it is installed, mmrotate, so that their registries are full.
+
+    Raises:
+        UsageError: If mmdet is missing, or a version does not go with the others.
+    """
+    import_module('mmrotate_plugin')
+    for host in ('mmdet', 'mmrotate'):
+        try:
+            utils = import_module(f'{host}.utils')
+        except ModuleNotFoundError as error:
+            if error.name == host == 'mmrotate':
+                continue  # mmdet's own detectors do without
+            raise UsageError(
+                f"{host} cannot be imported: no module '{error.name}'; install onedl-mmdetection and onedl-mmrotate, "
+                'or the original mmdet and mmrotate'
+            ) from error
+        except (ImportError, AssertionError) as error:  # the hosts assert the versions of each other
+            raise UsageError(f'{host} cannot be imported: {error}') from error
+        register = getattr(utils, 'register_all_modules', None)
+        if register is not None:
+            register(init_default_scope=False)
+        else:
+            for part in ('datasets', 'engine', 'evaluation', 'models', 'visualization'):
+                import_module(f'{host}.{part}')
+
+
+def _why_no_file(path: Path) -> str:
+    return 'is a folder, not a file' if path.is_dir() else 'does not exist'
+
+
+def _similar(path: Path) -> str:
+    """A suggestion for a misspelt path, from the folder where it should be, or from configs/."""
+    folder = path.parent if path.parent.is_dir() else Path('configs')
+    names = {file.name: file for file in sorted(folder.rglob(f'*{path.suffix}'))[:2000] if file.is_file()}
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f'; did you mean {names[close[0]]}?' if close else ''
+
+
+def set_work_dir(cfg: Config, given: str | None, config_path: str) -> Path:
+    """Choose the work directory (command line, then config, then work_dirs/<config>), make it, try to write there.
+
+    Raises:
+        UsageError: If it cannot be written.
+    """
+    cfg.work_dir = given or cfg.get('work_dir') or f'./work_dirs/{Path(config_path).stem}'
+    return writable_folder(cfg.work_dir, '--work-dir')
+
+
+def writable_folder(path: str | os.PathLike[str], option: str) -> Path:
+    """Make a folder and try to write there before anything expensive begins."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / '.writable', b'').unlink()
+    except OSError as error:
+        raise UsageError(f"{option} '{path}' cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
+    """Prepare distributed runs; on machines without a GPU, `--launcher pytorch` works with gloo."""
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    cfg.launcher = launcher
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise UsageError(
+            f'--launcher {launcher} without a GPU: only --launcher pytorch, started by torchrun, works on CPUs'
+        )
+    # mmengine's own start-up selects a CUDA device; it leaves a group alone that exists already
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config.
+
+    Raises:
+        UsageError: If a name in the config is not registered or a file that it names is missing.
+    """
+    from mmengine.registry import RUNNERS
+
+    try:
+        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    except (KeyError, FileNotFoundError) as error:
+        raise UsageError(f'the config cannot be built: {_text(error)}') from error
+
+
+def build_loop(runner: Runner, part: str) -> Any:
+    """The train, val or test loop, hence its data set.
+
+    Raises:
+        UsageError: If files of the data set are missing, or it has no images.
+    """
+    config = runner.cfg.get(f'{part}_dataloader')
+    if config is None:
+        raise UsageError(f'the config has no {part}_dataloader; the {part} loop needs it')
+    where = _data_place(config.get('dataset', {}))
+    try:
+        loop = getattr(runner, f'{part}_loop')
+    except (KeyError, FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {_text(error)}') from error
+    if len(loop.dataloader.dataset) == 0:
+        raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
+    return loop
+
+
+def _data_place(dataset: Mapping[str, Any]) -> str:
+    """The keys of a dataset's config that say where its data are."""
+    while isinstance(dataset.get('dataset'), Mapping):  # RepeatDataset and its like
+        dataset = dataset['dataset']
+    keys = ('type', 'data_root', 'ann_file', 'data_prefix')
+    return ', '.join(f'{key}={_plain(dataset[key])!r}' for key in keys if dataset.get(key)) or 'no path given'
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _text(error: Exception) -> str:
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+
+
+@contextmanager
+def threaded_evaluation() -> Iterator[None]:
+    """Let mmrotate's mAP count matches in threads.
+
+    It starts four new processes per evaluation, each of which imports torch and mmrotate again: 45 s on two cores for
+    a data set of six images. Threads call the same function, without that.
+    """
+    try:
+        mean_ap = import_module('mmrotate.evaluation.functional.mean_ap')
+    except ImportError:
+        yield
+        return
+
+    class Threads:
+        Pool = ThreadPool
+
+    original = getattr(mean_ap, 'get_context', None)
+    if original is not None:
+        mean_ap.get_context = lambda _: Threads
+    try:
+        yield
+    finally:
+        if original is not None:
+            mean_ap.get_context = original
+
+
+def shorten_log_interval(runner: Runner, iterations: int, options: Mapping[str, Any] | None) -> None:
+    """Log at least about twenty times, so that a short run shows its progress too; what --cfg-options say stays."""
+    if any(key.startswith('default_hooks.logger') for key in options or {}):
+        return
+    wanted = max(1, iterations // 20)
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook) and hook.interval > wanted:
+            runner.logger.info(f'log every {wanted} of the {iterations} iterations (config: {hook.interval})')
+            hook.interval = wanted
+
+
+def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
+    """Read a checkpoint to the CPU as `{'state_dict': ..., 'meta': ...}`.
+
+    Raises:
+        UsageError: If there is no such file, or it is no checkpoint.
+    """
+    if '://' not in path:
+        file = Path(path)
+        if not file.is_file():
+            raise UsageError(f"{option} '{path}' {_why_no_file(file)}{_similar(file)}")
+        try:
+            with file.open('rb') as stream:
+                first = stream.read(1)
+        except OSError as error:
+            raise UsageError(f"{option} '{path}' cannot be read: {error.strerror}") from error
+        if not zipfile.is_zipfile(file) and first != b'\x80':
+            raise UsageError(
+                f"{option} '{path}' is not a checkpoint: {file.stat().st_size} bytes that torch.save did not write, "
+                'or that were cut off'
+            )
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:  # unpickling fails in any way
+        reason = str(error).split('\n')[0]
+        raise UsageError(f"{option} '{path}' is not a checkpoint: {type(error).__name__}: {reason}") from error
+    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get('state_dict'), Mapping):
+        state, rest = checkpoint['state_dict'], checkpoint
+    else:
+        state, rest = checkpoint, {}
+    if not isinstance(state, Mapping) or not any(isinstance(v, torch.Tensor) for v in state.values()):
+        holds = sorted(map(str, state))[:5] if isinstance(state, Mapping) else type(state).__name__
+        raise UsageError(f"{option} '{path}' is not a checkpoint of a model: it holds {holds}")
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    return {**rest, 'state_dict': state, 'meta': rest.get('meta') or {}}
+
+
+def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
+    """Load all weights of a checkpoint into a model, or refuse; warn of weights that are left over.
+
+    mmengine loads what fits and logs the rest; a detector whose head was not loaded then finds nothing.
+
+    Raises:
+        UsageError: If parameters or statistics are missing, or have other shapes; says how many, which come first, and
+            what the checkpoint seems to be.
+    """
+    model = model.module if hasattr(model, 'module') else model
+    state, wrong = dict(checkpoint['state_dict']), []
+    try:
+        result = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        own = model.state_dict()
+        for key in [k for k in state if k in own and own[k].shape != state[k].shape]:
+            wrong.append(f'{key} (checkpoint {tuple(state[key].shape)}, model {tuple(own[key].shape)})')
+            del state[key]
+        if not wrong:
+            raise UsageError(f"checkpoint '{path}' does not fit the model: {error}") from error
+        result = model.load_state_dict(state, strict=False)
+    refused = {text.split(' ')[0] for text in wrong}
+    missing = [k for k in result.missing_keys if k not in refused and not k.endswith('num_batches_tracked')]
+    if wrong or missing:
+        parts = []
+        if missing:
+            parts.append(f'{len(missing)} weights of the model are missing in it ({_first(missing)})')
+        if wrong:
+            parts.append(f'{len(wrong)} have another shape ({_first(wrong)})')
+        if result.unexpected_keys:
+            parts.append(f'{len(result.unexpected_keys)} are unknown to the model ({_first(result.unexpected_keys)})')
+        raise UsageError(
+            f"checkpoint '{path}' does not fit the config's model: {'; '.join(parts)}. "
+            f'The checkpoint seems to be {describe_checkpoint(checkpoint)}; the model is {describe_model(model)}'
+        )
+    if result.unexpected_keys:
+        warn(
+            f"checkpoint '{path}': {len(result.unexpected_keys)} weights are unknown to the model and were ignored "
+            f'({_first(result.unexpected_keys)})'
+        )
+
+
+def _first(texts: Sequence[str], number: int = 3) -> str:
+    return ', '.join(texts[:number]) + (', ...' if len(texts) > number else '')
+
+
+def describe_checkpoint(checkpoint: Mapping[str, Any]) -> str:
+    """What a checkpoint seems to be, from the config that mmengine stores, or else from its keys."""
+    text = checkpoint['meta'].get('cfg') or checkpoint['meta'].get('config')
+    if isinstance(text, str):
+        try:
+            model = Config.fromstring(text, file_format='.py').model
+            return describe_config(model)
+        except Exception:  # an old or foreign config; the keys tell something too
+            pass
+    keys = list(checkpoint['state_dict'])
+    parts = sorted({key.split('.')[0] for key in keys})
+    if {'conv1', 'layer1', 'fc'} <= set(parts):
+        return f'a classification network ({len(keys)} weights: {_first(parts, 6)})'
+    return f'a model with the parts {_first(parts, 6)} ({len(keys)} weights)'
+
+
+def describe_config(model: Mapping[str, Any]) -> str:
+    backbone = model.get('backbone') or {}
+    depth = f'-{backbone["depth"]}' if 'depth' in backbone else ''
+    group = f' ({backbone["group"]})' if 'group' in backbone else ''
+    classes = [head.get('num_classes') for head in _heads(model) if head.get('num_classes')]
+    count = f', {classes[0]} classes' if classes else ''
+    return f'{model.get("type")} on {backbone.get("type")}{depth}{group}{count}'
+
+
+def _heads(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    heads = [model.get('bbox_head'), (model.get('roi_head') or {}).get('bbox_head')]
+    flat = [h for head in heads for h in (head if isinstance(head, list) else [head])]
+    return [head for head in flat if isinstance(head, Mapping)]
+
+
+def describe_model(model: nn.Module) -> str:
+    backbone = getattr(model, 'backbone', None)
+    if backbone is None:
+        return type(model).__name__
+    depth = f'-{backbone.depth}' if isinstance(getattr(backbone, 'depth', None), int) else ''
+    return f'{type(model).__name__} on {type(backbone).__name__}{depth}'
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> Path:
+    """Write a dict of numbers and texts, whole."""
+
+    def plain(item: Any) -> Any:
+        return item.item() if hasattr(item, 'item') else str(item)
+
+    return write_whole(path, json.dumps(value, indent=2, default=plain) + '\n')
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().split('\n')[0]

@@ -1,0 +1,30 @@
+"""Files that are whole or absent: written under a temporary name, then renamed."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes | str) -> Path:
+    """Write `data` to `path` in one step; folders above it are made.
+
+    A reader, or a crash half way, never sees a part of the file.
+
+    Raises:
+        OSError: If the folder or the file cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+        # mkstemp makes files that only their owner reads; outputs follow the user's umask
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

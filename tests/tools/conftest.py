@@ -1,0 +1,89 @@
+"""A detector and a data set that train in seconds: six 80 pixel images in DOTA's format, Rotated FCOS on ResNet-18."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_tool(name: str) -> Callable[[list[str]], int]:
+    """The `main` of a command-line tool, to be called in this process: imports take seconds."""
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+CONFIG = """
+_base_ = 'mmrotate::rotated_fcos/rotated-fcos-hbox-le90_r50_fpn_1x_dota.py'
+custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+data = dict(metainfo=dict(classes=('plane',), palette=[(0, 200, 255)]), data_root={root!r}, ann_file='labels/', data_prefix=dict(img_path='images/'))
+model = dict(
+    backbone=dict(depth={depth}, base_channels=16, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
+    bbox_head=dict(num_classes=1, in_channels=32, feat_channels=64, stacked_convs=1),
+    test_cfg=dict(nms_pre=20, score_thr=0.001, max_per_img=5))
+size = dict(type='mmdet.Resize', scale=(96, 96), keep_ratio=True)
+load = [
+    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
+    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox'))]
+image = dict(type='mmdet.LoadImageFromFile')
+meta = dict(
+    type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    **loader, batch_size=2, dataset=dict(**data, pipeline=[image, *load, size, dict(type='mmdet.PackDetInputs')]))
+val_dataloader = dict(**loader, dataset=dict(**data, pipeline=[image, size, *load, meta]))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
+"""
+
+
+def write_scene(folder: Path, name: str, rng: np.random.Generator) -> None:
+    """One image with three bright slanted boxes, and its label file."""
+    image = rng.integers(60, 90, (60, 80, 3), dtype=np.uint8)
+    lines = []
+    for i in range(3):
+        box = ((15 + 25 * i, float(rng.uniform(15, 45))), (16.0, 8.0), float(rng.uniform(-90, 90)))
+        corners = cv2.boxPoints(box)
+        cv2.fillPoly(image, [corners.round().astype(np.int32)], (220, 220, 200))
+        lines.append(' '.join(f'{v:.1f}' for v in corners.ravel()) + ' plane 0')
+    cv2.imwrite(str(folder / 'images' / f'{name}.png'), image)
+    (folder / 'labels' / f'{name}.txt').write_text('\n'.join(lines) + '\n')
+
+
+@pytest.fixture(scope='session')
+def scenes(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('scenes')
+    (root / 'images').mkdir()
+    (root / 'labels').mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        write_scene(root, f'scene{i}', rng)
+    return root
+
+
+@pytest.fixture(scope='session')
+def tiny_config(scenes, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp('configs') / 'tiny.py'
+    path.write_text(CONFIG.format(root=f'{scenes}/', depth=18))
+    return path
+
+
+@pytest.fixture(scope='session')
+def trained(tiny_config, tmp_path_factory) -> Path:
+    """The work directory of one epoch of training."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    assert load_tool('train')([str(tiny_config), '--work-dir', str(work_dir), '--seed', '0', '--pictures', '2']) == 0
+    return work_dir
+
+
+@pytest.fixture(scope='session')
+def tool() -> Callable[[str], Callable[[list[str]], int]]:
+    return load_tool

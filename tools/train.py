@@ -1,0 +1,156 @@
+#!/usr/bin/env python
+"""Train a detector: python tools/train.py CONFIG. Everything goes into the work directory."""
+
+import argparse
+import sys
+from pathlib import Path
+from urllib.error import URLError
+
+from mmengine.config import Config, DictAction
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Train a detector. Log, config, checkpoints and pictures go into the work directory.'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='output folder (default: work_dir of the config, or work_dirs/<config>)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from CHECKPOINT, or without one from the latest in the work directory',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    parser.add_argument('--seed', type=int, help='seed of the random numbers')
+    parser.add_argument('--pictures', type=int, default=8, help='pictures per validation (default: 8, 0: none)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change the config, e.g. optim_wrapper.optimizer.lr=0.01 or key="[(a,b),(c,d)]"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+    args = parser.parse_args(argv)
+    if args.pictures < 0:
+        parser.error(f'--pictures must be 0 or more, not {args.pictures}')
+    return args
+
+
+def train(args: argparse.Namespace) -> None:
+    from mmengine.runner import find_latest_checkpoint
+
+    from mmrotate_plugin.engine import cli
+
+    cfg = cli.load_config(args.config, args.cfg_options)
+    work_dir = cli.set_work_dir(cfg, args.work_dir, args.config)
+    if cfg.get('train_cfg') is None or cfg.get('optim_wrapper') is None:
+        raise cli.UsageError(f"config '{args.config}' has no train_cfg or no optim_wrapper: it cannot be trained")
+    if args.amp:
+        use_amp(cfg)
+    if args.auto_scale_lr:
+        scale = cfg.get('auto_scale_lr')
+        if not scale or 'base_batch_size' not in scale:
+            raise cli.UsageError(
+                '--auto-scale-lr: the config does not say for which batch size its learning rate is meant; add '
+                'auto_scale_lr = dict(base_batch_size=...)'
+            )
+        scale.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.seed is not None:
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': args.seed}
+    hooks = list(cfg.get('custom_hooks') or [])
+    if args.pictures and not any('DetectionPicturesHook' in str(hook.get('type')) for hook in hooks):
+        cfg.custom_hooks = [*hooks, {'type': 'mmrotate_plugin.DetectionPicturesHook', 'max_pictures': args.pictures}]
+
+    resume_from = None
+    if args.resume == 'auto':
+        if (work_dir / 'last_checkpoint').is_file():
+            resume_from = find_latest_checkpoint(str(work_dir))
+            if not Path(resume_from).is_file():  # the work directory was moved
+                resume_from = str(work_dir / Path(resume_from).name)
+        else:
+            cli.warn(f"--resume: no checkpoint in '{work_dir}'; the training starts from the beginning")
+    elif args.resume:
+        resume_from = args.resume
+    checkpoint = cli.read_checkpoint(resume_from, '--resume') if resume_from else None
+    if checkpoint is not None:
+        absent = [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
+        absent += [f'meta.{key}' for key in ('epoch', 'iter') if key not in checkpoint['meta']]
+        if absent:
+            raise cli.UsageError(
+                f"--resume '{resume_from}' holds weights but no state of a training ({', '.join(absent)} missing); "
+                f'to start a new training from them: --cfg-options load_from={resume_from}'
+            )
+        cfg.load_from = resume_from
+    elif cfg.get('load_from') and '://' not in cfg.load_from:
+        cli.read_checkpoint(cfg.load_from, 'load_from')
+    cfg.resume = checkpoint is not None
+
+    cli.set_launcher(cfg, args.launcher, args.local_rank)
+    runner = cli.build_runner(cfg)
+    if checkpoint is not None:
+        cli.load_weights(runner.model, checkpoint, resume_from)
+        del checkpoint
+    loop = cli.build_loop(runner, 'train')
+    if cfg.get('val_cfg') is not None:
+        cli.build_loop(runner, 'val')
+    cli.shorten_log_interval(runner, loop.max_iters, args.cfg_options)
+    runner.logger.info(f'{len(loop.dataloader.dataset)} images, {loop.max_iters} iterations; output in {work_dir}')
+    try:
+        with cli.threaded_evaluation():
+            runner.train()
+    except URLError as error:
+        raise cli.UsageError(
+            f'pretrained weights cannot be downloaded ({error.reason}); put the file where init_cfg says, or '
+            'train without: --cfg-options model.backbone.init_cfg=None'
+        ) from error
+    except (NotImplementedError, RuntimeError) as error:
+        if args.amp and 'bfloat16' in str(error).lower().replace(' ', ''):
+            raise cli.UsageError(
+                f'--amp: this model uses an operation that has no bfloat16 on the CPU ({cli.first_line(error)}); '
+                'train without --amp, or on a GPU'
+            ) from error
+        raise
+    except KeyboardInterrupt:
+        runner.logger.warning(f'interrupted at iteration {runner.iter}; the same command with --resume goes on')
+        raise
+    runner.logger.info(f'finished after {runner.iter} iterations; checkpoints, log and pictures are in {work_dir}')
+
+
+def use_amp(cfg: Config) -> None:
+    """Make the optimizer wrapper one of mixed precision."""
+    import torch
+
+    from mmrotate_plugin.engine import cli
+
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
+        raise cli.UsageError(f"--amp works with optim_wrapper.type='OptimWrapper', but the config has {kind!r}")
+    if torch.cuda.is_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):  # arguments of AmpOptimWrapper
+        cfg.optim_wrapper.pop(key, None)
+    cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+    cli.warn('--amp without a GPU: bfloat16 autocast on the CPU, faster only on CPUs that compute in bfloat16')
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmrotate_plugin.engine import cli
+
+    return cli.run(train, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
