@@ -1,0 +1,251 @@
+"""DOTA's label files, read as they are: header lines, careless annotations and all.
+
+Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, CVPR 2018 (arXiv:1711.10398).
+"""
+
+import logging
+import math
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
+
+from ..registry import DATASETS
+from .filtering import filter_empty
+
+_THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
+_HEADERS = ('imagesource:', 'gsd:')
+_SHAPE_OF_A_LINE = "'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty'"
+
+_V1 = {
+    'plane': (165, 42, 42),
+    'baseball-diamond': (189, 183, 107),
+    'bridge': (0, 255, 0),
+    'ground-track-field': (255, 0, 0),
+    'small-vehicle': (138, 43, 226),
+    'large-vehicle': (255, 128, 0),
+    'ship': (255, 0, 255),
+    'tennis-court': (0, 255, 255),
+    'basketball-court': (255, 193, 193),
+    'storage-tank': (0, 51, 153),
+    'soccer-ball-field': (255, 250, 205),
+    'roundabout': (0, 139, 139),
+    'harbor': (255, 255, 0),
+    'swimming-pool': (147, 116, 116),
+    'helicopter': (0, 0, 255),
+}
+_V15 = {**_V1, 'container-crane': (220, 20, 60)}
+_V2 = {**_V15, 'airport': (119, 11, 32), 'helipad': (0, 0, 142)}
+
+
+class BadLine(ValueError):
+    """One annotation line that cannot be used."""
+
+
+@DATASETS.register_module()
+class DOTADataset(BaseDataset):
+    """DOTA-v1.0, with the arguments and the samples of mmrotate's class of this name.
+
+    ``type='mmrotate_plugin.DOTADataset'`` finds it from every scope. Unlike mmrotate's it reads DOTA's own files
+    (two header lines, CRLF, blank lines, no difficulty), knows the images' sizes, and looks at what it reads. A line
+    that cannot be used is left out, with one warning per file that names the lines: fields that are missing or no
+    finite numbers, a class that DOTA does not have, a box without area, a box that lies outside the image. A box that
+    is partly inside stays as it is.
+
+    Args:
+        diff_thr: Objects of a difficulty above it are marked to be ignored.
+        img_suffix: Ending of the images' names.
+        strict: Raise at the first line that cannot be used.
+        kwargs: Of mmengine's BaseDataset. `ann_file` is the folder of label files, ``data_prefix['img_path']`` the
+            folder of images; they may be one. Without `ann_file` all images of the folder are read, without objects.
+            `metainfo` may name a part of the classes; objects of the others are left out.
+
+    Raises:
+        FileNotFoundError: If a folder, its files, or the partner of an image or label file is missing.
+        ValueError: If an argument is wrong, an image cannot be read, or (`strict`) a line.
+    """
+
+    METAINFO = {'classes': tuple(_V1), 'palette': list(_V1.values())}
+
+    def __init__(self, diff_thr: int = 100, img_suffix: str = 'png', *, strict: bool = False, **kwargs) -> None:
+        self.diff_thr = diff_thr
+        self.img_suffix = img_suffix.lstrip('.')
+        self.strict = strict
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Read all label files; every image needs one, an empty one if it has no objects."""
+        if 'img_path' not in self.data_prefix:
+            raise ValueError(f"data_prefix={self.data_prefix}: the images' folder goes under the key 'img_path'")
+        images = self._find(self.data_prefix['img_path'], f'.{self.img_suffix}', "data_prefix['img_path']")
+        if not self.ann_file:
+            return [self._describe(path, None) for path in images.values()]
+        labels = self._find(self.ann_file, '.txt', 'ann_file')
+        self._check_partners(images, labels)
+        return [self._describe(path, labels[stem]) for stem, path in images.items()]
+
+    def _find(self, folder: str, suffix: str, argument: str) -> dict[str, Path]:
+        """Files of a folder by their stems, in order of their names."""
+        if not os.path.isdir(folder):
+            what = 'is a file, not a folder' if os.path.exists(folder) else 'does not exist'
+            raise FileNotFoundError(
+                f'{argument}: {folder!r} {what}. It must be a folder with *{suffix} files '
+                f'(data_root={self.data_root!r} is put in front of it).'
+            )
+        names = sorted(os.listdir(folder))
+        found = {name[: -len(suffix)]: Path(folder, name) for name in names if name.endswith(suffix)}
+        if not found:
+            others = sorted({os.path.splitext(name)[1] for name in names} - {''})
+            there = f'it holds files ending in {", ".join(others)}' if others else 'it holds no files'
+            hint = "; set img_suffix to the images' ending" if argument != 'ann_file' and others else ''
+            raise FileNotFoundError(f'{argument}: no *{suffix} in {folder!r}; {there}{hint}.')
+        return found
+
+    def _check_partners(self, images: dict[str, Path], labels: dict[str, Path]) -> None:
+        for lone, kind, folder, cure in (
+            (sorted(set(labels) - set(images)), f'.{self.img_suffix} image', self.data_prefix['img_path'],
+             'add the images, set img_suffix, or remove the label files'),
+            (sorted(set(images) - set(labels)), '.txt label file', self.ann_file,
+             'an image without objects needs an empty one; without ann_file images are read without objects'),
+        ):  # fmt: skip
+            if lone:
+                names = ', '.join(lone[:5]) + (', ...' if len(lone) > 5 else '')
+                raise FileNotFoundError(f'no {kind} in {folder!r} for {len(lone)} of them: {names}; {cure}.')
+
+    def _describe(self, image: Path, label: Path | None) -> dict:
+        width, height = image_size(image)
+        return dict(
+            img_id=image.name[: -len(self.img_suffix) - 1],
+            file_name=image.name,
+            img_path=str(image),
+            width=width,
+            height=height,
+            instances=[] if label is None else self._read(label, width, height),
+        )
+
+    def _read(self, path: Path, width: int, height: int) -> list[dict]:
+        """The usable lines of one label file."""
+        labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
+        known = set(labels) | set(self.METAINFO['classes'])
+        instances, refused = [], []
+        text = path.read_text(encoding='utf-8-sig', errors='replace')
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip() or line.strip().lower().startswith(_HEADERS):
+                continue
+            try:
+                polygon, name, difficulty = parse_line(line, known)
+                check_polygon(polygon, width, height)
+            except BadLine as error:
+                if self.strict:
+                    raise ValueError(f'{path}:{number}: {error}') from None
+                refused.append((number, str(error)))
+                continue
+            if name in labels:
+                instances.append(
+                    dict(bbox=polygon, bbox_label=labels[name], ignore_flag=int(difficulty > self.diff_thr))
+                )
+        if refused:
+            shown = '; '.join(f'line {number}: {reason}' for number, reason in refused[:8])
+            more = f'; and lines {", ".join(str(number) for number, _ in refused[8:])}' if len(refused) > 8 else ''
+            print_log(
+                f'{path}: left out {len(refused)} of {len(refused) + len(instances)} objects: {shown}{more}',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return instances
+
+    def filter_data(self) -> list[dict]:
+        """Apply `filter_cfg`; in test mode keep everything."""
+        return filter_empty(self)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of the objects in one image."""
+        return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
+
+
+@DATASETS.register_module()
+class DOTAv15Dataset(DOTADataset):
+    """DOTA-v1.5: one more class."""
+
+    METAINFO = {'classes': tuple(_V15), 'palette': list(_V15.values())}
+
+
+@DATASETS.register_module()
+class DOTAv2Dataset(DOTADataset):
+    """DOTA-v2.0: three more classes than v1.0."""
+
+    METAINFO = {'classes': tuple(_V2), 'palette': list(_V2.values())}
+
+
+def parse_line(line: str, known: set[str]) -> tuple[list[float], str, int]:
+    """Corners (8 numbers), class and difficulty (0 if missing) of one annotation line.
+
+    Raises:
+        BadLine: If the line is not of that shape, or the class is not in `known`.
+    """
+    fields = line.split()
+    if len(fields) not in (9, 10):
+        raise BadLine(f'{len(fields)} fields ({_clip(line)!r}); it must be {_SHAPE_OF_A_LINE}')
+    try:
+        polygon = [float(value) for value in fields[:8]]
+    except ValueError:
+        raise BadLine(f'{_clip(line)!r} does not begin with 8 numbers; it must be {_SHAPE_OF_A_LINE}') from None
+    if not all(map(math.isfinite, polygon)):
+        raise BadLine(f'{_clip(line)!r} has a coordinate that is not finite')
+    name = fields[8]
+    if name not in known:
+        raise BadLine(f'class {name!r} is unknown; known are {", ".join(sorted(known))}')
+    try:
+        difficulty = int(fields[9]) if len(fields) == 10 else 0
+    except ValueError:
+        raise BadLine(f'difficulty {fields[9]!r} is no whole number; 0 is easy, 1 is difficult') from None
+    return polygon, name, difficulty
+
+
+def check_polygon(polygon: list[float], width: int, height: int) -> None:
+    """Refuse a box that has no area or no part in the image.
+
+    Raises:
+        BadLine: Says which.
+    """
+    points = np.array(polygon, np.float32).reshape(4, 2)
+    sides = cv2.minAreaRect(points)[1]
+    if min(sides) < _THINNEST:
+        raise BadLine(f'its box is {sides[0]:.3g} x {sides[1]:.3g} pixels; it must have an area')
+    low, high = points.min(0), points.max(0)
+    if (low >= 0).all() and (high <= (width, height)).all():
+        return
+    image = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    area, _ = cv2.intersectConvexConvex(cv2.convexHull(points), image)
+    if area <= 0:
+        x, y = ' to '.join(f'{v:g}' for v in (low[0], high[0])), ' to '.join(f'{v:g}' for v in (low[1], high[1]))
+        raise BadLine(f'its box (x {x}, y {y}) lies outside the image of {width} x {height} pixels')
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height as they are after decoding, from the file's header."""
+    limit = Image.MAX_IMAGE_PIXELS
+    try:
+        Image.MAX_IMAGE_PIXELS = None  # DOTA-v2.0 has images beyond PIL's limit; the header is read only
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter('ignore')
+            width, height = image.size
+            # a JPEG may be stored lying on its side
+            turned = image.format == 'JPEG' and image.getexif().get(0x0112, 1) >= 5
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(
+            f'{path} cannot be read as an image ({error}); replace it, or remove it and its labels'
+        ) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    return (height, width) if turned else (width, height)
+
+
+def _clip(line: str) -> str:
+    line = line.strip()
+    return line if len(line) <= 80 else line[:77] + '...'

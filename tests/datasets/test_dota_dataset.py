@@ -1,0 +1,233 @@
+"""DOTA's label files: what is read, and what is said about what cannot be read."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS as ROOT_DATASETS
+
+from mmrotate_plugin.datasets import DOTADataset, DOTAv2Dataset, DOTAv15Dataset, dota
+from mmrotate_plugin.registry import DATASETS
+
+SHIP = '10 10 30 10 30 20 10 20 ship 0'
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """Texts of the warnings."""
+    texts = []
+
+    def record(text, logger=None, level=logging.INFO):
+        assert (logger, level) == ('current', logging.WARNING)
+        texts.append(text)
+
+    monkeypatch.setattr(dota, 'print_log', record)
+    return texts
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write images of 60 x 40 pixels and their label files, and read them."""
+
+    def build(labels, *, cls=DOTADataset, suffix='.png', one_folder=False, **options):
+        images = tmp_path / 'images'
+        texts = images if one_folder else tmp_path / 'labelTxt'
+        images.mkdir(exist_ok=True)
+        texts.mkdir(exist_ok=True)
+        for name, content in labels.items():
+            cv2.imwrite(str(images / f'{name}{suffix}'), np.zeros((40, 60, 3), np.uint8))
+            content = content if isinstance(content, bytes) else content.encode()
+            (texts / f'{name}.txt').write_bytes(content)
+        paths = {'ann_file': texts.name, 'data_prefix': {'img_path': images.name}, 'data_root': str(tmp_path)}
+        return cls(**{**paths, **options})
+
+    return build
+
+
+def test_header_lines_blank_lines_crlf_bom_and_missing_difficulty(make, warned):
+    text = '\ufeffimagesource:GoogleEarth\r\ngsd:0.146\r\n\r\n' + SHIP + '\r\n5 5 9 5 9 9 5 9 plane\r\n'
+    info = make({'P1': text}).get_data_info(0)
+    assert [i['bbox_label'] for i in info['instances']] == [6, 0]
+    assert info['instances'][0]['bbox'] == [10, 10, 30, 10, 30, 20, 10, 20]
+    assert (info['width'], info['height']) == (60, 40)
+    assert (info['img_id'], info['file_name']) == ('P1', 'P1.png')
+    assert not warned
+
+
+def test_same_samples_as_mmrotate(make):
+    mmrotate_datasets = pytest.importorskip('mmrotate.datasets')
+    labels = {f'P{i}': f'{SHIP}\n5 5 9 5 9 9 5 9 harbor {i}\n' for i in (2, 0, 1)}
+    labels['P3'] = ''
+    ours = make(labels, diff_thr=1)
+    theirs = make(labels, diff_thr=1, cls=mmrotate_datasets.DOTADataset)
+    keys = ('img_id', 'file_name', 'img_path', 'instances')
+    expected = {info['img_id']: {key: info[key] for key in keys} for info in theirs}
+    assert {info['img_id']: {key: info[key] for key in keys} for info in ours} == expected
+    assert [ours[i]['img_id'] for i in range(4)] == ['P0', 'P1', 'P2', 'P3']  # sorted, whatever the file system says
+    assert [i['ignore_flag'] for i in ours[2]['instances']] == [0, 1]
+    assert ours.metainfo['classes'] == theirs.metainfo['classes']
+    assert ours.metainfo['palette'] == theirs.metainfo['palette']
+    for name in ('DOTAv15Dataset', 'DOTAv2Dataset'):
+        assert DATASETS.get(name).METAINFO == getattr(mmrotate_datasets, name).METAINFO
+
+
+def test_name_is_found_in_our_scope_only():
+    assert ROOT_DATASETS.get('mmrotate_plugin.DOTADataset') is DOTADataset
+    assert 'DOTADataset' not in ROOT_DATASETS.module_dict
+
+
+@pytest.mark.parametrize(
+    'line, words',
+    [
+        ('1 2 3', "3 fields ('1 2 3')"),
+        ('10 10 30 10 30 20 10 20 ship 0 extra', '11 fields'),
+        ('10 10 30 x 30 20 10 20 ship 0', 'does not begin with 8 numbers'),
+        ('10,10 30 10 30 20 10 20 ship 0 7', 'does not begin with 8 numbers'),
+        ('10 10 30 nan 30 20 10 20 ship 0', 'not finite'),
+        ('10 10 30 inf 30 20 10 20 ship 0', 'not finite'),
+        ('10 10 30 10 30 20 10 20 zeppelin 0', "class 'zeppelin' is unknown; known are baseball-diamond"),
+        ('10 10 30 10 30 20 10 20 ship easy', "difficulty 'easy'"),
+        ('10 10 30 10 30 10 10 10 ship 0', 'must have an area'),
+        ('10 10 10 10 10 10 10 10 ship 0', '0 x 0 pixels'),
+        ('70 10 90 10 90 20 70 20 ship 0', 'outside the image of 60 x 40 pixels'),
+        ('61 30 80 48 79 49 60.5 31 ship 0', 'outside the image'),
+        ('-30 5 -10 5 -10 20 -30 20 ship 0', 'x -30 to -10'),
+    ],
+)
+def test_line_that_cannot_be_used(make, warned, line, words):
+    text = f'imagesource:x\n{SHIP}\n{line}\n{SHIP}\n'
+    dataset = make({'P7': text, 'P8': SHIP})
+    assert [len(info['instances']) for info in dataset] == [2, 1]
+    (warning,) = warned
+    assert 'P7.txt: left out 1 of 3 objects: line 3: ' in warning
+    assert words in warning
+    with pytest.raises(ValueError, match=r'P7\.txt:3: '):
+        make({'P7': text}, strict=True)
+
+
+def test_one_warning_names_many_lines(make, warned):
+    make({'P7': 'rubbish\n' * 20 + SHIP})
+    (warning,) = warned
+    assert 'left out 20 of 21' in warning
+    assert 'line 1: ' in warning
+    assert 'and lines 9, 10, ' in warning
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '-10 5 10 5 10 20 -10 20 ship 0',  # half outside
+        '-50 -50 150 -50 150 150 -50 150 ship 0',  # the image is inside it
+        '126 191 128 171 20 18 21 19 ship 0',  # crossed corners
+    ],
+)
+def test_partly_outside_is_kept(make, warned, line):
+    (instance,) = make({'P1': line}).get_data_info(0)['instances']
+    assert instance['bbox'] == [float(v) for v in line.split()[:8]]
+    assert not warned
+
+
+def test_versions_know_their_classes(make, warned):
+    text = '1 1 9 1 9 9 1 9 container-crane 0\n1 1 9 1 9 9 1 9 helipad 1\n'
+    assert make({'P1': text}, cls=DOTAv15Dataset).get_cat_ids(0) == [15]
+    assert len(warned) == 1
+    assert make({'P1': text}, cls=DOTAv2Dataset).get_cat_ids(0) == [15, 17]
+    assert len(warned) == 1
+    assert make({'P1': text}).get_cat_ids(0) == []
+    assert len(warned) == 2
+
+
+def test_chosen_classes_only_without_a_warning(make, warned):
+    text = f'{SHIP}\n1 1 9 1 9 9 1 9 harbor 0\n'
+    dataset = make({'P1': text}, metainfo={'classes': ('harbor', 'own-class')})
+    assert dataset.get_cat_ids(0) == [0]
+    assert not warned
+
+
+def test_images_without_objects(make):
+    labels = {'P1': '', 'P2': SHIP, 'P3': 'imagesource:x\ngsd:null\n'}
+    assert len(make(labels)) == 3
+    assert len(make(labels, filter_cfg={'filter_empty_gt': True})) == 1
+    assert len(make(labels, filter_cfg={'filter_empty_gt': True}, test_mode=True)) == 3
+    with pytest.raises(ValueError, match='leaves none of 3 images'):
+        make({'P1': '', 'P2': '', 'P3': ''}, filter_cfg={'filter_empty_gt': True})
+
+
+def test_images_without_labels_at_all(make):
+    dataset = make({'P1': SHIP, 'P2': ''}, ann_file='', test_mode=True)
+    assert [info['instances'] for info in dataset] == [[], []]
+
+
+def test_one_folder_for_everything(make, tmp_path):
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images/README.md').write_text('about this folder')
+    dataset = make({'P1': SHIP}, one_folder=True)
+    assert dataset.get_cat_ids(0) == [6]
+
+
+def test_other_suffix_with_or_without_dot(make):
+    for suffix in ('jpg', '.jpg'):
+        assert make({'P1': SHIP}, suffix='.jpg', img_suffix=suffix)[0]['file_name'] == 'P1.jpg'
+
+
+def test_huge_image_is_measured_without_decoding(make, tmp_path, recwarn):
+    import struct
+    import zlib
+
+    def chunk(kind, body):
+        return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+
+    dataset = make({'P1': SHIP}, lazy_init=True)
+    header = chunk(b'IHDR', struct.pack('>IIBBBBB', 29200, 27620, 8, 2, 0, 0, 0))
+    (tmp_path / 'images/P1.png').write_bytes(b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', b''))
+    info = dataset.get_data_info(0)
+    assert (info['width'], info['height']) == (29200, 27620)
+    assert not [w for w in recwarn if 'decompression' in str(w.message).lower()]
+
+
+def error_of(call, **options):
+    with pytest.raises((FileNotFoundError, ValueError)) as caught:
+        call(**options)
+    return str(caught.value)
+
+
+def test_folders_that_cannot_be_used(make, tmp_path):
+    make({'P1': SHIP})
+    again = {'labels': {}}
+    assert "ann_file: '" in (text := error_of(make, ann_file='nowhere', **again))
+    assert 'nowhere' in text
+    assert 'does not exist' in text
+    text = error_of(make, ann_file='labelTxt/P1.txt', **again)
+    assert 'is a file, not a folder' in text
+    text = error_of(make, data_prefix={'img_path': 'nowhere'}, **again)
+    assert "data_prefix['img_path']" in text
+    text = error_of(make, data_prefix={'img': 'images'}, **again)
+    assert "'img_path'" in text
+    text = error_of(make, img_suffix='tif', **again)
+    assert 'no *.tif' in text
+    assert 'files ending in .png; set img_suffix' in text
+    text = error_of(make, ann_file='images', **again)
+    assert 'ann_file: no *.txt' in text
+    (tmp_path / 'empty').mkdir()
+    text = error_of(make, data_prefix={'img_path': 'empty'}, **again)
+    assert 'it holds no files' in text
+
+
+def test_lone_files_are_named(make, tmp_path):
+    make({'P1': SHIP, 'P2': SHIP, 'P3': SHIP})
+    (tmp_path / 'images/P2.png').unlink()
+    text = error_of(make, labels={})
+    assert 'no .png image in' in text
+    assert 'P2; add the images' in text
+    (tmp_path / 'labelTxt/P2.txt').unlink()
+    (tmp_path / 'labelTxt/P3.txt').unlink()
+    text = error_of(make, labels={})
+    assert 'no .txt label file in' in text
+    assert 'P3; an image without objects needs an empty one' in text
+
+
+def test_broken_image_is_named(make, tmp_path):
+    dataset = make({'P1': SHIP}, lazy_init=True)
+    (tmp_path / 'images/P1.png').write_bytes(b'not an image')
+    assert 'P1.png cannot be read as an image' in error_of(dataset.full_init)

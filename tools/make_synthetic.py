@@ -1,0 +1,113 @@
+"""Write synthetic aerial scenes to disk in DOTA format.
+
+    python tools/make_synthetic.py --out data/synthetic --train 500 --val 100 --size 193
+
+makes data/synthetic/{train,val}/images/*.png and {train,val}/labelTxt/*.txt, which mmrotate's DOTADataset reads.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import cv2
+
+from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene
+
+MARK = 'synthetic.json'  # says that this program made the directory, and from what
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write synthetic aerial scenes to disk in DOTA format.')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='directory to write to')
+    parser.add_argument('--train', type=int, default=500, metavar='N', help='training scenes (default: 500)')
+    parser.add_argument('--val', type=int, default=100, metavar='N', help='validation scenes (default: 100)')
+    parser.add_argument('--size', type=int, default=193, metavar='S', help='side of an image in pixels (default: 193)')
+    parser.add_argument('--objects', type=int, nargs=2, default=(6, 14), metavar=('LEAST', 'MOST'), help='per scene')
+    parser.add_argument('--seed', type=int, default=0, metavar='K', help='training takes K, validation K + 1')
+    parser.add_argument('--header', action='store_true', help="begin label files with DOTA's two header lines")
+    parser.add_argument('--force', action='store_true', help='write into a directory that holds other files')
+    return parser.parse_args(argv)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f'.{path.name}.part')
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def label_text(scene: Scene, header: bool) -> str:
+    """The objects of a scene as lines of DOTA's label format."""
+    lines = ['imagesource:synthetic', 'gsd:0.25'] if header else []
+    for label, polygon in zip(scene.labels, scene.polygons, strict=True):
+        numbers = ' '.join(f'{value:.2f}' for value in polygon.reshape(8))
+        lines.append(f'{numbers} {CLASSES[label]} 0')
+    return ''.join(line + '\n' for line in lines)
+
+
+def write_split(folder: Path, count: int, seed: int, args: argparse.Namespace) -> int:
+    """Write one split; files of an earlier, longer one go. Returns the number of objects."""
+    images, labels = folder / 'images', folder / 'labelTxt'
+    names = [f'synthetic-{seed}-{index:05d}' for index in range(count)]
+    for directory, suffix in ((images, '.png'), (labels, '.txt')):
+        directory.mkdir(parents=True, exist_ok=True)
+        for old in directory.glob(f'synthetic-*{suffix}'):
+            if old.stem not in names:
+                old.unlink()
+    objects, start = 0, time.monotonic()
+    for index, name in enumerate(names):
+        scene = draw_scene(seed, index, size=args.size, num_objects=tuple(args.objects))
+        write_whole(images / f'{name}.png', cv2.imencode('.png', scene.image)[1].tobytes())
+        write_whole(labels / f'{name}.txt', label_text(scene, args.header).encode())
+        objects += len(scene.labels)
+        if (index + 1) % 50 == 0 or index + 1 == count:
+            left = (time.monotonic() - start) / (index + 1) * (count - index - 1)
+            print(f'\r{folder.name}: {index + 1}/{count} scenes, {left:.0f} s left ', end='', flush=True)
+    print(f'\r{folder.name}: {count} scenes with {objects} objects in {folder}')
+    return objects
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    out: Path = args.out
+    if out.exists() and not out.is_dir():
+        print(f'error: --out {out} is a file; give a directory', file=sys.stderr)
+        return 2
+    foreign = out.is_dir() and any(out.iterdir()) and not (out / MARK).exists()
+    if foreign and not args.force:
+        print(
+            f'error: --out {out} holds files that this program did not write; give an empty or a new directory, '
+            'or --force to write beside them',
+            file=sys.stderr,
+        )
+        return 2
+    for option in ('train', 'val'):
+        if getattr(args, option) < 0:
+            print(f'error: --{option} {getattr(args, option)}: must be 0 or more', file=sys.stderr)
+            return 2
+    try:  # before anything is written
+        draw_scene(args.seed, 0, size=args.size, num_objects=tuple(args.objects))
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+    facts = {key: getattr(args, key) for key in ('train', 'val', 'size', 'objects', 'seed', 'header')}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / MARK, json.dumps({**facts, 'classes': CLASSES}, indent=2).encode())
+        write_split(out / 'train', args.train, args.seed, args)
+        write_split(out / 'val', args.val, args.seed + 1, args)
+    except OSError as error:
+        print(f'\nerror: cannot write to {out}: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
