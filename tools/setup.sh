@@ -115,7 +115,7 @@ else
     read -r _ header _ <<<"$("$py" -c "$describe")"
 fi
 if ! is_done mmcv "$key_mmcv"; then
-    if ! printf '#include <vector>\nint main() {}\n' | "${CXX:-c++}" -std=c++17 -x c++ -fsyntax-only - 2>/dev/null; then
+    if ! "${CXX:-c++}" -std=c++17 -x c++ -fsyntax-only - 2>/dev/null <<<$'#include <vector>\nint main() {}'; then
         missing+=('a C++17 compiler') packages+=(g++)
     fi
     [[ $header == 1 ]] || { missing+=("Python.h of Python $minor") && packages+=("python$minor-dev"); }
@@ -184,14 +184,15 @@ reason() {
 
 # logged NAME PROGRESS COMMAND...: run a command with its output in a file, saying at times how far it is.
 logged() {
-    local name=$1 progress=$2 log=$venv/setup-$1.log start=$SECONDS next status=0 note
+    local name=$1 progress=$2 log=$venv/setup-$1.log start=$SECONDS next status=0 note pause=0.05
     shift 2
     next=$((start + 20))
     # its own process group, so that an interruption reaches the compilers too
     setsid "$@" >"$log" 2>&1 </dev/null &
     child=$!
     while kill -0 "$child" 2>/dev/null; do
-        sleep 0.3
+        sleep "$pause"
+        [[ $SECONDS -le $((start + 1)) ]] || pause=0.5
         if [[ $SECONDS -ge $next ]]; then
             note=$("$progress" "$log" $((SECONDS - start)) 2>/dev/null) || note='at work'
             say "  $name: $note ($(minutes $((SECONDS - start))))"
@@ -289,7 +290,7 @@ mmcv_progress() {
     [[ -n $ninja && -n $at ]] || { echo 'preparing' && return; }
     total=$(grep -cE '^build .*: ' "$ninja")
     left=$((${at#*/} - ${at%/*}))
-    echo "$((total - left)) of $total files compiled, about $(minutes $(($2 * left / ${at%/*}))) left"
+    echo "$((total - left)) of $total files compiled, about $(($2 * left / ${at%/*} / 60 + 1)) min left"
 }
 
 compile_mmcv() {
