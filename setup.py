@@ -28,7 +28,15 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmrotate_plugin', 'mmrotate_plugin.*']),
     # .mim/configs is a link to configs/: where mmengine looks for `mmrotate_plugin::...`, installed or in place
-    package_data={'mmrotate_plugin': ['py.typed', '.mim/configs/*.py', '.mim/configs/*/*.py', '.mim/configs/*/*/*.py']},
+    package_data={
+        'mmrotate_plugin': [
+            'py.typed',
+            '.mim/model-index.yml',
+            '.mim/configs/*.py',
+            '.mim/configs/*/*.py',
+            '.mim/configs/*/*/*.py',
+        ]
+    },
     install_requires=['e2cnn>=0.2.3'],
     extras_require={
         # one of these two, never both: they share import names

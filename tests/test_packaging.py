@@ -316,7 +316,7 @@ def test_wheel_holds_all_modules_and_configs(wheel):
     modules = {str(file.relative_to(ROOT)) for file in (ROOT / 'mmrotate_plugin').rglob('*.py')}
     configs = {f'mmrotate_plugin/.mim/{file.relative_to(ROOT)}' for file in (ROOT / 'configs').rglob('*.py')}
     assert modules - have == set() and configs - have == set() and configs
-    assert 'mmrotate_plugin/py.typed' in have
+    assert {'mmrotate_plugin/py.typed', 'mmrotate_plugin/.mim/model-index.yml'} <= have
     assert any(name.endswith('/LICENSE') for name in have)
     assert not any(name.startswith(('tests', 'tools')) for name in have)
 
