@@ -42,7 +42,7 @@ def image_demo(args: argparse.Namespace) -> None:
         try:
             image = read_image(source)
         except ImageError as error:
-            if len(jobs) == 1:
+            if Path(args.image).is_file():
                 raise cli.UsageError(str(error)) from error
             if source.suffix.lower() in (*WRITES, '.webp', '.gif'):
                 print(f'warning: {error}; skipped', file=sys.stderr)
@@ -60,11 +60,12 @@ def image_demo(args: argparse.Namespace) -> None:
             raise cli.UsageError(f"--out '{target}' cannot be written: {error.strerror or error}") from error
         done += 1
         print(f'{source}: {len(found.boxes)} detections -> {target}', flush=True)
-    if others:
-        names = ', '.join(others[:5]) + (', ...' if len(others) > 5 else '')
-        print(f'warning: {len(others)} files of {args.image} are not images: {names}; skipped', file=sys.stderr)
+    names = ', '.join(others[:5]) + (', ...' if len(others) > 5 else '')
     if done == 0:
-        raise cli.UsageError(f"no file in '{args.image}' could be read as an image ({broken} broken)")
+        rest = f'; {len(others)} are not images: {names}' if others else ''
+        raise cli.UsageError(f"no file in '{args.image}' could be read as an image ({broken} broken{rest})")
+    if others:
+        print(f'warning: {len(others)} files of {args.image} are not images: {names}; skipped', file=sys.stderr)
     print(f'{done} of {done + broken} images drawn' + (f' in {args.out}' if len(jobs) > 1 else ''))
 
 

@@ -183,7 +183,7 @@ def build_loop(runner: Runner, part: str) -> Any:
     """The train, val or test loop, hence its data set.
 
     Raises:
-        UsageError: If files of the data set are missing, or it has no images.
+        UsageError: If files of the data set are missing or wrong, or it has no images.
     """
     config = runner.cfg.get(f'{part}_dataloader')
     if config is None:
@@ -191,7 +191,7 @@ def build_loop(runner: Runner, part: str) -> Any:
     where = _data_place(config.get('dataset', {}))
     try:
         loop = getattr(runner, f'{part}_loop')
-    except (KeyError, FileNotFoundError, NotADirectoryError) as error:
+    except (KeyError, ValueError, IndexError, OSError) as error:  # what data sets raise about their files
         raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {_text(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')

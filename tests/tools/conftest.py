@@ -1,6 +1,7 @@
 """A detector and a data set that train in seconds: six 80 pixel images in DOTA's format, Rotated FCOS on ResNet-18."""
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def load_tool(name: str) -> Callable[[list[str]], int]:
 CONFIG = """
 _base_ = 'mmrotate::rotated_fcos/rotated-fcos-hbox-le90_r50_fpn_1x_dota.py'
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
-data = dict(metainfo=dict(classes=('plane',), palette=[(0, 200, 255)]), data_root={root!r}, ann_file='labels/', data_prefix=dict(img_path='images/'))
+data = dict(
+    metainfo=dict(classes=('plane',), palette=[(0, 200, 255)]),
+    data_root={root!r}, ann_file='labels/', data_prefix=dict(img_path='images/'))
 model = dict(
     backbone=dict(depth={depth}, base_channels=16, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
@@ -87,3 +90,9 @@ def trained(tiny_config, tmp_path_factory) -> Path:
 @pytest.fixture(scope='session')
 def tool() -> Callable[[str], Callable[[list[str]], int]]:
     return load_tool
+
+
+@pytest.fixture(autouse=True)
+def quiet_loggers(monkeypatch) -> None:
+    """mmengine's loggers live on and hold the captured stream of an earlier test, which is closed by now."""
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
