@@ -22,10 +22,11 @@ class _Block(nn.Module, ABC):
     expansion: int
     last_norm: str  # name of the norm that ends the residual branch, for `zero_init_residual`
 
-    def __init__(self, downsample: nn.Module | None, with_cp: bool, act_cfg: Cfg) -> None:
+    relu: nn.Module
+    downsample: nn.Module | None
+
+    def __init__(self, with_cp: bool) -> None:
         super().__init__()
-        self.relu = build_activation_layer(act_cfg)
-        self.downsample = downsample
         self.with_cp = with_cp
 
     def _add_norm(self, norm_cfg: Cfg, channels: int, index: int) -> str:
@@ -70,13 +71,15 @@ class BasicBlock(_Block):
     ) -> None:
         if style != 'pytorch':
             raise ValueError(f"style={style!r} has no meaning for depths 18 and 34: use 'pytorch' or a depth >= 50")
-        super().__init__(downsample, with_cp, act_cfg)
+        super().__init__(with_cp)
         self.conv1 = build_conv_layer(
             conv_cfg, in_channels, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False
         )
         self.norm1_name = self._add_norm(norm_cfg, width, 1)
         self.conv2 = build_conv_layer(conv_cfg, width, width, 3, padding=1, bias=False)
         self.last_norm = self._add_norm(norm_cfg, width, 2)
+        self.relu = build_activation_layer(act_cfg)
+        self.downsample = downsample
 
     def branch(self, x: Tensor) -> Tensor:
         out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
@@ -102,7 +105,7 @@ class Bottleneck(_Block):
         norm_cfg: Cfg,
         act_cfg: Cfg,
     ) -> None:
-        super().__init__(downsample, with_cp, act_cfg)
+        super().__init__(with_cp)
         stride1, stride2 = (1, stride) if style == 'pytorch' else (stride, 1)
         self.conv1 = build_conv_layer(conv_cfg, in_channels, width, 1, stride=stride1, bias=False)
         self.norm1_name = self._add_norm(norm_cfg, width, 1)
@@ -112,6 +115,8 @@ class Bottleneck(_Block):
         self.norm2_name = self._add_norm(norm_cfg, width, 2)
         self.conv3 = build_conv_layer(conv_cfg, width, width * self.expansion, 1, bias=False)
         self.last_norm = self._add_norm(norm_cfg, width * self.expansion, 3)
+        self.relu = build_activation_layer(act_cfg)
+        self.downsample = downsample
 
     def branch(self, x: Tensor) -> Tensor:
         out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
