@@ -67,9 +67,10 @@ def train(args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.seed is not None:
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': args.seed}
-    hooks = list(cfg.get('custom_hooks') or [])
+    hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmrotate_plugin.StopAtDivergenceHook')]
     if args.pictures and not any('DetectionPicturesHook' in str(hook.get('type')) for hook in hooks):
-        cfg.custom_hooks = [*hooks, {'type': 'mmrotate_plugin.DetectionPicturesHook', 'max_pictures': args.pictures}]
+        hooks.append(dict(type='mmrotate_plugin.DetectionPicturesHook', max_pictures=args.pictures))
+    cfg.custom_hooks = hooks
 
     resume_from = None
     if args.resume == 'auto':
@@ -112,6 +113,11 @@ def train(args: argparse.Namespace) -> None:
         raise cli.UsageError(
             f'pretrained weights cannot be downloaded ({error.reason}); put the file where init_cfg says, or '
             'train without: --cfg-options model.backbone.init_cfg=None'
+        ) from error
+    except FloatingPointError as error:
+        raise cli.UsageError(
+            f'the training diverged: {error}; a lower learning rate (--cfg-options optim_wrapper.optimizer.lr=...) or '
+            'clipping (optim_wrapper.clip_grad.max_norm=...) may help'
         ) from error
     except (NotImplementedError, RuntimeError) as error:
         if args.amp and 'bfloat16' in str(error).lower().replace(' ', ''):

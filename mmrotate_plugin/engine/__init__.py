@@ -1,6 +1,6 @@
 """What runs beside the model: hooks, mixed precision on the CPU, and what the command-line tools share."""
 
 from .amp import BFloat16OptimWrapper
-from .hooks import DetectionPicturesHook
+from .hooks import DetectionPicturesHook, StopAtDivergenceHook
 
-__all__ = ['BFloat16OptimWrapper', 'DetectionPicturesHook']
+__all__ = ['BFloat16OptimWrapper', 'DetectionPicturesHook', 'StopAtDivergenceHook']

@@ -138,7 +138,7 @@ def writable_folder(path: str | os.PathLike[str], option: str) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / '.writable', b'').unlink()
+        write_whole(folder / '.writable', b'').unlink(missing_ok=True)  # another rank may be faster
     except OSError as error:
         raise UsageError(f"{option} '{path}' cannot be written: {error.strerror or error}") from error
     return folder

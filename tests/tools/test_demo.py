@@ -1,0 +1,133 @@
+"""The demo's book-keeping, with stand-ins for the tools that it runs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+STAND_IN = """
+import json, pathlib, sys
+name, args = pathlib.Path(__file__).stem, sys.argv[1:]
+with open({calls!r}, 'a') as calls:
+    calls.write(' '.join([name, *args]) + '\\n')
+def after(option):
+    folder = pathlib.Path(args[args.index(option) + 1])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+if name == 'make_synthetic':
+    print('val: 12 scenes')
+    (after('--out') / 'synthetic.json').touch()
+elif name == 'train':
+    if 'break=1' in args:
+        print('11/22 04:36:24 - mmengine - INFO - Checkpoints will be saved')
+        sys.exit('Traceback: out of memory')
+    folder = after('--work-dir')
+    print('01/02 03:04:05 - mmengine - INFO - Epoch(train) [1][1/6]  lr: 1.0e-04  eta: 0:00:58  loss: 2.0')
+    print('01/02 03:04:05 - mmengine - INFO - Config: much text')
+    (folder / 'epoch_1.pth').touch()
+    (folder / 'last_checkpoint').write_text('/moved/away/epoch_1.pth')
+elif name == 'test':
+    (after('--show-dir') / '0000_a.png').touch()
+    score = 0.2 if 'bad=1' in args else 0.87
+    (after('--work-dir') / 'test_metrics.json').write_text(json.dumps(dict(metrics={{'dota/mAP': score}})))
+else:
+    (after('--out') / 'a.png').touch()
+"""
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """`demo(*args)` runs the demo in a project of stand-ins; `demo.calls()` says what it ran since the last time."""
+    source = Path(__file__).resolve().parents[2] / 'tools/demo.py'
+    spec = importlib.util.spec_from_file_location('tool_demo', source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root, calls = tmp_path / 'project', tmp_path / 'calls.txt'
+    (root / 'tools').mkdir(parents=True)
+    (root / 'config.py').write_text('a = 1\n')
+    for name in ('make_synthetic', 'train', 'test', 'image_demo'):
+        (root / 'tools' / f'{name}.py').write_text(STAND_IN.format(calls=str(calls)))
+    monkeypatch.setattr(module, 'ROOT', root)
+
+    def run(*args):
+        return module.main(['--work-dir', str(root / 'work'), '--config', 'config.py', *args])
+
+    def ran():
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        calls.unlink(missing_ok=True)
+        return {line.split()[0]: line for line in lines}
+
+    run.calls, run.root = ran, root
+    return run
+
+
+def test_it_runs_the_tools_and_names_what_to_look_at(demo, capsys):
+    assert demo() == 0
+    assert list(demo.calls()) == ['make_synthetic', 'train', 'test', 'image_demo']
+    out = capsys.readouterr().out
+    assert 'mAP@0.5 on test scenes that were never trained on: 0.870' in out
+    for name in ('test/pictures/0000_a.png', 'drawn/a.png', 'test.log', 'train.log', 'train/epoch_1.pth', 'data'):
+        assert f' work/{name}\n' in out and (demo.root / 'work' / name).exists()
+    assert 'tools/train.py config.py --work-dir work/train' in out
+    assert 'Epoch(train) [1][1/6]  eta: 0:00:58  loss: 2.0\n' in out and 'much text' not in out
+    assert 'much text' in (demo.root / 'work/train.log').read_text()
+
+
+def test_a_finished_training_is_not_repeated_without_fresh(demo, capsys):
+    demo()
+    demo.calls()
+    assert demo() == 0
+    assert list(demo.calls()) == ['make_synthetic', 'test', 'image_demo']
+    assert 'finished before, in work/train' in capsys.readouterr().out
+    assert demo('--fresh') == 0
+    assert '--resume' not in demo.calls()['train']
+
+
+def test_another_config_is_trained_anew(demo):
+    demo()
+    (demo.root / 'config.py').write_text('a = 2\n')
+    (demo.root / 'work/train/old.pth').touch()
+    demo.calls()
+    assert demo() == 0
+    assert '--resume' not in demo.calls()['train']
+    assert not (demo.root / 'work/train/old.pth').exists()
+
+
+def test_an_interrupted_training_goes_on(demo):
+    demo()
+    stamp = demo.root / 'work/demo.json'
+    stamp.write_text(json.dumps({**json.loads(stamp.read_text()), 'finished': False}))
+    demo.calls()
+    assert demo() == 0
+    assert '--resume' in demo.calls()['train']
+
+
+def test_a_failed_step_is_named_with_its_log(demo, capsys):
+    assert demo('--cfg-options', 'break=1') == 1
+    printed = capsys.readouterr()
+    assert 'error: step 2/4, train, failed with status 1; its log: work/train.log' in printed.err
+    assert 'Traceback: out of memory' in printed.out
+    assert list(demo.calls()) == ['make_synthetic', 'train']
+    assert demo() == 0  # and the next call is not confused
+
+
+def test_a_low_map_is_a_failure(demo, capsys):
+    assert demo('--cfg-options', 'bad=1') == 1
+    assert 'mAP 0.200 is below 0.5' in capsys.readouterr().err
+
+
+def test_folders_of_somebody_else_are_left_alone(demo, capsys):
+    (demo.root / 'work/train').mkdir(parents=True)
+    (demo.root / 'work/train/precious.txt').touch()
+    assert demo() == 2 and demo('--fresh') == 2
+    assert (demo.root / 'work/train/precious.txt').exists() and demo.calls() == {}
+    assert 'holds what no demo made' in capsys.readouterr().err
+
+
+def test_wrong_paths_are_one_line(demo, capsys):
+    assert demo('--config', 'nowhere.py') == 2
+    (demo.root / 'file').touch()
+    assert demo('--work-dir', str(demo.root / 'file/x')) == 2
+    first, second = capsys.readouterr().err.strip().split('\n')
+    assert "'nowhere.py' does not exist" in first and 'file/x' in second
