@@ -103,7 +103,7 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
     with e2cnn_on_numpy_2():
         samples = kernels.sample_masked(_grid(kernel_size, dilation), mask=mask)  # (n_out, n_in, K, k * k)
     samples = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1, 3)))
-    irrep_sizes = torch.tensor([float(e['shape'][0]) for e in elements], dtype=samples.dtype)
+    irrep_sizes = _on_cpu([float(e['shape'][0]) for e in elements])
     norms = (samples.square().sum((1, 2, 3)) / irrep_sizes).sqrt()
     kept = norms > VANISHING_NORM
     samples = samples[kept] / norms[kept].view(-1, 1, 1, 1)
@@ -111,7 +111,7 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
     return SteerableBasis(
         samples=samples.reshape(*samples.shape[:3], kernel_size, kernel_size).contiguous(),
         he_std=_he_std(elements),
-        bias=torch.full((out_repr.size,), out_repr.size**-0.5, dtype=torch.float64),
+        bias=_on_cpu([out_repr.size**-0.5] * out_repr.size),
     )
 
 
@@ -147,4 +147,9 @@ def _he_std(elements: list[dict]) -> Tensor:
     std = [
         1 / math.sqrt(len(kinds_into[e['out_irrep_idx']]) * count[e['in_irrep'], e['out_irrep_idx']]) for e in elements
     ]
-    return torch.tensor(std, dtype=torch.float64)
+    return _on_cpu(std)
+
+
+def _on_cpu(values: list[float]) -> Tensor:
+    """float64, whatever the default device: what is made under ``torch.device('meta')`` stays in the cache too."""
+    return torch.tensor(values, dtype=torch.float64, device='cpu')

@@ -133,6 +133,13 @@ def test_basis_is_shared_and_computed_once():
     assert not [*a.buffers()]
 
 
+def test_basis_made_on_the_meta_device_serves_real_layers():
+    steerable_basis.cache_clear()
+    with torch.device('meta'):
+        assert ennConv(16, 16, 3).weight.is_meta
+    assert ennConv(16, 16, 3)(torch.randn(1, 16, 5, 5)).isfinite().all()
+
+
 def test_double_precision_is_exact():
     layer = ennConv(16, 16, 3, padding=1).double()
     x = torch.randn(1, 16, 9, 9, dtype=torch.float64)

@@ -1,0 +1,26 @@
+# under names of their own, so that a config can have these beside a base with another data set
+_load = dict(type='mmdet.LoadImageFromFile')
+_boxes = [
+    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
+    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
+]
+_resize = dict(type='mmdet.Resize', scale=(800, 512), keep_ratio=True)
+_flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
+_meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+
+hrsc_train = dict(
+    type='HRSCDataset',
+    data_root='data/hrsc/',
+    ann_file='ImageSets/trainval.txt',
+    data_prefix=dict(sub_data_root='FullDataSet/'),
+    filter_cfg=dict(filter_empty_gt=True),
+    pipeline=[_load, *_boxes, _resize, _flip, dict(type='mmdet.PackDetInputs')],
+)
+hrsc_test = dict(
+    type='HRSCDataset',
+    data_root='data/hrsc/',
+    ann_file='ImageSets/test.txt',
+    data_prefix=dict(sub_data_root='FullDataSet/'),
+    test_mode=True,
+    pipeline=[_load, _resize, *_boxes, dict(type='mmdet.PackDetInputs', meta_keys=_meta)],
+)

@@ -1,0 +1,6 @@
+_base_ = ['./oriented-rcnn-le90_re50_fpn_1x_dota.py', '../_base_/datasets/dior.py']
+
+model = dict(roi_head=dict(bbox_head=dict(num_classes=20)))
+train_dataloader = dict(dataset=dict(_delete_=True, **_base_.dior_train))
+val_dataloader = dict(dataset=dict(_delete_=True, **_base_.dior_test))
+test_dataloader = val_dataloader

@@ -1,0 +1,60 @@
+"""What several test folders share."""
+
+import logging
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.structures import InstanceData
+
+
+@pytest.fixture(autouse=True, scope='session')
+def quiet_logs():
+    """mmengine describes the initialisation of every parameter: megabytes for a detector."""
+    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def step_and_predict():
+    """Build a detector from a config, train it one step on a noise image with three boxes, and predict."""
+
+    def run(cfg, box='rbox', size=129):
+        from mmdet.structures import DetDataSample
+        from mmdet.structures.bbox import HorizontalBoxes
+        from mmengine.registry import MODELS, init_default_scope
+        from mmrotate.structures import RotatedBoxes
+        from mmrotate.utils import register_all_modules
+
+        register_all_modules(init_default_scope=False)
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        net = MODELS.build(cfg.model)
+        net.init_weights()
+
+        boxes = RotatedBoxes(torch.tensor([[40, 50, 40, 16, 0.3], [90, 80, 24, 24, -0.4], [60, 100, 50, 12, 1.2]]))
+        boxes = boxes if box == 'rbox' else boxes.convert_to(box)
+        if box == 'hbox':
+            boxes = HorizontalBoxes(boxes.tensor)
+        labels = torch.zeros(3, dtype=torch.long)
+
+        def batch():
+            sample = DetDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size), img_id=0,
+                                                 scale_factor=(1.0, 1.0), flip=False))  # fmt: skip
+            sample.gt_instances = InstanceData(bboxes=boxes.clone(), labels=labels.clone())
+            sample.ignored_instances = InstanceData(bboxes=boxes[:0].clone(), labels=labels[:0])
+            image = torch.randint(0, 255, (3, size, size), dtype=torch.uint8)
+            return dict(inputs=[image], data_samples=[sample])
+
+        net.train()
+        loss, _ = net.parse_losses(net(**net.data_preprocessor(batch(), True), mode='loss'))
+        loss.backward()
+        net.eval()
+        with torch.no_grad():
+            (result,) = net(**net.data_preprocessor(batch(), False), mode='predict')
+        return net, loss, result.pred_instances
+
+    return run

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmrotate_plugin.models import ReResNet, ResNet
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+NAMES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / name)
+
+
+def test_no_config_is_missed():
+    assert len(NAMES) >= 32
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_builds_and_survives_a_dump(name, tmp_path):
+    from mmrotate.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    cfg = load(name)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):  # shapes only: the heads of two-stage detectors hold 50 million numbers
+        net = MODELS.build(cfg.model)
+    assert isinstance(net.backbone, (ReResNet, ResNet)) or 'mmdet.ResNet' in str(cfg.model.backbone.type)
+    cfg.dump(tmp_path / 'dumped.py')
+    assert Config.fromfile(tmp_path / 'dumped.py').model == cfg.model
+
+
+FAMILIES = [
+    ('rotated_retinanet/rotated-retinanet-rbox-le90_re18_fpn_1x_dota.py', 'rbox'),
+    ('rotated_fcos/rotated-fcos-hbox-le90_re18_fpn_6x_hrsc.py', 'rbox'),
+    ('s2anet/s2anet-le135_re18_fpn_1x_dior.py', 'rbox'),
+    ('oriented_rcnn/oriented-rcnn-le90_re18_fpn_1x_dota.py', 'rbox'),
+    ('roi_trans/roi-trans-le90_re18_fpn_6x_hrsc.py', 'rbox'),
+    ('retinanet/retinanet_re18_fpn_1x_coco.py', 'hbox'),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, box', FAMILIES, ids=[name for name, _ in FAMILIES])
+def test_a_step_of_each_family(name, box, step_and_predict):
+    net, loss, predictions = step_and_predict(load(name), box)
+    assert torch.isfinite(loss)
+    without = [n for n, p in net.backbone.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    assert predictions.scores.shape[0] == predictions.bboxes.shape[0]
