@@ -38,12 +38,13 @@ def register(registry: Registry) -> Callable[[T], T]:
     A class that must not be found by its bare name from other scopes (because a host has one of that name)
     uses ``@registry.register_module()`` alone.
     """
+    root = registry.parent
+    if root is None:
+        raise ValueError(f"registry '{registry.name}' of scope '{registry.scope}' has no root above it")
 
     def decorator(module: T) -> T:
         registry.register_module(module=module)
-        if registry.parent is None:
-            raise ValueError(f"registry '{registry.name}' of scope '{registry.scope}' has no root above it")
-        registry.parent.register_module(module=module)
+        root.register_module(module=module)
         return module
 
     return decorator

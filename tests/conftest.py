@@ -23,7 +23,7 @@ def seeded():
 def step_and_predict():
     """Build a detector from a config, train it one step on a noise image with three boxes, and predict."""
 
-    def run(cfg, box='rbox', size=129):
+    def run(cfg, box='rbox', size=129, prepare=None):
         from mmdet.structures import DetDataSample
         from mmdet.structures.bbox import HorizontalBoxes
         from mmengine.registry import MODELS, init_default_scope
@@ -34,6 +34,8 @@ def step_and_predict():
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         net = MODELS.build(cfg.model)
         net.init_weights()
+        if prepare is not None:
+            prepare(net)
 
         boxes = RotatedBoxes(torch.tensor([[40, 50, 40, 16, 0.3], [90, 80, 24, 24, -0.4], [60, 100, 50, 12, 1.2]]))
         boxes = boxes if box == 'rbox' else boxes.convert_to(box)

@@ -6,7 +6,7 @@ import torch
 from mmcv.cnn import build_activation_layer, build_upsample_layer
 from mmengine.registry import MODELS as ROOT
 
-import mmrotate_plugin  # noqa: F401
+import mmrotate_plugin
 from mmrotate_plugin.equivariant import (
     build_enn_divide_feature,
     build_enn_feature,

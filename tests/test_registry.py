@@ -1,0 +1,116 @@
+import subprocess
+import sys
+
+import pytest
+from mmengine.registry import MODELS as ROOT
+from mmengine.registry import DefaultScope, Registry
+
+import mmrotate_plugin  # noqa: F401
+from mmrotate_plugin.models import ReFPN, ReResNet
+from mmrotate_plugin.registry import DATASETS, HOOKS, MODELS, register
+
+
+def run(code):
+    """In a process of its own: registries live as long as the process."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmengine', 'mmrotate_plugin'])
+def test_bare_names_are_found_from(scope):
+    with DefaultScope.overwrite_default_scope(scope), ROOT.switch_scope_and_registry(scope) as registry:
+        assert registry.get('ReResNet') is ReResNet
+        assert registry.get('ennConv') is MODELS.get('ennConv') is not None
+
+
+def test_mmdet_and_mmrotate_keep_their_own_names():
+    from mmdet.models import ResNet as MMDetResNet
+    from mmdet.registry import MODELS as MMDET
+
+    assert MMDET.get('ResNet') is MMDetResNet
+    code = (
+        'import mmrotate_plugin, mmrotate.models\n'
+        'from mmrotate.registry import MODELS\n'
+        'assert MODELS.get("ReResNet").__module__.startswith("mmrotate.")\n'
+        'assert MODELS.get("mmrotate_plugin.ReResNet").__module__.startswith("mmrotate_plugin.")'
+    )
+    run(code)
+
+
+def test_scoped_name_works_before_anybody_imports_the_package():
+    run(
+        'from mmengine.registry import MODELS\n'
+        'net = MODELS.build(dict(type="mmrotate_plugin.ReResNet", depth=18, base_channels=16))\n'
+        'assert type(net).__module__.startswith("mmrotate_plugin.")'
+    )
+
+
+def test_override_gives_an_unmodified_redet_config_our_classes():
+    out = run(
+        'import mmrotate_plugin.override_mmrotate, torch, os, mmrotate\n'
+        'from mmengine import Config\n'
+        'from mmengine.registry import MODELS, init_default_scope\n'
+        'init_default_scope("mmrotate")\n'
+        'cfg = Config.fromfile(os.path.dirname(mmrotate.__file__)'
+        ' + "/.mim/configs/redet/redet-le90_re50_refpn_1x_dota.py").model\n'
+        'cfg.backbone.init_cfg = None\n'
+        'backbone, neck = MODELS.build(cfg.backbone), MODELS.build(cfg.neck)\n'
+        'print([tuple(o.shape) for o in neck(backbone(torch.randn(1, 3, 65, 65)))])\n'
+        'print(type(backbone).__module__, type(neck).__module__)'
+    )
+    assert '(1, 256, 17, 17), (1, 256, 9, 9), (1, 256, 5, 5), (1, 256, 3, 3), (1, 256, 2, 2)' in out
+    assert out.splitlines()[-1].count('mmrotate_plugin.models') == 2
+
+
+def test_register_puts_a_class_into_both_registries():
+    root = Registry('thing')
+    child = Registry('thing', parent=root, scope='child')
+
+    @register(child)
+    class Thing: ...
+
+    assert root.get('Thing') is child.get('Thing') is Thing
+    with pytest.raises(ValueError, match='has no root above it'):
+        register(root)
+
+
+@pytest.mark.parametrize('registry, least', [(MODELS, 12), (DATASETS, 2), (HOOKS, 1)])
+def test_every_registered_name_builds_or_names_what_it_needs(registry, least):
+    names = list(registry.module_dict)
+    assert len(names) >= least
+    for name in names:
+        assert registry.get(f'mmrotate_plugin.{name}') is registry.module_dict[name]
+
+
+BUILDS = {
+    'ReResNet': dict(depth=18, base_channels=16),
+    'ResNet': dict(depth=18, base_channels=16),
+    'ReFPN': dict(in_channels=[16], out_channels=16, num_outs=1),
+    'ennConv': dict(in_channels=16, out_channels=16, kernel_size=3),
+    'ennTrivialConv': dict(in_channels=3, out_channels=16, kernel_size=3),
+    'ennBN': dict(num_features=16),
+    'ennSyncBN': dict(num_features=16),
+    'ennGN': dict(num_features=16, num_groups=2),
+    'ennReLU': dict(),
+    'ennMaxPool': dict(kernel_size=3),
+    'ennAvgPool': dict(kernel_size=3),
+    'ennInterpolate': dict(scale_factor=2),
+}
+
+
+def test_every_model_builds_from_its_name():
+    assert set(BUILDS) == set(MODELS.module_dict)
+    for name, options in BUILDS.items():
+        assert type(ROOT.build(dict(type=f'mmrotate_plugin.{name}', **options))).__name__ == name
+    assert ReFPN in MODELS.module_dict.values()
+
+
+def test_backbones_import_without_mmdet_and_mmrotate():
+    run(
+        'import sys\n'
+        'for name in ("mmdet", "mmrotate"): sys.modules[name] = None\n'
+        'import mmrotate_plugin, torch\n'
+        'from mmengine.registry import MODELS\n'
+        'MODELS.build(dict(type="ReResNet", depth=18, base_channels=16))(torch.randn(1, 3, 33, 33))'
+    )
