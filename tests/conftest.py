@@ -23,7 +23,7 @@ def seeded():
 def step_and_predict():
     """Build a detector from a config, train it one step on a noise image with three boxes, and predict."""
 
-    def run(cfg, box='rbox', size=129, prepare=None):
+    def run(cfg, box='rbox', size=97, prepare=None):
         from mmdet.structures import DetDataSample
         from mmdet.structures.bbox import HorizontalBoxes
         from mmengine.registry import MODELS, init_default_scope
@@ -37,7 +37,7 @@ def step_and_predict():
         if prepare is not None:
             prepare(net)
 
-        boxes = RotatedBoxes(torch.tensor([[40, 50, 40, 16, 0.3], [90, 80, 24, 24, -0.4], [60, 100, 50, 12, 1.2]]))
+        boxes = RotatedBoxes(torch.tensor([[30, 40, 40, 16, 0.3], [70, 60, 24, 24, -0.4], [45, 75, 50, 12, 1.2]]))
         boxes = boxes if box == 'rbox' else boxes.convert_to(box)
         if box == 'hbox':
             boxes = HorizontalBoxes(boxes.tensor)
