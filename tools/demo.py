@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = 'configs/synthetic/rotated-fcos_rer18_fpn_synthetic.py'
+CONFIG = 'configs/synthetic/rotated-fcos_re18_fpn_synthetic.py'
 LEAST_MAP = 0.5  # far below what the training reaches; less means that something is broken
 
 

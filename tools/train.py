@@ -119,7 +119,7 @@ def train(args: argparse.Namespace) -> None:
             f'the training diverged: {error}; a lower learning rate (--cfg-options optim_wrapper.optimizer.lr=...) or '
             'clipping (optim_wrapper.clip_grad.max_norm=...) may help'
         ) from error
-    except (NotImplementedError, RuntimeError) as error:
+    except (NotImplementedError, RuntimeError, TypeError) as error:
         if args.amp and 'bfloat16' in str(error).lower().replace(' ', ''):
             raise cli.UsageError(
                 f'--amp: this model uses an operation that has no bfloat16 on the CPU ({cli.first_line(error)}); '

@@ -6,6 +6,7 @@ mmdet and mmrotate are imported by the functions that need them, so that `mmrota
 import difflib
 import json
 import logging
+import math
 import os
 import sys
 import zipfile
@@ -373,12 +374,20 @@ def describe_model(model: nn.Module) -> str:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:
-    """Write a dict of numbers and texts, whole."""
+    """Write a dict of numbers and texts, whole; what is not a finite number becomes null, as JSON has no NaN."""
 
     def plain(item: Any) -> Any:
-        return item.item() if hasattr(item, 'item') else str(item)
+        if isinstance(item, Mapping):
+            return {str(key): plain(part) for key, part in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(part) for part in item]
+        if hasattr(item, 'tolist'):  # numpy, torch
+            return plain(item.tolist())
+        if isinstance(item, float):
+            return item if math.isfinite(item) else None
+        return item if isinstance(item, (str, int, bool)) or item is None else str(item)
 
-    return write_whole(path, json.dumps(value, indent=2, default=plain) + '\n')
+    return write_whole(path, json.dumps(plain(value), indent=2, allow_nan=False) + '\n')
 
 
 def first_line(error: BaseException) -> str:

@@ -123,6 +123,25 @@ def test_amp_on_the_cpu_trains_in_bfloat16(tool, tiny_config, tmp_path, monkeypa
     capsys.readouterr()
 
 
+@pytest.mark.parametrize('amp', [True, False])
+def test_an_operation_without_bfloat16_is_named(amp, tool, tiny_config, tmp_path, monkeypatch, capsys):
+    if torch.cuda.is_available():
+        pytest.skip('GPUs train in float16')
+    from mmdet.models import FCOS
+
+    def loss(*_):
+        raise TypeError('Got unsupported ScalarType BFloat16')
+
+    monkeypatch.setattr(FCOS, 'loss', loss)
+    args = [str(tiny_config), '--work-dir', str(tmp_path), '--no-validate', *['--amp'][:amp]]
+    if amp:
+        assert tool('train')(args) == 2
+        assert 'no bfloat16 on the CPU (Got unsupported ScalarType BFloat16)' in only_error(capsys)
+    else:
+        with pytest.raises(TypeError):  # not explained away
+            tool('train')(args)
+
+
 @pytest.fixture(scope='module')
 def bad(tiny_config, trained, tmp_path_factory) -> dict[str, str]:
     """Files and folders that do not work, by name; the good ones too."""
