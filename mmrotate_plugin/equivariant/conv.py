@@ -1,6 +1,7 @@
 """Steerable convolutions on plain tensors."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class _SteerableConv(nn.Module):
         basis = self.basis.samples_like(weight)  # (K, n_out, n_in, k, k)
         fields_out, fields_in, elements = weight.shape
         _, n_out, n_in, k, _ = basis.shape
-        with torch.autocast(weight.device.type, enabled=False):
+        with _without_autocast(weight.device.type):
             blocks = weight.reshape(-1, elements) @ basis.reshape(elements, -1)
         blocks = blocks.view(fields_out, fields_in, n_out, n_in, k, k)
         return blocks.transpose(1, 2).reshape(fields_out * n_out, fields_in * n_in, k, k)
@@ -209,6 +210,11 @@ def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, i
     if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair) or pair[0] != pair[1]:
         raise ValueError(f'{name}={value!r} must be one integer >= {least} (or a pair of equal ones): turns swap axes')
     return pair
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager:
+    """Autocast switched off, on the devices that have it."""
+    return torch.autocast(device_type, enabled=False) if device_type in ('cpu', 'cuda') else nullcontext()
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:
