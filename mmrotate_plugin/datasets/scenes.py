@@ -49,7 +49,7 @@ def draw_scene(
     *,
     size: int | tuple[int, int] = 193,
     num_objects: int | tuple[int, int] = (6, 14),
-    scale: tuple[float, float] = (0.8, 1.15),
+    scale: tuple[float, float] = (0.9, 1.3),
 ) -> Scene:
     """Draw scene number `index` of the endless series `seed`.
 

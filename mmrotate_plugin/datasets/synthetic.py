@@ -3,6 +3,7 @@
 import re
 
 import cv2
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import BaseStorageBackend, register_backend
 
@@ -46,7 +47,7 @@ class SyntheticAerialDataset(BaseDataset):
         seed: int = 0,
         size: int | tuple[int, int] = 193,
         num_objects: int | tuple[int, int] = (6, 14),
-        scale: tuple[float, float] = (0.8, 1.15),
+        scale: tuple[float, float] = (0.9, 1.3),
         cache: bool = False,
         **kwargs,
     ) -> None:
@@ -63,7 +64,7 @@ class SyntheticAerialDataset(BaseDataset):
         self.num_objects = (num_objects, num_objects) if isinstance(num_objects, int) else tuple(num_objects)
         self.scale = tuple(float(factor) for factor in scale)
         self.cache = cache
-        self._images: dict[str, object] = {}
+        self._images: dict[str, np.ndarray] = {}
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -111,24 +112,28 @@ class SyntheticAerialDataset(BaseDataset):
     def prepare_data(self, idx: int) -> dict | None:
         """Annotations and image of one scene through the pipeline."""
         results = self.get_data_info(idx)
-        path = results['img_path']
-        image = self._images.get(path)
-        if image is None:
-            image = draw_address(path)
-            if self.cache:
-                self._images[path] = image
-        results['img'] = image.copy() if self.cache else image
-        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        first = self.pipeline.transforms[:1]
+        if not (first and type(first[0]).__name__.startswith('LoadImage')):  # which would paint it once more
+            image = self._image(results['img_path'])
+            results['img'] = image
+            results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return self.pipeline(results)
 
+    def _image(self, path: str) -> np.ndarray:
+        if not self.cache:
+            return draw_address(path)
+        if path not in self._images:
+            self._images[path] = draw_address(path)
+        return self._images[path].copy()  # transforms may write into it
 
-def draw_address(address: str):
+
+def draw_address(address: str) -> np.ndarray:
     """The image of a ``synthetic://`` address, (H, W, 3) uint8 BGR."""
     match = _URL.fullmatch(address)
     if match is None:
         raise ValueError(
             f'{address!r} is no address of a synthetic scene; they look like '
-            'synthetic://193x193/objects-6-14/scale-0.8-1.15/synthetic-<seed>-<index>.png'
+            'synthetic://193x193/objects-6-14/scale-0.9-1.3/synthetic-<seed>-<index>.png'
         )
     width, height, low, high, seed, index = (int(match[i]) for i in (1, 2, 3, 4, 7, 8))
     scale = float(match[5]), float(match[6])

@@ -16,7 +16,7 @@ from mmrotate_plugin.datasets.sketch import Sketch
 from mmrotate_plugin.datasets.sprites import KINDS
 
 PACKAGE = str(Path(mmrotate_plugin.datasets.__file__).parents[1])
-DEFAULTS = {'num_objects': (6, 14), 'scale': (0.8, 1.15)}
+DEFAULTS = {'num_objects': (6, 14), 'scale': (0.9, 1.3)}
 
 
 def digest(seed, index, **options):
