@@ -14,6 +14,12 @@ def quiet_logs():
     MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
 
 
+@pytest.fixture(autouse=True, scope='session')
+def one_thread():
+    """Small nets gain nothing from a second thread, and lose twentyfold where the machine has other work."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """The rotation-equivariant ResNet of ReDet."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -23,14 +23,16 @@ class ReResNet(ResNet):
         depth: 18, 34, 50, 101 or 152.
         group: Fiber group: 'C4', 'C8', 'C16' (rotations), 'D4', 'D8' (rotations and reflections), or any C_N, D_N.
             Its order must divide every width.
-        in_channels: Channels of the input image (trivial fields); any number.
+        stem_channels: Tensor channels after the stem; `base_channels` if None.
         base_channels: Tensor channels of stage one (fields times the group's order).
+        deep_stem: Stem of three 3x3 convolutions; the group's order must divide half of its channels.
         avg_down: Shortcuts downsample by average pooling over centred windows of ``2 * stride - 1`` pixels; the
             windows of an ordinary ResNet, which start at the corner, would break the symmetry.
         conv_cfg: Options for the convolutions besides `group`, such as ``dict(type='ennConv', padding_mode=...)``.
         norm_cfg: 'BN', 'SyncBN' or 'GN' with the options of that norm; its equivariant version is built, with
             statistics and affine parameters per field.
-        init_cfg: As in `ResNet`; coefficients have generalised He initialisation whatever it says about `Conv2d`.
+        options: The other arguments of `ResNet`. Its default `init_cfg` leaves the coefficients to their generalised
+            He initialisation.
 
     Shape:
         - Input: (B, in_channels, H, W). Quarter turns are exact if H and W are 32m + 1.
@@ -45,24 +47,13 @@ class ReResNet(ResNet):
         self,
         depth: int,
         group: str = DEFAULT_GROUP,
-        in_channels: int = 3,
+        *,
         stem_channels: int | None = None,
         base_channels: int = 64,
-        num_stages: int = 4,
-        strides: Sequence[int] = (1, 2, 2, 2),
-        dilations: Sequence[int] = (1, 1, 1, 1),
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        style: str = 'pytorch',
         deep_stem: bool = False,
-        avg_down: bool = False,
-        frozen_stages: int = -1,
         conv_cfg: Cfg | None = None,
         norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006  read only
-        act_cfg: Cfg = {'type': 'ReLU', 'inplace': True},  # noqa: B006  read only
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        zero_init_residual: bool = True,
-        init_cfg: Cfg | list[Cfg] | None = None,
+        **options: Any,
     ) -> None:
         count_fields(base_channels, group, 'base_channels')
         stem = base_channels if stem_channels is None else stem_channels
@@ -72,24 +63,12 @@ class ReResNet(ResNet):
         self.group = group
         super().__init__(
             depth,
-            in_channels=in_channels,
             stem_channels=stem_channels,
             base_channels=base_channels,
-            num_stages=num_stages,
-            strides=strides,
-            dilations=dilations,
-            out_indices=out_indices,
-            style=style,
             deep_stem=deep_stem,
-            avg_down=avg_down,
-            frozen_stages=frozen_stages,
             conv_cfg=equivariant_conv_cfg(conv_cfg, group),
             norm_cfg=equivariant_norm_cfg(norm_cfg, group),
-            act_cfg=act_cfg,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            zero_init_residual=zero_init_residual,
-            init_cfg=init_cfg,
+            **options,
         )
 
     def _stem_conv_cfg(self) -> Cfg:

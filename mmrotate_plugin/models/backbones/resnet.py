@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,21 +23,40 @@ class _Block(nn.Module, ABC):
     expansion: int
     last_norm: str  # name of the norm that ends the residual branch, for `zero_init_residual`
 
-    relu: nn.Module
-    downsample: nn.Module | None
-
-    def __init__(self, with_cp: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        stride: int,
+        dilation: int,
+        style: str,
+        downsample: nn.Module | None,
+        with_cp: bool,
+        conv_cfg: Cfg | None,
+        norm_cfg: Cfg,
+        act_cfg: Cfg,
+    ) -> None:
         super().__init__()
         self.with_cp = with_cp
+        self._make_conv = partial(build_conv_layer, conv_cfg, bias=False)
+        self._norm_cfg = norm_cfg
+        self._add_branch(in_channels, width, stride, dilation, style)
+        self.relu = build_activation_layer(act_cfg)
+        self.downsample = downsample
 
-    def _add_norm(self, norm_cfg: Cfg, channels: int, index: int) -> str:
-        name, norm = build_norm_layer(norm_cfg, channels, postfix=index)
-        self.add_module(name, norm)
-        return name
+    @abstractmethod
+    def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
+        """Make the convolutions and norms of the residual branch."""
 
     @abstractmethod
     def branch(self, x: Tensor) -> Tensor:
         """The residual branch up to its last norm."""
+
+    def _add_norm(self, channels: int, index: int) -> str:
+        name, norm = build_norm_layer(self._norm_cfg, channels, postfix=index)
+        self.add_module(name, norm)
+        return name
 
     def _residual(self, x: Tensor) -> Tensor:
         out = self.branch(x)
@@ -55,31 +75,13 @@ class BasicBlock(_Block):
 
     expansion = 1
 
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int,
-        dilation: int,
-        style: str,
-        downsample: nn.Module | None,
-        with_cp: bool,
-        conv_cfg: Cfg | None,
-        norm_cfg: Cfg,
-        act_cfg: Cfg,
-    ) -> None:
+    def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
         if style != 'pytorch':
             raise ValueError(f"style={style!r} has no meaning for depths 18 and 34: use 'pytorch' or a depth >= 50")
-        super().__init__(with_cp)
-        self.conv1 = build_conv_layer(
-            conv_cfg, in_channels, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False
-        )
-        self.norm1_name = self._add_norm(norm_cfg, width, 1)
-        self.conv2 = build_conv_layer(conv_cfg, width, width, 3, padding=1, bias=False)
-        self.last_norm = self._add_norm(norm_cfg, width, 2)
-        self.relu = build_activation_layer(act_cfg)
-        self.downsample = downsample
+        self.conv1 = self._make_conv(in_channels, width, 3, stride=stride, padding=dilation, dilation=dilation)
+        self.norm1_name = self._add_norm(width, 1)
+        self.conv2 = self._make_conv(width, width, 3, padding=1)
+        self.last_norm = self._add_norm(width, 2)
 
     def branch(self, x: Tensor) -> Tensor:
         out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
@@ -91,32 +93,14 @@ class Bottleneck(_Block):
 
     expansion = 4
 
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int,
-        dilation: int,
-        style: str,
-        downsample: nn.Module | None,
-        with_cp: bool,
-        conv_cfg: Cfg | None,
-        norm_cfg: Cfg,
-        act_cfg: Cfg,
-    ) -> None:
-        super().__init__(with_cp)
+    def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
         stride1, stride2 = (1, stride) if style == 'pytorch' else (stride, 1)
-        self.conv1 = build_conv_layer(conv_cfg, in_channels, width, 1, stride=stride1, bias=False)
-        self.norm1_name = self._add_norm(norm_cfg, width, 1)
-        self.conv2 = build_conv_layer(
-            conv_cfg, width, width, 3, stride=stride2, padding=dilation, dilation=dilation, bias=False
-        )
-        self.norm2_name = self._add_norm(norm_cfg, width, 2)
-        self.conv3 = build_conv_layer(conv_cfg, width, width * self.expansion, 1, bias=False)
-        self.last_norm = self._add_norm(norm_cfg, width * self.expansion, 3)
-        self.relu = build_activation_layer(act_cfg)
-        self.downsample = downsample
+        self.conv1 = self._make_conv(in_channels, width, 1, stride=stride1)
+        self.norm1_name = self._add_norm(width, 1)
+        self.conv2 = self._make_conv(width, width, 3, stride=stride2, padding=dilation, dilation=dilation)
+        self.norm2_name = self._add_norm(width, 2)
+        self.conv3 = self._make_conv(width, width * self.expansion, 1)
+        self.last_norm = self._add_norm(width * self.expansion, 3)
 
     def branch(self, x: Tensor) -> Tensor:
         out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
