@@ -2,6 +2,8 @@
 VENV ?= .venv
 export VENV
 ARGS ?=
+# OpenMP's threads spin while they wait; where something else uses a core, that makes small layers five times slower
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup test demo clean
 
