@@ -14,7 +14,9 @@ from pathlib import Path
 
 import cv2
 
-from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
+
+from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene  # noqa: E402
 
 MARK = 'synthetic.json'  # says that this program made the directory, and from what
 
