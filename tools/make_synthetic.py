@@ -16,7 +16,7 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
-from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene  # noqa: E402
+from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene
 
 MARK = 'synthetic.json'  # says that this program made the directory, and from what
 
