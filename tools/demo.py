@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -132,10 +133,17 @@ class Demo:
                 errors='replace',
             ) as process,
         ):
-            for line in process.stdout:
-                log.write(line)
-                if (shown := progress(line)) is not None:
-                    print(shown, flush=True)
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    if (shown := progress(line)) is not None:
+                        print(shown, flush=True)
+            except BaseException:  # leave nothing running; Ctrl-C reaches the tool too, so it may be ending already
+                try:
+                    process.wait(2)
+                except subprocess.TimeoutExpired:
+                    process.terminate()
+                raise
         self.seconds[name] = time.monotonic() - start
         if process.returncode:
             tail = self.log(name).read_text().rstrip().split('\n')[-12:]
@@ -181,6 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: config '{args.config}' does not exist", file=sys.stderr)
         return 2
     demo = Demo(args)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if args.fresh and demo.stamp.is_file():
             for name in ('data', 'train', 'test', 'drawn'):
@@ -201,6 +210,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\ninterrupted; the same command goes on where it stopped', file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == '__main__':

@@ -2,12 +2,16 @@
 
 import importlib.util
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 STAND_IN = """
-import json, pathlib, sys
+import json, os, pathlib, sys, time
 name, args = pathlib.Path(__file__).stem, sys.argv[1:]
 with open({calls!r}, 'a') as calls:
     calls.write(' '.join([name, *args]) + '\\n')
@@ -23,6 +27,9 @@ elif name == 'train':
         print('11/22 04:36:24 - mmengine - INFO - Checkpoints will be saved')
         sys.exit('Traceback: out of memory')
     folder = after('--work-dir')
+    if 'slow=1' in args:
+        (folder / 'pid').write_text(str(os.getpid()))
+        time.sleep(60)
     print('01/02 03:04:05 - mmengine - INFO - Epoch(train) [1][1/6]  lr: 1.0e-04  eta: 0:00:58  loss: 2.0')
     print('01/02 03:04:05 - mmengine - INFO - Config: much text')
     (folder / 'epoch_1.pth').touch()
@@ -110,6 +117,21 @@ def test_a_failed_step_is_named_with_its_log(demo, capsys):
     assert 'Traceback: out of memory' in printed.out
     assert list(demo.calls()) == ['make_synthetic', 'train']
     assert demo() == 0  # and the next call is not confused
+
+
+def test_a_terminated_demo_leaves_nothing_running(demo):
+    def stop():
+        file = demo.root / 'work/train/pid'
+        while not (file.exists() and file.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(SystemExit) as status:
+        demo('--cfg-options', 'slow=1')
+    assert status.value.code == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((demo.root / 'work/train/pid').read_text()), 0)
 
 
 def test_a_low_map_is_a_failure(demo, capsys):
