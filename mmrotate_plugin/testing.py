@@ -80,7 +80,7 @@ def equivariance_error(
     flip: bool = False,
     regular_input: bool = False,
 ) -> EquivarianceError:
-    """Relative equivariance error of a network or layer with regular outputs (Weiler & Cesa, NeurIPS 2019, eq. 2).
+    """Relative equivariance error of a network or layer with regular outputs (Weiler & Cesa, NeurIPS 2019).
 
     Args:
         f: Maps (B, C, H, W) to one tensor or several, each of regular fields.

@@ -116,6 +116,7 @@ BUILDS = {
     'ennReLU': dict(),
     'ennMaxPool': dict(kernel_size=3),
     'ennAvgPool': dict(kernel_size=3),
+    'ennGroupPool': dict(num_features=16),
     'ennInterpolate': dict(scale_factor=2),
 }
 

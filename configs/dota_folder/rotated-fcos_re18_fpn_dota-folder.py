@@ -4,7 +4,7 @@
 _base_ = '../synthetic/rotated-fcos_re18_fpn_synthetic.py'
 
 data_root = 'data/dota_folder/'
-resize = dict(type='mmdet.Resize', scale=(801, 801), keep_ratio=True)
+resize = dict(type='mmdet.Resize', scale=(1057, 1057), keep_ratio=True)
 annotations = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
@@ -54,3 +54,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+
+max_epochs = 16
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], T_max=max_epochs)]
+default_hooks = dict(checkpoint=dict(interval=max_epochs))

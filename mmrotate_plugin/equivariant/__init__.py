@@ -10,7 +10,7 @@ from .fields import (
     parse_group,
 )
 from .norm import FieldNorm, build_enn_norm_layer, ennBN, ennGN, ennSyncBN
-from .pointwise import ennAvgPool, ennInterpolate, ennMaxPool, ennReLU
+from .pointwise import ennAvgPool, ennGroupPool, ennInterpolate, ennMaxPool, ennReLU
 
 __all__ = [
     'FieldNorm',
@@ -23,6 +23,7 @@ __all__ = [
     'ennBN',
     'ennConv',
     'ennGN',
+    'ennGroupPool',
     'ennInterpolate',
     'ennMaxPool',
     'ennReLU',

@@ -37,7 +37,7 @@ class SteerableBasis:
         samples: (K, n_out, n_in, k, k) float64: K kernels between fields of n_in and n_out channels.
         he_std: (K,) float64. Generalised He initialisation of the coefficients for one input field; divide by the
             square root of the number of input fields (Weiler, Hamprecht, Storath, Learning Steerable Filters for
-            Rotation Equivariant CNNs, CVPR 2018, sec. 3; e2cnn's `generalized_he_init`).
+            Rotation Equivariant CNNs, CVPR 2018; e2cnn's `generalized_he_init`).
         bias: (n_out,) float64. The direction left unchanged by the group, of unit length: the only admissible bias.
     """
 

@@ -1,12 +1,14 @@
-"""Layers that treat channels alike, so that they commute with every permutation of the orientations.
+"""Layers without coefficients that commute with every permutation of the orientations, or undo it.
 
-They need no group. On regular fields they are torch's own; the names exist for configs.
+But for `ennGroupPool` they need no group. On regular fields they are torch's own; the names exist for configs.
 """
 
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .fields import DEFAULT_GROUP, count_fields
 
 
 class ennReLU(nn.ReLU):
@@ -72,3 +74,39 @@ class ennInterpolate(nn.Module):
         size = f'size={self.size}' if self.size is not None else f'scale_factor={self.scale_factor}'
         corners = '' if self.align_corners is None else f', align_corners={self.align_corners}'
         return f"{size}, mode='{self.mode}'{corners}"
+
+
+class ennGroupPool(nn.Module):
+    """Maximum or mean over the orientations of each field: maps that turn with the image and change in no other way.
+
+    Weiler & Cesa, General E(2)-Equivariant Steerable CNNs, NeurIPS 2019 (group pooling).
+
+    Args:
+        num_features: Tensor channels of the input, a multiple of the group's order.
+        mode: 'max' or 'mean'.
+        group: Fiber group such as 'C8'.
+
+    Shape:
+        - Input: (B, num_features, H, W), orientation fastest. Output: (B, num_features / |G|, H, W).
+
+    Raises:
+        ValueError: If the group's order does not divide `num_features`, or for another mode.
+    """
+
+    MODES = ('max', 'mean')
+
+    def __init__(self, num_features: int, mode: str = 'max', *, group: str = DEFAULT_GROUP) -> None:
+        super().__init__()
+        if mode not in self.MODES:
+            raise ValueError(f'mode={mode!r} is unknown: use one of {", ".join(self.MODES)}')
+        self.num_features, self.mode, self.group = num_features, mode, group
+        self.fields = count_fields(num_features, group, 'num_features')
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_features, H, W) to (B, fields, H, W)."""
+        b, _, h, w = x.shape
+        orientations = x.reshape(b, self.fields, -1, h, w)
+        return orientations.amax(2) if self.mode == 'max' else orientations.mean(2)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features} -> {self.fields}, mode='{self.mode}', group={self.group}"

@@ -7,6 +7,7 @@ from ..equivariant import (
     ennBN,
     ennConv,
     ennGN,
+    ennGroupPool,
     ennInterpolate,
     ennMaxPool,
     ennReLU,
@@ -30,6 +31,7 @@ for layer in (
     ennReLU,
     ennMaxPool,
     ennAvgPool,
+    ennGroupPool,
     ennInterpolate,
 ):
     register(MODELS)(layer)

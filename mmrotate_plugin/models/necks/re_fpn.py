@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...equivariant import ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
 from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
@@ -36,11 +37,14 @@ class ReFPN(BaseModule):
         activation: None or 'relu', after each convolution.
         init_cfg: mmengine's initialisation config; the coefficients have generalised He initialisation.
         group: Fiber group of the inputs.
+        group_pool: None for equivariant outputs; 'max' or 'mean' over the orientations for invariant ones, of
+            ``out_channels / |G|`` channels, for heads that are not equivariant.
 
     Shape:
         - Input: sequence of (B, in_channels[i], H_i, W_i), orientation fastest.
-        - Output: tuple of `num_outs` tensors (B, out_channels, H_j, W_j), orientation fastest. Quarter turns are
-          exact where they are for the inputs; extra levels need H and W to be odd.
+        - Output: tuple of `num_outs` tensors (B, out_channels, H_j, W_j), orientation fastest, or with `group_pool`
+          (B, out_channels / |G|, H_j, W_j). Quarter turns are exact where they are for the inputs; extra levels need
+          H and W to be odd.
 
     Raises:
         ValueError: If the group's order does not divide a width, or the levels do not fit together.
@@ -62,6 +66,7 @@ class ReFPN(BaseModule):
         activation: str | None = None,
         init_cfg: Cfg | list[Cfg] | None = None,
         group: str = DEFAULT_GROUP,
+        group_pool: str | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels = list(in_channels)
@@ -92,6 +97,7 @@ class ReFPN(BaseModule):
         for i in range(num_outs - len(used) if add_extra_convs else 0):
             channels = used[-1] if i == 0 and extra_convs_on_inputs else out_channels
             self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, padding=1, **common))
+        self.pool = nn.Identity() if group_pool is None else ennGroupPool(out_channels, group_pool, group=group)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Maps of the backbone's levels to maps of the pyramid's levels."""
@@ -109,7 +115,7 @@ class ReFPN(BaseModule):
                 outs.append(self.fpn_convs[i](source))
             else:
                 outs.append(self.fpn_convs[i](F.relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]))
-        return tuple(outs)
+        return tuple(self.pool(out) for out in outs)
 
 
 def upsample_to(x: Tensor, size: Sequence[int]) -> Tensor:

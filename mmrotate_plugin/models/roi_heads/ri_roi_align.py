@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class RiRoIAlignRotated(nn.Module):
     r"""RoI align that turns a region upright in space and in its orientation channels.
 
-    Han et al., ReDet, CVPR 2021 (arXiv:2103.07733), sec. 3.3: after RoI align by the region's angle
+    Han et al., ReDet, CVPR 2021 (arXiv:2103.07733): after RoI align by the region's angle
     :math:`\theta`, the orientation channels are cycled by :math:`s = \theta N / 2\pi`. With
     :math:`i = \lfloor s \rfloor` and :math:`l = s - i`, output channel o is that of the published operator,
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from mmrotate_plugin.models import ReFPN, ReResNet
 from mmrotate_plugin.models.necks.re_fpn import upsample_to
-from mmrotate_plugin.testing import equivariance_error, randomize_norms_
+from mmrotate_plugin.testing import equivariance_error, randomize_norms_, relative_error
 
 CHANNELS = [16, 32, 64, 128]
 
@@ -36,6 +36,24 @@ def test_backbone_and_neck_commute_with_the_group(options, group):
         assert len(result.error) == options['num_outs']
         assert max(result.error) < 1e-5
         assert min(result.change) > 0.01
+
+
+@pytest.mark.parametrize('group', ['C8', 'D4'])
+@pytest.mark.parametrize('mode', ['max', 'mean'])
+def test_pooled_outputs_turn_with_the_image_and_change_in_no_other_way(group, mode):
+    backbone = ReResNet(18, group, base_channels=16, zero_init_residual=False)
+    neck = ReFPN(CHANNELS, 16, 4, group=group, group_pool=mode)
+    net = randomize_norms_(nn.Sequential(backbone, neck)).eval()
+    x = torch.randn(1, 3, 65, 65)
+    with torch.no_grad():
+        outs, turned = net(x), net(x.rot90(1, (-2, -1)))
+        neck.pool = nn.Identity()
+        unpooled, unpooled_turned = net(x), net(x.rot90(1, (-2, -1)))
+    for out, actual in zip(outs, turned, strict=True):
+        assert out.shape[1] == 2
+        assert relative_error(actual, out.rot90(1, (-2, -1))) < 1e-5
+        assert relative_error(out, out.rot90(1, (-2, -1))) > 0.01
+    assert relative_error(unpooled_turned[0], unpooled[0].rot90(1, (-2, -1))) > 0.1, 'orientations would be permuted'
 
 
 def test_even_sizes_fail_that_check():
@@ -90,6 +108,8 @@ def test_bad_arguments_are_named():
         ReFPN(CHANNELS, 16, 3, start_level=1, end_level=3)
     with pytest.raises(ValueError, match='start_level=4'):
         ReFPN(CHANNELS, 16, 4, start_level=4)
+    with pytest.raises(ValueError, match="mode='median'.*max, mean"):
+        ReFPN(CHANNELS, 16, 4, group_pool='median')
     with pytest.raises(ValueError, match="activation='gelu'"):
         ReFPN(CHANNELS, 16, 4, activation='gelu')
     with pytest.raises(ValueError, match='got 3 input levels'):
