@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/synthetic/rotated-fcos_re18_fpn_synthetic.py'
+SCORE = 0.2  # draw from here on: after so short a training right detections score between 0.2 and 0.7
 LEAST_MAP = 0.5  # far below what the training reaches; less means that something is broken
 
 
@@ -57,9 +58,10 @@ class Demo:
         pictures = tested / 'pictures'
         shutil.rmtree(pictures, ignore_errors=True)
         test = ['test.py', self.config, checkpoint, '--work-dir', tested, '--show-dir', pictures, '--show-num', 24]
+        test += ['--show-score-thr', SCORE]
         self.step('3/4', 'test', [*test, *self.options])
         images = data / 'val/images'
-        draw = ['image_demo.py', images, self.config, checkpoint, '--out', drawn]
+        draw = ['image_demo.py', images, self.config, checkpoint, '--out', drawn, '--score-thr', SCORE]
         self.step('4/4', 'draw', [*draw, *self.options])
 
         metrics = json.loads((tested / 'test_metrics.json').read_text())['metrics']
