@@ -4,7 +4,7 @@
 _base_ = '../synthetic/rotated-fcos_re18_fpn_synthetic.py'
 
 data_root = 'data/dota_folder/'
-resize = dict(type='mmdet.Resize', scale=(1057, 1057), keep_ratio=True)
+resize = dict(type='mmrotate_plugin.SymmetricResize', scale=1057)
 annotations = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),

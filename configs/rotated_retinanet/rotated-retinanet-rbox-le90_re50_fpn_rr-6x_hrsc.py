@@ -1,4 +1,10 @@
-_base_ = 'mmrotate::rotated_retinanet/rotated-retinanet-rbox-le90_r50_fpn_rr-6x_hrsc.py'
+_base_ = ['mmrotate::rotated_retinanet/rotated-retinanet-rbox-le90_r50_fpn_rr-6x_hrsc.py', '../_base_/datasets/hrsc.py']
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
 
-model = dict(backbone=dict(_delete_=True, type='mmrotate_plugin.ReResNet', depth=50, group='C8'))
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=1),  # keep sizes of 32m + 1
+    backbone=dict(_delete_=True, type='mmrotate_plugin.ReResNet', depth=50, group='C8'),
+)
+train_dataloader = dict(dataset=dict(_delete_=True, **_base_.hrsc_rr_train))
+val_dataloader = dict(dataset=dict(_delete_=True, **_base_.hrsc_test))
+test_dataloader = val_dataloader

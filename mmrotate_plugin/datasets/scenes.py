@@ -18,6 +18,7 @@ from .sprites import CLASSES, KINDS, PALETTE, Brush, grey, shade
 
 __all__ = ['CLASSES', 'PALETTE', 'Scene', 'corners', 'draw_scene', 'lay_out', 'paint', 'photograph']
 
+ALL_ANGLES = (-180.0, 180.0)
 _FINE = 3  # cells per pixel and side while painting; averaged at the end
 _SMALLEST = 32
 _COURSE, _GROUND, _CAMERA, _LOOKS = range(4)  # independent streams of one scene
@@ -50,6 +51,7 @@ def draw_scene(
     size: int | tuple[int, int] = 193,
     num_objects: int | tuple[int, int] = (6, 14),
     scale: tuple[float, float] = (0.9, 1.3),
+    angles: tuple[float, float] = ALL_ANGLES,
 ) -> Scene:
     """Draw scene number `index` of the endless series `seed`.
 
@@ -58,11 +60,13 @@ def draw_scene(
         num_objects: How many objects, or the least and the most. A small image may not have room for all of them;
             then it has fewer. 0 gives a scene without objects.
         scale: Least and most factor on the objects' sizes; one factor per scene.
+        angles: Least and most angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie along
+            the image's axes.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
     """
-    sketch = lay_out(seed, index, size=size, num_objects=num_objects, scale=scale)
+    sketch = lay_out(seed, index, size=size, num_objects=num_objects, scale=scale, angles=angles)
     image = photograph(paint(sketch, seed, index), _stream(seed, index, _CAMERA))
     return Scene(image, sketch.labels, sketch.rboxes)
 
@@ -74,6 +78,7 @@ def lay_out(
     size: int | tuple[int, int],
     num_objects: int | tuple[int, int],
     scale: tuple[float, float],
+    angles: tuple[float, float] = ALL_ANGLES,
 ) -> Sketch:
     """What `draw_scene` draws, before it is painted: the objects alone cost a fraction of the image."""
     width, height = (size, size) if isinstance(size, int) else size
@@ -84,10 +89,12 @@ def lay_out(
         raise ValueError(f'num_objects={num_objects}: must be a number from 0 on, or a pair (least, most)')
     if not 0 < scale[0] <= scale[1]:
         raise ValueError(f'scale={scale}: must be a pair (least, most) of positive factors')
+    if not -360 <= angles[0] <= angles[1] <= 360:
+        raise ValueError(f'angles={angles}: must be a pair (least, most) of degrees within -360 and 360')
     if seed < 0 or index < 0:
         raise ValueError(f'seed={seed}, index={index}: both must be 0 or more')
     rng = _stream(seed, index, _COURSE)
-    sketch = Sketch(rng, width, height, rng.uniform(*scale), int(rng.integers(low, high + 1)))
+    sketch = Sketch(rng, width, height, rng.uniform(*scale), int(rng.integers(low, high + 1)), angles)
     LAYOUTS[rng.integers(len(LAYOUTS))](sketch)
     return sketch
 

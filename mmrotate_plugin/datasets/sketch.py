@@ -46,6 +46,7 @@ class Sketch:
         width, height: Size of the image.
         scale: Factor on all object sizes.
         wanted: Number of objects to place; `items` never holds more.
+        angles: Least and most angle of rows, quays, roads and single objects, degrees.
 
     Attributes:
         free: For each zone ('land', 'water') where something may still stand, (H, W) uint8.
@@ -61,6 +62,7 @@ class Sketch:
     height: int
     scale: float
     wanted: int
+    angles: tuple[float, float] = (-180.0, 180.0)
     free: dict[str, np.ndarray] = field(default_factory=dict)
     grounds: list[tuple[np.ndarray | None, str]] = field(default_factory=list)
     marks: list[tuple[np.ndarray, tuple[float, float, float]]] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Sketch:
         return choices[self.rng.integers(len(choices))]
 
     def angle(self) -> float:
-        return self.rng.uniform(-np.pi, np.pi)
+        return self.rng.uniform(*np.radians(self.angles))
 
     def ground(self, texture: str, polygon: np.ndarray | None = None) -> None:
         """Cover the image or a polygon with a texture; it becomes land or water accordingly."""

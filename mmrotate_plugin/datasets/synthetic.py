@@ -9,9 +9,11 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 
 from ..registry import DATASETS, register
 from .filtering import filter_empty
-from .scenes import CLASSES, PALETTE, corners, draw_scene, lay_out
+from .scenes import ALL_ANGLES, CLASSES, PALETTE, corners, draw_scene, lay_out
 
-_URL = re.compile(r'synthetic://(\d+)x(\d+)/objects-(\d+)-(\d+)/scale-([\d.e+-]+)-([\d.]+)/synthetic-(\d+)-(\d+)\.png')
+_URL = re.compile(
+    r'synthetic://(\d+)x(\d+)/objects-(\d+)-(\d+)/scale-([\d.e+-]+)-([\d.]+)(?:/angles(-?[\d.]+)to(-?[\d.]+))?/synthetic-(\d+)-(\d+)\.png'
+)
 
 
 @register(DATASETS)
@@ -29,6 +31,8 @@ class SyntheticAerialDataset(BaseDataset):
         size: Side of a square image or (width, height), in pixels.
         num_objects: Least and most objects per scene, or one number; 0 gives empty scenes.
         scale: Least and most factor on the objects' sizes.
+        angles: Least and most angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie along
+            the image's axes, to see what a detector makes of angles that it was never trained on.
         cache: Keep painted images in memory (of each worker process; 3 x width x height bytes per scene).
         metainfo: `classes` may name a part of CLASSES, in any order; other objects are drawn, but not annotated.
         filter_cfg: ``dict(filter_empty_gt=True)`` leaves out scenes without annotated objects while training.
@@ -48,6 +52,7 @@ class SyntheticAerialDataset(BaseDataset):
         size: int | tuple[int, int] = 193,
         num_objects: int | tuple[int, int] = (6, 14),
         scale: tuple[float, float] = (0.9, 1.3),
+        angles: tuple[float, float] = ALL_ANGLES,
         cache: bool = False,
         **kwargs,
     ) -> None:
@@ -63,6 +68,7 @@ class SyntheticAerialDataset(BaseDataset):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.num_objects = (num_objects, num_objects) if isinstance(num_objects, int) else tuple(num_objects)
         self.scale = tuple(float(factor) for factor in scale)
+        self.angles = tuple(float(angle) for angle in angles)
         self.cache = cache
         self._images: dict[str, np.ndarray] = {}
         super().__init__(**kwargs)
@@ -74,12 +80,14 @@ class SyntheticAerialDataset(BaseDataset):
         if unknown:
             raise ValueError(f'metainfo classes {unknown} are not in the scenes; these are: {", ".join(CLASSES)}')
         new_label = {CLASSES.index(name): label for label, name in enumerate(classes)}
-        spec = dict(size=self.size, num_objects=self.num_objects, scale=self.scale)
+        spec = dict(size=self.size, num_objects=self.num_objects, scale=self.scale, angles=self.angles)
         width, height = self.size
         folder = (
             f'synthetic://{width}x{height}/objects-{self.num_objects[0]}-{self.num_objects[1]}'
             f'/scale-{self.scale[0]}-{self.scale[1]}'
         )
+        if self.angles != ALL_ANGLES:
+            folder += f'/angles{self.angles[0]}to{self.angles[1]}'
         data_list = []
         for index in range(self.length):
             sketch = lay_out(self.seed, index, **spec)
@@ -135,9 +143,10 @@ def draw_address(address: str) -> np.ndarray:
             f'{address!r} is no address of a synthetic scene; they look like '
             'synthetic://193x193/objects-6-14/scale-0.9-1.3/synthetic-<seed>-<index>.png'
         )
-    width, height, low, high, seed, index = (int(match[i]) for i in (1, 2, 3, 4, 7, 8))
+    width, height, low, high, seed, index = (int(match[i]) for i in (1, 2, 3, 4, 9, 10))
     scale = float(match[5]), float(match[6])
-    return draw_scene(seed, index, size=(width, height), num_objects=(low, high), scale=scale).image
+    angles = ALL_ANGLES if match[7] is None else (float(match[7]), float(match[8]))
+    return draw_scene(seed, index, size=(width, height), num_objects=(low, high), scale=scale, angles=angles).image
 
 
 class SyntheticBackend(BaseStorageBackend):

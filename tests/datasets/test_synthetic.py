@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmrotate_plugin.datasets import SyntheticAerialDataset, draw_scene
 from mmrotate_plugin.datasets.scenes import CLASSES
+from mmrotate_plugin.datasets.synthetic import draw_address
 from mmrotate_plugin.registry import DATASETS
 
 SMALL = {'length': 8, 'seed': 5, 'size': 97}
@@ -195,3 +196,27 @@ def test_perfect_predictions_reach_full_map(pipeline, monkeypatch):
     present = {label for i in range(len(dataset)) for label in dataset.get_cat_ids(i)}
     assert score(0.0) == pytest.approx(len(present) / len(CLASSES), abs=1e-3)
     assert score(40.0) < 0.1
+
+
+def test_angles_bound_what_is_drawn():
+    def headings(**options):
+        dataset = SyntheticAerialDataset(length=12, seed=3, **options)
+        boxes = [np.reshape(i['bbox'], (4, 2)) for k in range(12) for i in dataset.get_data_info(k)['instances']]
+        ahead = np.array([box[1] - box[0] for box in boxes])
+        return np.degrees(np.arctan2(ahead[:, 1], ahead[:, 0])) % 90, dataset
+
+    def from_axes(angles):
+        return np.minimum(angles, 90 - angles)
+
+    upright, dataset = headings(angles=(0, 0))
+    assert (from_axes(upright) < 5).mean() > 0.8, 'parked not quite straight, some aeroplanes askew'
+    diagonal, _ = headings(angles=(45, 45))
+    assert (from_axes(diagonal) > 40).mean() > 0.8
+    assert 0.05 < (from_axes(headings()[0]) < 5).mean() < 0.5
+    info = dataset.get_data_info(0)
+    assert '/angles0.0to0.0/' in info['img_path']
+    assert not np.array_equal(
+        draw_address(info['img_path']), draw_address(info['img_path'].replace('0.0to0.0', '45.0to45.0'))
+    )
+    with pytest.raises(ValueError, match='angles='):
+        SyntheticAerialDataset(angles=(10, 0)).get_data_info(0)

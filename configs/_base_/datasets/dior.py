@@ -1,10 +1,11 @@
-# under names of their own, so that a config can have these beside a base with another data set
+# under names of their own, so that a config can have these beside a base with another data set; sides of 32m + 1 pixels
+# keep an equivariant backbone exact
 _load = dict(type='mmdet.LoadImageFromFile')
 _boxes = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
+    dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
 ]
-_resize = dict(type='mmdet.Resize', scale=(800, 800), keep_ratio=True)
+_resize = dict(type='mmrotate_plugin.SymmetricResize', scale=(801, 801))
 _flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
 _meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 

@@ -1,11 +1,13 @@
-# under names of their own, so that a config can have these beside a base with another data set
+# under names of their own, so that a config can have these beside a base with another data set; sides of 32m + 1 pixels
+# keep an equivariant backbone exact
 _load = dict(type='mmdet.LoadImageFromFile')
 _boxes = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
+    dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
 ]
-_resize = dict(type='mmdet.Resize', scale=(800, 512), keep_ratio=True)
+_resize = dict(type='mmrotate_plugin.SymmetricResize', scale=(801, 513))
 _flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
+_turn = dict(type='mmrotate.RandomRotate', prob=0.5, angle_range=180)
 _meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
 hrsc_train = dict(
@@ -16,6 +18,7 @@ hrsc_train = dict(
     filter_cfg=dict(filter_empty_gt=True),
     pipeline=[_load, *_boxes, _resize, _flip, dict(type='mmdet.PackDetInputs')],
 )
+hrsc_rr_train = dict(hrsc_train, pipeline=[_load, *_boxes, _resize, _flip, _turn, dict(type='mmdet.PackDetInputs')])
 hrsc_test = dict(
     type='HRSCDataset',
     data_root='data/hrsc/',
