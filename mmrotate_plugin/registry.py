@@ -7,11 +7,14 @@ A name registered here lives in two places:
 - mmengine's root registries, where the lookup of every scope ends: the bare ``type='ReResNet'`` works from mmdet,
   mmpretrain, mmsegmentation, and from mmcv's ``build_conv_layer`` and its sisters.
 
+Classes that need a host (`HOSTED`) are found by their scoped name only, and imported when they are asked for.
+
 A host that registers the same bare name in its own scope (mmrotate: ``ReResNet``, ``ReFPN``) is asked first and wins
 there. ``mmrotate_plugin.override_mmrotate`` changes that, explicitly.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -23,7 +26,21 @@ from mmengine.registry import Registry
 
 SCOPE = 'mmrotate_plugin'
 
-MODELS = Registry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmrotate_plugin.models'])
+# names whose modules import mmdet, which takes seconds: imported when a config asks for one
+HOSTED = {'ReDet': 'mmrotate_plugin.models.detectors.redet'}
+
+
+class ModelRegistry(Registry):
+    """A registry that imports the modules of `HOSTED` on demand."""
+
+    def get(self, key: str) -> type | None:
+        scope, name = self.split_scope_key(key)
+        if name in HOSTED and scope in (None, SCOPE):
+            import_module(HOSTED[name])
+        return super().get(key)
+
+
+MODELS = ModelRegistry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmrotate_plugin.models'])
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_plugin.engine'])

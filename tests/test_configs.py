@@ -16,7 +16,7 @@ def load(name):
 
 
 def test_no_config_is_missed():
-    assert len(NAMES) >= 32
+    assert len(NAMES) >= 54
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -31,6 +31,32 @@ def test_config_builds_and_survives_a_dump(name, tmp_path):
     assert isinstance(net.backbone, (ReResNet, ResNet)) or 'mmdet.ResNet' in str(cfg.model.backbone.type)
     cfg.dump(tmp_path / 'dumped.py')
     assert Config.fromfile(tmp_path / 'dumped.py').model == cfg.model
+
+
+def pipelines(node):
+    """All pipelines below a config's node."""
+    if isinstance(node, dict):
+        if 'pipeline' in node:
+            yield node['pipeline']
+        for value in node.values():
+            yield from pipelines(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from pipelines(value)
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if 'synthetic/' not in name])
+def test_equivariant_backbones_get_sides_of_32m_plus_1(name):
+    cfg = load(name)
+    assert cfg.model.data_preprocessor.pad_size_divisor == 1
+    found = [list(pipelines(cfg[f'{part}_dataloader'])) for part in ('train', 'val', 'test')]
+    assert all(found)
+    for pipeline in (p for part in found for p in part):
+        kinds = [step['type'].rpartition('.')[2] for step in pipeline]
+        assert 'SymmetricResize' in kinds and 'Resize' not in kinds
+        (step,) = (s for s in pipeline if s['type'].endswith('SymmetricResize'))
+        sides = step['scale'] if isinstance(step['scale'], (tuple, list)) else [step['scale']]
+        assert all(side % 32 == 1 for side in sides), 'what is asked for is what is meant'
 
 
 FAMILIES = [
@@ -50,4 +76,20 @@ def test_a_step_of_each_family(name, box, step_and_predict):
     assert torch.isfinite(loss)
     without = [n for n, p in net.backbone.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
+    assert predictions.scores.shape[0] == predictions.bboxes.shape[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, size',
+    [
+        ('redet/redet-le90_re50_refpn_1x_dota.py', 513),
+        ('synthetic/redet_re18_refpn_synthetic.py', 97),
+        ('synthetic/redet_r18_fpn_synthetic.py', 97),
+    ],
+)
+def test_redet_trains_a_step_and_predicts_on_a_cpu(name, size, step_and_predict):
+    net, loss, predictions = step_and_predict(load(name), 'rbox', size=size)
+    assert torch.isfinite(loss)
+    assert not [n for n, p in net.backbone.named_parameters() if p.requires_grad and p.grad is None]
     assert predictions.scores.shape[0] == predictions.bboxes.shape[0]

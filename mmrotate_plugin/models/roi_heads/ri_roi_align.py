@@ -7,7 +7,10 @@ from mmcv.ops import RiRoIAlignRotated as MMCVRiRoIAlignRotated
 from mmcv.ops import roi_align_rotated
 from torch import Tensor, nn
 
+from ...registry import MODELS
 
+
+@MODELS.register_module()
 class RiRoIAlignRotated(nn.Module):
     r"""RoI align that turns a region upright in space and in its orientation channels.
 
@@ -17,14 +20,22 @@ class RiRoIAlignRotated(nn.Module):
 
     .. math:: y_o = (1 - l)\, p_{(o - i) \bmod N} + l\, p_{(o - i + 1) \bmod N}
 
-    mmcv has this operator for CUDA only; there it is used. Elsewhere the two steps are taken one after the other.
+    It is invariant where s is whole. Between, it steps to the wrong neighbour: a region at angle s needs channel
+    :math:`o - s`, which lies between :math:`o - i` and :math:`o - i - 1`. Nor does it change direction for angles that
+    grow counter-clockwise. Weights trained with it expect it, so it is the default; ``published=False`` corrects both.
+
+    mmcv has the published operator for CUDA only; there it is used. Elsewhere the two steps are taken one after the
+    other.
 
     Args:
         out_size: Height and width of the output, pixels.
         spatial_scale: Size of the feature map over that of the image.
         num_samples: Samples per output pixel and axis; 0 for one per feature pixel.
-        num_orientations: Orientations N of a field.
+        num_orientations: Rotations N of the group, which divide a full turn: 8 for 'C8', and for 'D8', whose fields
+            are two such cycles.
         clockwise: Angles grow clockwise on the image (y downwards), as in mmrotate.
+        published: Cycle and interpolate as the published operator does; False for the way that is invariant up to
+            linear interpolation at every angle.
 
     Shape:
         - features: (B, fields * N, H, W), orientation fastest.
@@ -43,6 +54,8 @@ class RiRoIAlignRotated(nn.Module):
         num_samples: int = 0,
         num_orientations: int = 8,
         clockwise: bool = False,
+        *,
+        published: bool = True,
     ) -> None:
         super().__init__()
         if num_orientations < 1:
@@ -52,6 +65,7 @@ class RiRoIAlignRotated(nn.Module):
         self.num_samples = num_samples
         self.num_orientations = num_orientations
         self.clockwise = clockwise
+        self.published = published
         self._cuda_operator = MMCVRiRoIAlignRotated(
             self.out_size, self.spatial_scale, num_samples, num_orientations, clockwise
         )
@@ -64,13 +78,19 @@ class RiRoIAlignRotated(nn.Module):
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         """Pool the regions, see the class."""
         self._check(features, rois)
-        if features.is_cuda:
+        if features.is_cuda and self.published:
             return self._cuda_operator(features, rois)
         n, orientations = len(rois), self.num_orientations
         if n == 0:  # keeps the graph, so that a batch without regions trains
             return features.new_zeros(0, features.shape[1], *self.out_size) + 0 * features.sum()
-        pooled = roi_align_rotated(
-            features, rois, self.out_size, self.spatial_scale, self.num_samples, False, self.clockwise
+        pooled = roi_align_rotated(  # mmcv's operator reads memory as if it were contiguous
+            features.contiguous(),
+            rois.contiguous(),
+            self.out_size,
+            self.spatial_scale,
+            self.num_samples,
+            False,
+            self.clockwise,
         )
         fields = pooled.view(n, -1, orientations, math.prod(self.out_size))  # (n, F, N, h * w)
         return (self._cycle(rois[:, 5]).unsqueeze(1) @ fields).view_as(pooled)
@@ -79,12 +99,14 @@ class RiRoIAlignRotated(nn.Module):
         """(n, N, N) matrices that cycle and interpolate the orientations."""
         orientations = self.num_orientations
         shift = angle * (orientations / (2 * math.pi))
+        if not (self.clockwise or self.published):
+            shift = -shift
         whole = shift.floor()
         part = (shift - whole).unsqueeze(1)  # (n, 1)
         index = torch.arange(orientations, device=angle.device) - whole.long().unsqueeze(1)  # (n, N)
-        lower = nn.functional.one_hot(index % orientations, orientations).to(angle)
-        upper = nn.functional.one_hot((index + 1) % orientations, orientations).to(angle)
-        return torch.lerp(lower, upper, part.unsqueeze(2))
+        here = nn.functional.one_hot(index % orientations, orientations).to(angle)
+        beside = nn.functional.one_hot((index + (1 if self.published else -1)) % orientations, orientations).to(angle)
+        return torch.lerp(here, beside, part.unsqueeze(2))
 
     def _check(self, features: Tensor, rois: Tensor) -> None:
         if features.shape[1] % self.num_orientations:
@@ -100,5 +122,5 @@ class RiRoIAlignRotated(nn.Module):
     def extra_repr(self) -> str:
         return (
             f'out_size={self.out_size}, spatial_scale={self.spatial_scale}, num_samples={self.num_samples}, '
-            f'num_orientations={self.num_orientations}, clockwise={self.clockwise}'
+            f'num_orientations={self.num_orientations}, clockwise={self.clockwise}, published={self.published}'
         )

@@ -1,0 +1,3 @@
+_base_ = './redet-le90_re50_refpn_1x_dior.py'
+
+model = dict(backbone=dict(depth=101))

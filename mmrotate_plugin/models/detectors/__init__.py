@@ -1,0 +1,1 @@
+"""Whole detectors. They need mmdet, so nothing is imported before its name is looked up."""
