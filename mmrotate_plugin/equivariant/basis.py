@@ -39,11 +39,20 @@ class SteerableBasis:
             square root of the number of input fields (Weiler, Hamprecht, Storath, Learning Steerable Filters for
             Rotation Equivariant CNNs, CVPR 2018; e2cnn's `generalized_he_init`).
         bias: (n_out,) float64. The direction left unchanged by the group, of unit length: the only admissible bias.
+        radius: K ring radii about the kernel's centre, pixels of the input (a dilation counts).
+        frequency: K angular frequencies, signed as e2cnn reports them: along its ring, each channel of the kernel is
+            a wave of this many periods per turn.
+        in_irrep, out_irrep: K names of the irreducible parts of the two fields that the kernel connects, such as
+            'irrep_1' (C_N: turns once per turn) or 'irrep_1,2' (D_N: reflects, turns twice).
     """
 
     samples: Tensor
     he_std: Tensor
     bias: Tensor
+    radius: tuple[float, ...]
+    frequency: tuple[int, ...]
+    in_irrep: tuple[str, ...]
+    out_irrep: tuple[str, ...]
     _copies: dict[tuple[str, torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False)
 
     def samples_like(self, x: Tensor) -> Tensor:
@@ -112,6 +121,10 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
         samples=samples.reshape(*samples.shape[:3], kernel_size, kernel_size).contiguous(),
         he_std=_he_std(elements),
         bias=_on_cpu([out_repr.size**-0.5] * out_repr.size),
+        radius=tuple(float(e['radius']) for e in elements),
+        frequency=tuple(int(e['frequency']) for e in elements),
+        in_irrep=tuple(str(e['in_irrep']) for e in elements),
+        out_irrep=tuple(str(e['out_irrep']) for e in elements),
     )
 
 

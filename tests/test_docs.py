@@ -1,0 +1,120 @@
+"""The pages in docs/: the commands that they quote run, the files that they link exist.
+
+Every line ``python tools/NAME.py ...`` in a fence ```` ```sh ```` is run, in an empty folder. Lines in a fence
+```` ```sh noexec ````, or with a placeholder in capitals such as CONFIG, are only compared with the tool's ``--help``.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / 'docs').glob('**/*.md'))
+FENCE = re.compile(r'^```sh( noexec)?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+PLACEHOLDER = re.compile(r'[A-Z][A-Z_]+(\.\w+)?')
+LINK = re.compile(r'\]\(([^)#\s]+)[^)]*\)')
+LARGEST_PICTURE = 200_000  # bytes
+
+
+class Command(NamedTuple):
+    page: str
+    words: list[str]  # tools/NAME.py and its arguments
+    runs: bool
+
+
+def find_commands(page: str, text: str) -> list[Command]:
+    commands = []
+    for noexec, block in FENCE.findall(text):
+        for line in block.replace('\\\n', ' ').splitlines():
+            if line.startswith('python tools/'):
+                words = shlex.split(line.translate(str.maketrans('[]', '  ')) if noexec else line, comments=True)[1:]
+                runs = not noexec and not any(PLACEHOLDER.fullmatch(word) for word in words)
+                commands.append(Command(page, words, runs))
+    return commands
+
+
+def run_tool(words: list[str], monkeypatch) -> int:
+    """Run a tool as `python` would, in this process; files of the project are found from any folder."""
+    tool, *arguments = words
+    assert (ROOT / tool).is_file(), f'there is no {tool}'
+    monkeypatch.setattr(sys, 'argv', [tool, *(str(ROOT / a) if (ROOT / a).is_file() else a for a in arguments)])
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), *os.environ.get('PYTHONPATH', '').split()]))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / tool), run_name='__main__')
+    return stop.value.code or 0
+
+
+def check_options(words: list[str], monkeypatch, capsys) -> None:
+    assert run_tool([words[0], '--help'], monkeypatch) == 0
+    known = set(re.findall(r'--[\w-]+', capsys.readouterr().out))
+    used = {word.partition('=')[0] for word in words if word.startswith('--')}
+    assert used <= known, f'{words[0]} has no {", ".join(sorted(used - known))}'
+
+
+COMMANDS = [command for page in PAGES for command in find_commands(page.name, page.read_text(encoding='utf-8'))]
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=lambda c: f'{c.page}: {" ".join(c.words)}')
+def test_quoted_command_works(command, tmp_path, monkeypatch, capsys):
+    pytest.importorskip('mmdet')
+    monkeypatch.chdir(tmp_path)
+    if not command.runs:
+        check_options(command.words, monkeypatch, capsys)
+        return
+    status = run_tool(command.words, monkeypatch)
+    assert status == 0, capsys.readouterr().err
+    made = {file.name for file in tmp_path.glob('docs/**/*.*')}  # what a command writes there illustrates the page
+    page = next(p for p in PAGES if p.name == command.page)
+    linked = {Path(link).name for link in LINK.findall(page.read_text(encoding='utf-8'))}
+    assert not made or made & linked, f'{page.name} links none of {", ".join(sorted(made))}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_linked_files_exist_and_pictures_are_small(page):
+    for link in LINK.findall(page.read_text(encoding='utf-8')):
+        if '://' in link:
+            continue
+        file = page.parent / link
+        assert file.exists(), f'{page.name} links {link}'
+        assert file.suffix != '.png' or file.stat().st_size < LARGEST_PICTURE, link
+
+
+def test_there_are_pages_and_commands_to_check():
+    assert PAGES and any(command.runs for command in COMMANDS)
+
+
+def test_commands_are_told_apart():
+    text = """
+```sh
+python tools/a.py --x 1 \\
+    --y 'two words'  # a comment
+python tools/b.py CONFIG --out FILE.pkl
+make demo
+```
+```sh noexec
+python tools/c.py [--resume] x.py
+```
+```python
+python tools/d.py
+```
+"""
+    assert find_commands('p', text) == [
+        Command('p', ['tools/a.py', '--x', '1', '--y', 'two words'], True),
+        Command('p', ['tools/b.py', 'CONFIG', '--out', 'FILE.pkl'], False),
+        Command('p', ['tools/c.py', '--resume', 'x.py'], False),
+    ]
+
+
+def test_wrong_commands_would_be_noticed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match='no tools/nowhere.py'):
+        run_tool(['tools/nowhere.py'], monkeypatch)
+    with pytest.raises(AssertionError, match='has no --colour'):
+        check_options(['tools/show_basis.py', '--out', 'x', '--colour'], monkeypatch, capsys)
+    assert run_tool(['tools/show_basis.py', '--group', 'E8'], monkeypatch) == 2
