@@ -1,6 +1,7 @@
 """Equivariant layers on plain tensors: needs torch, numpy and e2cnn, and nothing of OpenMMLab."""
 
 from .conv import ennConv, ennTrivialConv
+from .export import export
 from .fields import (
     build_enn_divide_feature,
     build_enn_feature,
@@ -29,6 +30,7 @@ __all__ = [
     'ennReLU',
     'ennSyncBN',
     'ennTrivialConv',
+    'export',
     'group_order',
     'parse_group',
 ]
