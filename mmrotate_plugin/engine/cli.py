@@ -10,8 +10,10 @@ import math
 import os
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from importlib import import_module
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -25,6 +27,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from ..models.groups import check_groups
+from ..models.weights import MisfitError
 from .files import write_whole
 from .mixups import find_mixups
 
@@ -170,14 +174,17 @@ def build_runner(cfg: Config) -> Runner:
     """The runner of a config.
 
     Raises:
-        UsageError: If a name in the config is not registered or a file that it names is missing.
+        UsageError: If a name in the config is not registered, a file that it names is missing, an argument is refused,
+            or the groups of two parts differ.
     """
     from mmengine.registry import RUNNERS
 
     try:
-        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
-    except (KeyError, FileNotFoundError) as error:
+        runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+        check_groups(getattr(runner.model, 'module', runner.model))
+    except (KeyError, ValueError, FileNotFoundError) as error:
         raise UsageError(f'the config cannot be built: {_text(error)}') from error
+    return runner
 
 
 def build_loop(runner: Runner, part: str) -> Any:
@@ -284,7 +291,9 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
     if not isinstance(state, Mapping) or not any(isinstance(v, torch.Tensor) for v in state.values()):
         holds = sorted(map(str, state))[:5] if isinstance(state, Mapping) else type(state).__name__
         raise UsageError(f"{option} '{path}' is not a checkpoint of a model: it holds {holds}")
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    metadata = getattr(state, '_metadata', {})
+    state = OrderedDict((key.removeprefix('module.'), value) for key, value in state.items())
+    state._metadata = metadata  # notes the group
     return {**rest, 'state_dict': state, 'meta': rest.get('meta') or {}}
 
 
@@ -298,9 +307,11 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> 
             what the checkpoint seems to be.
     """
     model = model.module if hasattr(model, 'module') else model
-    state, wrong = dict(checkpoint['state_dict']), []
+    state, wrong = copy(checkpoint['state_dict']), []  # with its metadata
     try:
         result = model.load_state_dict(state, strict=False)
+    except MisfitError as error:  # another depth, group or width, named by the backbone or the neck
+        raise UsageError(f"checkpoint '{path}' does not fit the config's model: {error}") from error
     except RuntimeError as error:
         own = model.state_dict()
         for key in [k for k in state if k in own and own[k].shape != state[k].shape]:

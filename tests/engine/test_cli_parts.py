@@ -69,3 +69,21 @@ def test_a_usage_error_is_one_line_and_other_errors_are_not_hidden(capsys):
     with pytest.raises(AttributeError):
         cli.run(bug, None)
     assert cli.run(lambda _: None, None) == 0
+
+
+def test_a_checkpoint_of_another_group_with_equal_shapes_is_refused(tmp_path):
+    import torch
+
+    from mmrotate_plugin.models import ReResNet
+
+    def net(group):
+        module = torch.nn.Module()
+        module.backbone = ReResNet(18, group=group, base_channels=16)
+        return module
+
+    path = str(tmp_path / 'd4.pth')
+    torch.save({'state_dict': net('D4').state_dict()}, path)
+    checkpoint = cli.read_checkpoint(path)
+    cli.load_weights(net('D4'), checkpoint, path)
+    with pytest.raises(cli.UsageError, match=r'group D4.*group C8'):
+        cli.load_weights(net('C8'), checkpoint, path)

@@ -8,6 +8,7 @@ from ...equivariant import ennAvgPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
 from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
+from ..weights import note_group, refuse_another_backbone, something_must_load
 from .resnet import ResNet
 
 
@@ -17,7 +18,8 @@ class ReResNet(ResNet):
 
     Han et al., ReDet: A Rotation-equivariant Detector for Aerial Object Detection, CVPR 2021 (arXiv:2103.07733), on
     steerable convolutions (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). Arguments without a line here are those
-    of `ResNet`.
+    of `ResNet`. Weights of mmrotate's and of the original ReDet's ReResNet load as they are; those of another depth,
+    group or width are refused, also where mmengine would load what fits (`weights.MisfitError`).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -70,9 +72,19 @@ class ReResNet(ResNet):
             norm_cfg=equivariant_norm_cfg(norm_cfg, group),
             **options,
         )
+        self._register_state_dict_hook(note_group)
 
     def _stem_conv_cfg(self) -> Cfg:
         return {**self.conv_cfg, 'type': 'ennTrivialConv'}
 
     def _downsampling_pool(self, stride: int) -> nn.Module:
         return ennAvgPool(2 * stride - 1, stride, padding=stride - 1, count_include_pad=False)
+
+    def init_weights(self) -> None:
+        """Initialise by `init_cfg`; a checkpoint without any key of this network is an error."""
+        with something_must_load(self):
+            super().init_weights()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:
+        refuse_another_backbone(self, state_dict, prefix, metadata)
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)

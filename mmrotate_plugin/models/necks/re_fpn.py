@@ -1,6 +1,7 @@
 """The rotation-equivariant feature pyramid of ReDet."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -11,6 +12,7 @@ from ...equivariant import ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
 from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
+from ..weights import note_group, refuse_another_neck, something_must_load
 
 ACTIVATIONS: dict[str | None, Cfg | None] = {None: None, 'relu': {'type': 'ReLU'}}
 
@@ -98,6 +100,16 @@ class ReFPN(BaseModule):
             channels = used[-1] if i == 0 and extra_convs_on_inputs else out_channels
             self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, padding=1, **common))
         self.pool = nn.Identity() if group_pool is None else ennGroupPool(out_channels, group_pool, group=group)
+        self._register_state_dict_hook(note_group)
+
+    def init_weights(self) -> None:
+        """Initialise by `init_cfg`; a checkpoint without any key of this network is an error."""
+        with something_must_load(self):
+            super().init_weights()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:
+        refuse_another_neck(self, state_dict, prefix, metadata)
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Maps of the backbone's levels to maps of the pyramid's levels."""
