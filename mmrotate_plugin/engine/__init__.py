@@ -1,6 +1,7 @@
 """What runs beside the model: hooks, mixed precision on the CPU, and what the command-line tools share."""
 
 from .amp import BFloat16OptimWrapper
+from .equivariance_hook import EquivarianceHook
 from .hooks import DetectionPicturesHook, StopAtDivergenceHook
 
-__all__ = ['BFloat16OptimWrapper', 'DetectionPicturesHook', 'StopAtDivergenceHook']
+__all__ = ['BFloat16OptimWrapper', 'DetectionPicturesHook', 'EquivarianceHook', 'StopAtDivergenceHook']

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
 
+from ..models.groups import check_groups
 from ..visualization import class_colours
 from . import cli
 
@@ -96,7 +97,8 @@ class Detector:
             cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
         try:
             self.model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        except KeyError as error:
+            check_groups(self.model)
+        except (KeyError, ValueError) as error:
             raise cli.UsageError(f'the model of the config cannot be built: {error.args[0]}') from error
         cli.load_weights(self.model, checkpoint, path)
         self.model.cfg = cfg
@@ -106,7 +108,7 @@ class Detector:
         configured = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('metainfo') or {}
         self.classes: list[str] = list(meta.get('classes') or configured.get('classes') or ())
         self.colours = class_colours(len(self.classes) or 20, configured.get('palette') or meta.get('palette') or None)
-        self.pipeline = _pipeline(cfg)
+        self.pipeline = image_pipeline(cfg)
 
     def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
         """Detect on one image (H, W, 3)."""
@@ -119,7 +121,7 @@ class Detector:
         return Detections(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy())
 
 
-def _pipeline(cfg: Config) -> Any:
+def image_pipeline(cfg: Config) -> Any:
     """The test pipeline for an array instead of a file, without the steps that want annotations."""
     from mmcv.transforms import Compose
     from mmdet.utils import get_test_pipeline_cfg
