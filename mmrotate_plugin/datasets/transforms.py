@@ -30,7 +30,8 @@ class SymmetricResize(BaseTransform):
         scale_factor: Size of the output over that of the input before rounding, for both axes or (x, y), if `scale` is
             not given. With neither the size is only rounded.
         keep_ratio: Scale both axes by one factor before rounding; False stretches the image to `scale`.
-        multiple: The strides of the network multiplied: 32 for a ResNet of four stages.
+        multiple: The strides of the network multiplied: 32 for a ResNet of four stages, 64 where an equivariant
+            pyramid has one level more.
 
     Required keys: img (H, W) or (H, W, C), 8 bit or any other numeric type.
 

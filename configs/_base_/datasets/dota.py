@@ -1,11 +1,11 @@
 # pipelines for patches of DOTA, under names of their own, so that a config can have these beside a base with another
-# data set; sides of 32m + 1 pixels keep an equivariant backbone exact
+# data set; sides of 64m + 1 pixels keep an equivariant backbone exact, and a pyramid up to the stride of 64
 _dota_load = dict(type='mmdet.LoadImageFromFile')
 _dota_boxes = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
 ]
-_dota_resize = dict(type='mmrotate_plugin.SymmetricResize', scale=1025)
+_dota_resize = dict(type='mmrotate_plugin.SymmetricResize', scale=1025, multiple=64)
 _dota_flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
 # tanks and roundabouts have no direction, so their boxes stay upright
 _dota_turn = dict(type='mmrotate.RandomRotate', prob=0.5, angle_range=180, rect_obj_labels=[9, 11])
