@@ -10,11 +10,13 @@ from .fields import (
     group_order,
     parse_group,
 )
+from .fourier import FourierConv2d
 from .norm import FieldNorm, build_enn_norm_layer, ennBN, ennGN, ennSyncBN
 from .pointwise import ennAvgPool, ennGroupPool, ennInterpolate, ennMaxPool, ennReLU
 
 __all__ = [
     'FieldNorm',
+    'FourierConv2d',
     'build_enn_divide_feature',
     'build_enn_feature',
     'build_enn_norm_layer',

@@ -1,8 +1,9 @@
 """Steerable convolutions on plain tensors."""
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from .basis import SteerableBasis, steerable_basis
 from .fields import DEFAULT_GROUP, count_fields
+from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 
 PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
 # what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
+T = TypeVar('T')
 DERIVED_KEYS = re.compile(r'(filter|expanded_bias|bias_expansion|_?basisexpansion\..*)')
 
 
@@ -21,6 +24,7 @@ class _SteerableConv(nn.Module):
     """What `ennConv` and `ennTrivialConv` share; they differ in the input's field type."""
 
     trivial_input: bool
+    fourier = True  # see the class
     transposed = False  # mmcv's ConvModule reads these two of any convolution
     output_padding = (0, 0)
 
@@ -57,14 +61,19 @@ class _SteerableConv(nn.Module):
         self.groups = groups
         self.padding_mode = padding_mode
 
+        self.basis = self._find_basis()
         elements = len(self.basis.samples)
         self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, elements))
         self.bias = nn.Parameter(torch.empty(self.out_fields)) if bias else None
-        self._expanded: tuple[Tensor, Tensor] | None = None  # (coefficients, their filter), see `filter`
+        self.has_spectrum = (
+            not self.trivial_input
+            and (self.kernel_size, self.padding, self.groups) == ((1, 1), (0, 0), 1)
+            and group[0] == 'C'
+        )
+        self._kept: dict[str, tuple[Tensor, Any]] = {}  # name: (coefficients, what was made of them), see `_keep`
         self.reset_parameters()
 
-    @property
-    def basis(self) -> SteerableBasis:
+    def _find_basis(self) -> SteerableBasis:
         """The steerable basis, shared with all layers of this kind."""
         return steerable_basis(
             self.group, self.kernel_size[0], dilation=self.dilation[0], trivial_input=self.trivial_input
@@ -97,20 +106,34 @@ class _SteerableConv(nn.Module):
         return blocks.transpose(1, 2).reshape(fields_out * n_out, fields_in * n_in, k, k)
 
     def filter(self) -> Tensor:
-        """The filter to convolve with: expanded anew for gradients, kept between calls otherwise.
+        """The filter to convolve with: expanded anew for gradients, kept between calls otherwise."""
+        return self._keep('filter', self.expand)
 
-        The kept filter is used only while the coefficients equal, value by value, those that it was expanded from;
-        so no way of changing them (`.data` included, which no version counter sees) leaves a stale one.
+    def spectrum(self) -> Spectrum:
+        """Fourier coefficients over the orientations, for 1x1 kernels of C_N; made and kept as `filter`."""
+        return self._keep('spectrum', self._transform)
+
+    def _transform(self) -> Spectrum:
+        columns = self.basis.samples_like(self.weight)[:, :, 0, 0, 0]  # (K, N): first column of each element
+        with _without_autocast(self.weight.device.type):
+            return spectrum(self.weight @ columns)
+
+    def _keep(self, name: str, make: Callable[[], T]) -> T:
+        """`make()`, or what it gave before where no gradient is wanted.
+
+        A kept value is used only while the coefficients equal, value by value, those that it was made of; so no way of
+        changing them (`.data` included, which no version counter sees) leaves a stale one.
         """
         weight = self.weight
-        if weight.requires_grad and torch.is_grad_enabled():
-            self._expanded = None  # training: free the memory
-            return self.expand()
-        if self._expanded is None or not _identical(self._expanded[0], weight):
+        if _compiling() or (weight.requires_grad and torch.is_grad_enabled()):
+            if self._kept:
+                self._kept = {}  # training: free the memory
+            return make()
+        if name not in self._kept or not _identical(self._kept[name][0], weight):
             # outside of inference mode, where a tensor could never enter a graph: frozen stages train behind this one
             with torch.inference_mode(False), torch.no_grad():
-                self._expanded = (weight.detach().clone(), self.expand())
-        return self._expanded[1]
+                self._kept[name] = (weight.detach().clone(), make())
+        return self._kept[name][1]
 
     def expand_bias(self) -> Tensor | None:
         """The bias of each output channel, (out_channels,), or None."""
@@ -125,12 +148,28 @@ class _SteerableConv(nn.Module):
                 f'{type(self).__name__} takes a plain tensor, got an e2cnn GeometricTensor. Does it come from '
                 "mmrotate's own ReResNet? Then write type='mmrotate_plugin.ReResNet', or pass x.tensor"
             )
+        if self._goes_by_fourier(x):
+            bias = None if self.bias is None else self.bias * self.basis.bias_like(self.bias)[0]
+            return circulant_conv(every(x, self.stride), *self.spectrum(), bias)
         padding = self.padding
         if self.padding_mode != 'zeros':
             vertical, horizontal = padding
             x = F.pad(x, (horizontal, horizontal, vertical, vertical), mode=self.padding_mode)
             padding = (0, 0)
         return F.conv2d(x, self.filter(), self.expand_bias(), self.stride, padding, self.dilation, self.groups)
+
+    def _goes_by_fourier(self, x: Tensor) -> bool:
+        """Whether the Fourier path applies and was measured to gain time: wide 1x1 layers, full precision, CPU."""
+        return (
+            self.has_spectrum
+            and self.fourier
+            and type(x) is Tensor
+            and x.device.type == 'cpu'
+            and x.dtype == self.weight.dtype
+            and x.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_cpu_enabled()
+            and pays(self.in_fields, self.out_fields, training=torch.is_grad_enabled() and self.weight.requires_grad)
+        )
 
     def extra_repr(self) -> str:
         fields = f'{self.in_fields} {"trivial" if self.trivial_input else "regular"} -> {self.out_fields} regular'
@@ -142,7 +181,11 @@ class _SteerableConv(nn.Module):
         return text + (', bias=False' if self.bias is None else '')
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_expanded': None}  # copies and pickles need no filter
+        return {**self.__dict__, '_kept': {}, 'basis': None}  # copies and pickles need no filter
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.basis = self._find_basis()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Accept e2cnn's keys too: ``weights`` (flat), and derived tensors to be ignored."""
@@ -162,6 +205,10 @@ class ennConv(_SteerableConv):
     of the kernels of a steerable basis (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). With equal coefficients it
     is the same map as e2cnn's ``R2Conv(..., frequencies_cutoff=lambda r: 3 * r)``.
 
+    On a CPU, wide 1x1 layers of C_N are computed by a Fourier transform over the orientations, which takes half the
+    time (`fourier.pays`); the result differs by round-off. Set the attribute `fourier` to False, of a layer or of the
+    class, for an ordinary convolution everywhere.
+
     Args:
         in_channels: Tensor channels of the input, a multiple of the group's order.
         out_channels: Tensor channels of the output, likewise.
@@ -177,6 +224,10 @@ class ennConv(_SteerableConv):
     Attributes:
         weight: (out_fields, in_fields / groups, K) coefficients of the K kernels of the basis.
         bias: (out_fields,) or None.
+        basis: The steerable basis, shared with all layers of this kind.
+        has_spectrum: Whether it is a 1x1 convolution of C_N without padding and groups, so that its blocks are
+            circulant.
+        fourier: Whether the Fourier path may then be taken.
 
     Shape:
         - Input: (B, in_channels, H, W), orientation fastest.
@@ -215,6 +266,12 @@ def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, i
 def _without_autocast(device_type: str) -> AbstractContextManager:
     """Autocast switched off, on the devices that have it."""
     return torch.autocast(device_type, enabled=False) if device_type in ('cpu', 'cuda') else nullcontext()
+
+
+def _compiling() -> bool:
+    """Whether torch.compile follows this call; it cannot follow a comparison of values."""
+    compiler = getattr(torch, 'compiler', None)
+    return compiler is not None and hasattr(compiler, 'is_compiling') and compiler.is_compiling()
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -13,11 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .conv import _SteerableConv
 from .fields import group_order
+from .fourier import FourierConv2d, pays
 from .norm import FieldNorm
 from .pointwise import ennAvgPool, ennInterpolate, ennMaxPool, ennReLU
 
 
-def export(module: nn.Module, *, fold_norms: bool = True) -> nn.Module:
+def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False) -> nn.Module:
     r"""Copy a module, with plain torch layers in place of the equivariant ones.
 
     An `ennConv` becomes the `torch.nn.Conv2d` of its expanded filter, `ennBN` and `ennGN` a norm over tensor channels
@@ -41,6 +42,9 @@ def export(module: nn.Module, *, fold_norms: bool = True) -> nn.Module:
         module: Any module with layers of this package in it: one layer, a backbone, a whole detector. It is not
             changed, and the copy shares no tensor with it. Hooks of replaced layers are not copied.
         fold_norms: Fold batch norms into the convolutions before them, and put `torch.nn.Identity` in their place.
+        fourier: Compute wide 1x1 convolutions between fields of C_N by a Fourier transform over the orientations
+            (`FourierConv2d`): fewer multiplications than any plain layer, measured to be faster on CPUs, the same
+            function up to round-off. The copy then needs this package.
 
     Returns:
         The copy, in eval mode whatever the mode of `module`. Once norms are folded it is for inference: training it
@@ -64,7 +68,24 @@ def export(module: nn.Module, *, fold_norms: bool = True) -> nn.Module:
         plain.eval()  # not in one expression: mmdet's ResNet returns nothing
         if fold_norms:
             _fold_norms_(plain)
+        if fourier:
+            orders = {
+                id(memo[id(layer)]): group_order(layer.group)
+                for layer in module.modules()
+                if isinstance(layer, _SteerableConv) and layer.has_spectrum and pays(layer.in_fields, layer.out_fields)
+            }
+            plain = _use_fourier(plain, orders)
     return plain
+
+
+def _use_fourier(root: nn.Module, orders: dict[int, int]) -> nn.Module:
+    """Put a `FourierConv2d` in place of each convolution whose id is given with the order of its group."""
+    made = {id(conv): FourierConv2d(conv, orders[id(conv)]) for conv in root.modules() if id(conv) in orders}
+    for parent in list(root.modules()):
+        for name, child in parent._modules.items():
+            if id(child) in made:
+                parent._modules[name] = made[id(child)].eval()
+    return made.get(id(root), root)
 
 
 @singledispatch

@@ -227,7 +227,7 @@ def test_state_holds_coefficients_only_in_either_mode():
     file = io.BytesIO()
     torch.save(layer, file)
     assert file.tell() < 4 * sum(p.numel() for p in layer.parameters()) + 8000
-    assert copy.deepcopy(layer)._expanded is None
+    assert copy.deepcopy(layer)._kept == {}
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval'])
