@@ -125,6 +125,7 @@ class _SteerableConv(nn.Module):
         changing them (`.data` included, which no version counter sees) leaves a stale one.
         """
         weight = self.weight
+        # what is compiled cannot branch on a comparison of values
         if _compiling() or (weight.requires_grad and torch.is_grad_enabled()):
             if self._kept:
                 self._kept = {}  # training: free the memory
@@ -159,7 +160,7 @@ class _SteerableConv(nn.Module):
         return F.conv2d(x, self.filter(), self.expand_bias(), self.stride, padding, self.dilation, self.groups)
 
     def _goes_by_fourier(self, x: Tensor) -> bool:
-        """Whether the Fourier path applies and was measured to gain time: wide 1x1 layers, full precision, CPU."""
+        """Whether the Fourier path applies, and gains time: wide 1x1 layers in full precision on a CPU."""
         return (
             self.has_spectrum
             and self.fourier
@@ -168,6 +169,7 @@ class _SteerableConv(nn.Module):
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_cpu_enabled()
+            and not _compiling()  # it cannot follow the hand-written derivatives
             and pays(self.in_fields, self.out_fields, training=torch.is_grad_enabled() and self.weight.requires_grad)
         )
 
@@ -269,7 +271,7 @@ def _without_autocast(device_type: str) -> AbstractContextManager:
 
 
 def _compiling() -> bool:
-    """Whether torch.compile follows this call; it cannot follow a comparison of values."""
+    """Whether torch.compile follows this call."""
     compiler = getattr(torch, 'compiler', None)
     return compiler is not None and hasattr(compiler, 'is_compiling') and compiler.is_compiling()
 
