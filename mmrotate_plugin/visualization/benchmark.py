@@ -7,14 +7,18 @@ the value of the baseline and that of the network).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..engine.files import write_whole
 from .draw import encode_image
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 HEAD = ('measure', 'network', 'value', 'baseline', 'its value', 'ratio', 'quartiles')
+PANELS = (('build',), ('train', 'eval'), ('memory', 'checkpoint'))  # measures of an axis of their own
 MARKERS = ('<!-- benchmark {}: written by tools/benchmark.py -->', '<!-- end of benchmark {} -->')
 
 Row = Mapping[str, Any]
@@ -63,9 +67,9 @@ def as_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     where = about['gpu'] or f'{about["cpu"]}, {about["cores"]} cores'
     lines = [
         f'- {about["date"]}, ResNet-{about["depth"]} of base_channels={about["base_channels"]}',
-        f'- {where}; {about["threads"]} threads, load average at the start {about["load"]:.1f}',
+        f'- {where}; threads: {about["threads"]}; load average at the start {about["load"]:.1f}',
         f'- {", ".join(f"{name} {version}" for name, version in about["versions"].items())}',
-        f'- {about["rounds"]} rounds; {about["processes"]} processes per network for first build and memory',
+        f'- rounds: {about["rounds"]}; new processes per network, for first build and memory: {about["processes"]}',
         f'- `{about["command"]}`',
     ]
     if about['errors']:
@@ -107,53 +111,67 @@ def figure(rows: Sequence[Row], about: Mapping[str, Any], *, dpi: int = 110) -> 
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-    measures = list(dict.fromkeys(row['measure'] for row in rows))
     networks = list(dict.fromkeys(row['network'] for row in rows))
-    height = 0.24 * (len(rows) + len(measures)) + 1.2
-    drawn = Figure(figsize=(9, height), dpi=dpi, layout='constrained')
+    panels: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        panel = next(names for names in PANELS if row['measure'].startswith(names))
+        panels.setdefault(panel[0], {}).setdefault(row['measure'], []).append(row)
+    heights = [sum(map(len, panel.values())) + len(panel) + 2 for panel in panels.values()]
+    drawn = Figure(figsize=(9, 0.24 * sum(heights) + 0.6), dpi=dpi, layout='constrained')
     canvas = FigureCanvasAgg(drawn)
-    axis = drawn.subplots()
-    where = about['gpu'] or f'CPU, {about["threads"]} threads'
-    axis.set_title(f'ResNet-{about["depth"]}, base_channels={about["base_channels"]}, {where}, {about["date"]}',
-                   fontsize=11)  # fmt: skip
+    where = about['gpu'] or f'CPU, {about["threads"]} thread{"s" * (about["threads"] > 1)}'
+    title = f'ResNet-{about["depth"]}, base_channels={about["base_channels"]}, {where}, {about["date"]}'
+    drawn.suptitle(title, fontsize=11)
+    axes = drawn.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+    for axis, panel in zip(axes, panels.values(), strict=True):
+        _draw_panel(axis, panel, networks)
+    axes[-1].set_xlabel('ratio to the baseline (log scale); below 1 is faster or smaller')
+    canvas.draw()  # `savefig` would draw twice
+    return encode_image(np.asarray(canvas.buffer_rgba())[..., 2::-1])
 
-    y, places, labels = 0.0, [], []
-    ratios = [b / a for row in rows for a, b in row['rounds']]
-    low, high = min(*ratios, 0.9) / 1.03, max(*ratios, 1.1) * 1.03
-    for measure in measures:
-        axis.text(0.005, y, measure, transform=axis.get_yaxis_transform(), va='center', fontsize=9, weight='bold')
+
+def _draw_panel(axis: 'Axes', measures: Mapping[str, Sequence[Row]], networks: Sequence[str]) -> None:
+    """Rows below one another, under the names of what they measure, with an axis of their own."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    across = axis.get_yaxis_transform()
+    y, places, labels, ratios = -1, [], [], [0.9, 1.1]
+    for measure, rows in measures.items():
+        y += 1
         axis.axhspan(y - 0.5, y + 0.5, color='0.95', zorder=0)
-        for row in (row for row in rows if row['measure'] == measure):
+        axis.text(0.005, y, measure, transform=across, va='center', fontsize=9, weight='bold')
+        for row in rows:
             y += 1
             colour = f'C{networks.index(row["network"]) % 10}'
             values = [b / a for a, b in row['rounds']]
             axis.plot(values, [y] * len(values), 'o', color=colour, markersize=4, alpha=0.35, markeredgewidth=0)
             axis.plot(row['quartiles'], [y, y], color=colour, linewidth=3, solid_capstyle='butt')
             axis.plot(row['ratio'], y, '|', color='black', markersize=10, markeredgewidth=1.6)
-            axis.text(1.01, y, f'{row["ratio"]:.3f}', transform=axis.get_yaxis_transform(), va='center', fontsize=9)
+            axis.text(1.01, y, f'{row["ratio"]:.3f}', transform=across, va='center', fontsize=9)
             places.append(y)
             labels.append(f'{row["network"]} / {row["baseline"]}')
-        y += 1
+            ratios += values
+    low, high = min(ratios) / 1.03, max(ratios) * 1.03
     axis.axvline(1, color='0.3', linewidth=0.9, zorder=1)
     axis.set_xscale('log')
     axis.set_xlim(low, high)
-    axis.set_ylim(y - 0.3, -0.8)
+    axis.set_ylim(y + 0.6, -0.6)
     axis.set_yticks(places, labels, fontsize=9)
     axis.xaxis.set_major_locator(FixedLocator(_round_numbers(low, high)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel('ratio to the baseline; below 1 is faster or smaller')
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axis.tick_params(axis='x', labelsize=9)
     axis.grid(axis='x', alpha=0.3)
-    canvas.draw()  # `savefig` would draw twice
-    return encode_image(np.asarray(canvas.buffer_rgba())[..., 2::-1])
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """About four to nine round numbers of a log scale."""
-    steps = {1.6: np.arange(0.5, 2, 0.05), 2.5: np.arange(0.2, 5, 0.1), 12: (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)}
-    wide = 10.0 ** np.arange(-6, 7)
-    numbers = next((values for span, values in steps.items() if high / low < span), wide)
-    return [float(round(value, 6)) for value in numbers if low <= value <= high]
+    """About four to twelve round numbers between two, for a log scale."""
+    if high / low < 1.6:
+        numbers = np.arange(0.05, 20, 0.05)
+    elif high / low < 4:
+        numbers = np.arange(0.2, 20, 0.2)
+    else:
+        steps = (1, 2, 5) if high / low < 1000 else (1,)
+        numbers = np.outer(10.0 ** np.arange(-6, 7), steps).ravel()
+    return [round(float(number), 6) for number in numbers if low <= number <= high]
