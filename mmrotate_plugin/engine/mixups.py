@@ -49,6 +49,11 @@ def find_mixups(cfg: Mapping[str, Any]) -> list[str]:
                 f"{path}: type='{kind}' builds mmrotate's class, not the one of {PACKAGE}, because the scope is "
                 f"'mmrotate'. To get ours, write type='{PACKAGE}.{kind}', or add '{OVERRIDE}' to custom_imports.imports"
             )
+        if kind == 'RiRoIAlignRotated' and imported and not overridden:
+            found.append(
+                f"{path}: type='{kind}' builds mmcv's operator, which has no CPU version. Write "
+                f"type='{PACKAGE}.{kind}' (any device), or add '{OVERRIDE}' to custom_imports.imports"
+            )
         backbone = node.get('backbone')
         if not isinstance(backbone, Mapping) or not _is(backbone, 'ReResNet'):
             continue

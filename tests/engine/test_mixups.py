@@ -71,3 +71,16 @@ def test_nested_models_lists_of_necks_and_scopes():
 
 def test_classes_instead_of_names_are_left_alone():
     assert find_mixups(dict(default_scope='mmrotate', model=dict(type=dict, backbone=dict(type=list)))) == []
+
+
+def test_the_roi_align_of_mmcv_is_pointed_out():
+    def warnings(kind, *imports):
+        layer = dict(type=kind, out_size=7)
+        model = dict(roi_head=dict(bbox_roi_extractor=[dict(type='RotatedSingleRoIExtractor', roi_layer=layer)]))
+        return find_mixups(dict(default_scope='mmrotate', custom_imports=dict(imports=list(imports)), model=model))
+
+    (text,) = warnings('RiRoIAlignRotated', 'mmrotate_plugin')
+    assert 'model.roi_head.bbox_roi_extractor[0].roi_layer' in text and "'mmrotate_plugin.RiRoIAlignRotated'" in text
+    assert warnings('mmrotate_plugin.RiRoIAlignRotated', 'mmrotate_plugin') == []
+    assert warnings('RiRoIAlignRotated', 'mmrotate_plugin.override_mmrotate') == []
+    assert warnings('RiRoIAlignRotated') == [], 'nothing of ours is wanted there'
