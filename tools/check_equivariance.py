@@ -142,24 +142,13 @@ def build_model(cfg: 'Config', checkpoint: Mapping[str, Any] | None, path: str, 
         UsageError: If it cannot be built, has no backbone, or the weights do not fit.
     """
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import init_default_scope
 
     from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.models.groups import check_groups
+    from mmrotate_plugin.engine.inference import build_model
     from mmrotate_plugin.testing import randomize_norms_
 
-    init_default_scope(cfg.get('default_scope') or 'mmdet')
-    if cfg.model.get('backbone') and 'init_cfg' in cfg.model.backbone:
-        cfg.model.backbone.init_cfg = None  # weights come from the checkpoint, or are random
     torch.manual_seed(0)
-    try:
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        check_groups(model)
-    except (KeyError, ValueError, TypeError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise cli.UsageError(f'the model of the config cannot be built: {text}') from error
+    model = build_model(cfg)
     if not hasattr(model, 'backbone'):
         raise cli.UsageError(f'the model of the config, {type(model).__name__}, has no backbone')
     if checkpoint is None:

@@ -129,14 +129,9 @@ def find_layer(args: argparse.Namespace) -> 'tuple[ennConv | ennTrivialConv, str
     cfg = cli.load_config(args.config)
     checkpoint = cli.read_checkpoint(args.checkpoint, '--checkpoint') if args.checkpoint else None
 
-    from mmdet.registry import MODELS
-    from mmengine.registry import init_default_scope
+    from mmrotate_plugin.engine.inference import build_model
 
-    init_default_scope(cfg.get('default_scope') or 'mmdet')
-    try:
-        model = MODELS.build(cfg.model)
-    except KeyError as error:
-        raise cli.UsageError(f'the model of the config cannot be built: {error.args[0]}') from error
+    model = build_model(cfg)
     if checkpoint is not None:
         cli.load_weights(model, checkpoint, args.checkpoint)
     path = DEFAULT_LAYER if args.layer is None else args.layer

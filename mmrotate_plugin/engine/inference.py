@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
+from torch import nn
 
 from ..models.groups import check_groups
 from ..visualization import class_colours
@@ -71,6 +72,28 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, its weights still to come: what the config would initialise from is not read.
+
+    Raises:
+        UsageError: If a name is not registered, an argument is refused, or the groups of two parts differ.
+    """
+    from mmdet.registry import MODELS
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import init_default_scope
+
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    if cfg.model.get('backbone') and 'init_cfg' in cfg.model.backbone:
+        cfg.model.backbone.init_cfg = None
+    try:
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        check_groups(model)
+    except (KeyError, ValueError, TypeError) as error:
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise cli.UsageError(f'the model of the config cannot be built: {text}') from error
+    return model
+
+
 class Detector:
     """The model of a config with the weights of a checkpoint.
 
@@ -88,18 +111,7 @@ class Detector:
     """
 
     def __init__(self, cfg: Config, checkpoint: Mapping[str, Any], path: str, *, device: torch.device) -> None:
-        from mmdet.registry import MODELS
-        from mmengine.model import revert_sync_batchnorm
-        from mmengine.registry import init_default_scope
-
-        init_default_scope(cfg.get('default_scope') or 'mmdet')
-        if cfg.model.get('backbone') and 'init_cfg' in cfg.model.backbone:
-            cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
-        try:
-            self.model = revert_sync_batchnorm(MODELS.build(cfg.model))
-            check_groups(self.model)
-        except (KeyError, ValueError) as error:
-            raise cli.UsageError(f'the model of the config cannot be built: {error.args[0]}') from error
+        self.model = build_model(cfg)
         cli.load_weights(self.model, checkpoint, path)
         self.model.cfg = cfg
         self.model.to(device).eval()
