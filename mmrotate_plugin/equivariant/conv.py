@@ -126,7 +126,7 @@ class _SteerableConv(nn.Module):
         """
         weight = self.weight
         # what is compiled cannot branch on a comparison of values
-        if _compiling() or (weight.requires_grad and torch.is_grad_enabled()):
+        if _compiling() or self._learns():
             if self._kept:
                 self._kept = {}  # training: free the memory
             return make()
@@ -170,8 +170,11 @@ class _SteerableConv(nn.Module):
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_cpu_enabled()
             and not _compiling()  # it cannot follow the hand-written derivatives
-            and pays(self.in_fields, self.out_fields, training=torch.is_grad_enabled() and self.weight.requires_grad)
+            and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
         )
+
+    def _learns(self) -> bool:
+        return self.weight.requires_grad and torch.is_grad_enabled()
 
     def extra_repr(self) -> str:
         fields = f'{self.in_fields} {"trivial" if self.trivial_input else "regular"} -> {self.out_fields} regular'

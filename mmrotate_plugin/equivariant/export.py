@@ -72,7 +72,9 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
             orders = {
                 id(memo[id(layer)]): group_order(layer.group)
                 for layer in module.modules()
-                if isinstance(layer, _SteerableConv) and layer.has_spectrum and pays(layer.in_fields, layer.out_fields)
+                if isinstance(layer, _SteerableConv)
+                and layer.has_spectrum
+                and pays(layer.in_fields, layer.out_fields, group_order(layer.group))
             }
             plain = _use_fourier(plain, orders)
     return plain

@@ -33,14 +33,17 @@ class Spectrum(NamedTuple):
     cross: Tensor
 
 
-def pays(in_fields: int, out_fields: int, *, training: bool = False) -> bool:
-    """Whether a layer of so many fields gains time on a CPU.
+def pays(in_fields: int, out_fields: int, order: int, *, training: bool = False) -> bool:
+    """Whether a layer between so many fields of C_N, N the order, gains time on a CPU.
 
-    The arithmetic saved grows with the product of the two, the memory traffic of the transforms with their sum. For
-    the layers of ResNet-50 with C8 at 512 x 512 pixels, on 1 and 2 threads, the product over the sum is 6.4 in stage
-    one (a loss), 12.8 in stage two (a gain without gradients, a draw with them), 25.6 and more behind it (gains).
+    Per pixel the products fall from N² to N + 2P for each pair of fields (P frequencies have cosine and sine). The
+    transforms cost N products per channel, and memory traffic as dear as 52 of them, 112 with gradients: this fits the
+    layers of ResNet-50 with C4, C8 and C16 at 512 x 512 pixels, on 1 and 2 threads. For C8 without gradients, stage one
+    loses and stage two gains; with gradients, stages three and four gain.
     """
-    return in_fields * out_fields / (in_fields + out_fields) > (20 if training else 10)
+    products = order + 2 * ((order - 1) // 2)
+    saved = in_fields * out_fields * (order**2 - products)
+    return saved > (in_fields + out_fields) * order * (order + (112 if training else 52))
 
 
 def spectrum(columns: Tensor) -> Spectrum:
