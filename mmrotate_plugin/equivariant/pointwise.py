@@ -5,6 +5,7 @@ But for `ennGroupPool` they need no group. On regular fields they are torch's ow
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -106,7 +107,8 @@ class ennGroupPool(nn.Module):
         """(B, num_features, H, W) to (B, fields, H, W)."""
         b, _, h, w = x.shape
         orientations = x.reshape(b, self.fields, -1, h, w)
-        return orientations.amax(2) if self.mode == 'max' else orientations.mean(2)
+        # torch's functions, not methods: a Gaussian has its mean where a tensor has its method
+        return torch.amax(orientations, 2) if self.mode == 'max' else torch.mean(orientations, 2)
 
     def extra_repr(self) -> str:
         return f"{self.num_features} -> {self.fields}, mode='{self.mode}', group={self.group}"
