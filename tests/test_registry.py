@@ -105,6 +105,7 @@ def test_every_registered_name_builds_or_names_what_it_needs(registry, least):
 
 
 BUILDS = {
+    'ADFResNet': dict(depth=18, base_channels=16),
     'ReResNet': dict(depth=18, base_channels=16),
     'ResNet': dict(depth=18, base_channels=16),
     'ReFPN': dict(in_channels=[16], out_channels=16, num_outs=1),

@@ -73,3 +73,29 @@ def test_swapped_config_trains_and_predicts(name, step_and_predict):
     grads = {n: p.grad for n, p in net.backbone.named_parameters()}
     assert not [n for n, g in grads.items() if g is None or not torch.isfinite(g).all()]
     assert predictions.scores.shape[0] == predictions.bboxes.shape[0]
+
+
+# all of NAMES pass; these differ most in what follows the backbone
+ADF_NAMES = [
+    'gwd/rotated-retinanet-hbox-oc_r50_fpn_gwd_1x_dota',
+    'h2rbox_v2/h2rbox_v2-le90_r50_fpn-1x_dota',
+    'oriented_rcnn/oriented-rcnn-le90_r50_fpn_1x_dota',
+    'rotated_fcos/rotated-fcos-hbox-le90_r50_fpn_1x_dota',
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, options',
+    [*((name, {}) for name in ADF_NAMES), (ADF_NAMES[0], dict(mean='adf', noise_std=8.0, std=[58.395, 57.12, 57.375]))],
+)
+def test_adf_resnet_takes_the_place_of_the_resnet(name, options, step_and_predict):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    old = cfg.model.backbone
+    cfg.model.backbone = {**old, 'type': 'mmrotate_plugin.ADFResNet', 'depth': 18, 'init_cfg': None, **options}
+    cfg.model.neck.in_channels = [64, 128, 256, 512]
+    net, loss, predictions = step_and_predict(cfg, box_type(cfg))
+    assert torch.isfinite(loss)
+    learning = {n: p.grad for n, p in net.backbone.named_parameters() if p.requires_grad}
+    assert learning and not [n for n, g in learning.items() if g is None or not torch.isfinite(g).all()]
+    assert predictions.scores.shape[0] == predictions.bboxes.shape[0]

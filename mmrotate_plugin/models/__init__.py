@@ -1,7 +1,7 @@
 """What configs name: backbones, necks and the layers under mmcv's builders."""
 
 from . import layers, roi_heads  # noqa: F401  registers them
-from .backbones import ReResNet, ResNet
+from .backbones import ADFResNet, ReResNet, ResNet
 from .necks import ReFPN
 
-__all__ = ['ReFPN', 'ReResNet', 'ResNet']
+__all__ = ['ADFResNet', 'ReFPN', 'ReResNet', 'ResNet']

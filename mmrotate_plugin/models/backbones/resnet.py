@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ...adf import Gaussian, accept_gains
 from ...registry import MODELS
 from ..layers import Cfg
 
@@ -44,6 +45,7 @@ class _Block(nn.Module, ABC):
         self._add_branch(in_channels, width, stride, dilation, style)
         self.relu = build_activation_layer(act_cfg)
         self.downsample = downsample
+        self.dropout: nn.Module | None = None  # after the block, where a network has it
 
     @abstractmethod
     def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
@@ -65,9 +67,9 @@ class _Block(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H', W')."""
-        if self.with_cp and torch.is_grad_enabled():
-            return self.relu(_checkpointed(self, self._residual, x))
-        return self.relu(self._residual(x))
+        checkpointed = self.with_cp and torch.is_grad_enabled()
+        x = self.relu(_checkpointed(self, self._residual, x) if checkpointed else self._residual(x))
+        return x if self.dropout is None else self.dropout(x)
 
 
 class BasicBlock(_Block):
@@ -207,6 +209,7 @@ class ResNet(BaseModule):
         self.feat_dim = channels
         self._zero_residuals()
         self._freeze()
+        accept_gains(self)  # of a calibrated checkpoint
 
     def _stem_conv_cfg(self) -> Cfg | None:
         """The layer that reads the image."""
@@ -338,14 +341,16 @@ def _check_arguments(
 def _checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`function(x)`, recomputed in the backward pass without counting the batch a second time."""
     context = nullcontext
+    # autograd must see tensors: of a Gaussian, mean and variance
+    values, like = ((x.mean, x.var), x.replace) if isinstance(x, Gaussian) else ((x,), lambda value: value)
 
-    def run(x: Tensor) -> Tensor:
+    def run(*values: Tensor) -> Tensor:
         nonlocal context
         with context():
             context = lambda: _unchanged_statistics(block)  # noqa: E731
-            return function(x)
+            return function(like(*values))
 
-    return checkpoint(run, x, use_reentrant=False)
+    return checkpoint(run, *values, use_reentrant=False)
 
 
 @contextmanager

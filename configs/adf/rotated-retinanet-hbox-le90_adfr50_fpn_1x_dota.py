@@ -1,0 +1,11 @@
+# trains and predicts as with the plain ResNet; with output='gaussian' the backbone puts out variances too
+_base_ = 'mmrotate::rotated_retinanet/rotated-retinanet-hbox-le90_r50_fpn_1x_dota.py'
+custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(
+        type='mmrotate_plugin.ADFResNet',
+        noise_std=5.0,  # grey levels
+        std=_base_.model.data_preprocessor.std,
+    )
+)

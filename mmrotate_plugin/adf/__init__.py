@@ -1,0 +1,64 @@
+"""Assumed density filtering: values with a mean and a variance through any network. Needs torch alone."""
+
+from . import functional  # registers the rules
+from .calibration import Calibration, accept_gains, calibrate, gain_noise, remove_gains
+from .gaussian import Gaussian, NoMomentRule, moment_rule
+from .jacobian import jacobian_variance
+from .layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Softmax,
+)
+from .prediction import Prediction, predict
+from .resnet import (
+    BasicBlock,
+    Bottleneck,
+    ResNet18ADF,
+    ResNet34ADF,
+    ResNet50ADF,
+    ResNet101ADF,
+    ResNet152ADF,
+    ResNetADF,
+)
+
+__all__ = [
+    'AvgPool2d',
+    'BasicBlock',
+    'BatchNorm2d',
+    'Bottleneck',
+    'Calibration',
+    'Conv2d',
+    'ConvTranspose2d',
+    'Dropout',
+    'Gaussian',
+    'LeakyReLU',
+    'Linear',
+    'MaxPool2d',
+    'NoMomentRule',
+    'Prediction',
+    'ReLU',
+    'ResNet18ADF',
+    'ResNet34ADF',
+    'ResNet50ADF',
+    'ResNet101ADF',
+    'ResNet152ADF',
+    'ResNetADF',
+    'Sequential',
+    'Softmax',
+    'accept_gains',
+    'calibrate',
+    'functional',
+    'gain_noise',
+    'jacobian_variance',
+    'moment_rule',
+    'predict',
+    'remove_gains',
+]

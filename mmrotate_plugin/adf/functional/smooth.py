@@ -1,0 +1,228 @@
+"""Sigmoids and smooth kin of ReLU, by Gauss-Hermite quadrature; softmax."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..gaussian import Gaussian, moment_rule
+from .activations import as_type, relu, widened
+
+LARGE = 16.0  # variance up to which the nodes resolve functions of scale one
+
+
+def _gauss_hermite(n: int) -> list[tuple[float, float]]:
+    """Nodes and weights for a standard normal density (Golub & Welsch 1969)."""
+    off = torch.arange(1, n, dtype=torch.float64).sqrt()
+    nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
+    return list(zip(nodes.tolist(), vectors[0].square().tolist(), strict=True))
+
+
+RULE = _gauss_hermite(13)
+
+
+def _at_nodes(function: Callable[[Tensor], Tensor], mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Mean and variance of a smooth function, and its values at the nodes.
+
+    Below a small spread, where rounding would spoil the differences and their gradient, both are linear in the
+    variance. So at variance 0 the values are the plain ones and the gradients are right.
+    """
+    spread = (torch.finfo(mean.dtype).eps ** 0.4 * (1 + mean.abs())).square()
+    wide = torch.maximum(var, spread)
+    share, std = var / wide, wide.sqrt()
+    values = [function(mean + node * std) for node, _ in RULE]
+    centre = function(mean)
+    shift = sum(weight * (value - centre) for value, (_, weight) in zip(values, RULE, strict=True))
+    second = sum(weight * (value - centre - shift).square() for value, (_, weight) in zip(values, RULE, strict=True))
+    return centre + share * shift, share * second, values
+
+
+@moment_rule(torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, torch.special.expit)
+def sigmoid(x: Gaussian) -> Gaussian:
+    r"""Logistic function of a Gaussian: **approximate** (mean within 0.004, whatever the variance).
+
+    Gauss-Hermite nodes :math:`y_i` take a variance up to 16. The rest, :math:`v_1`, is integrated at each node:
+    :math:`p_i = E \sigma(y_i + e)` with MacKay's :math:`\kappa = (1 + \pi v_1 / 8)^{-1/2}` (The evidence framework
+    applied to classification networks, Neural Computation 1992) is :math:`\sigma(\kappa y_i)`, blended towards the
+    probit, which is its limit; and from :math:`\sigma^2 = \sigma - \sigma'`
+
+    .. math::
+        \mu' = \sum_i w_i p_i, \qquad v' = \sum_i w_i \left( (p_i - \mu')^2 + (1 - \kappa) p_i (1 - p_i) \right)
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    y = widened(x)
+    near = y.var.clamp_max(LARGE)
+    shrink = (1 + math.pi / 8 * (y.var - near)).rsqrt()
+
+    def smoothed(value: Tensor) -> Tensor:
+        value = shrink * value
+        probit = 0.5 * torch.erfc(-math.sqrt(math.pi) / 4 * value)
+        return torch.lerp(probit, torch.sigmoid(value), shrink)
+
+    mean, var, values = _at_nodes(smoothed, y.mean, near)
+    within = sum(weight * (p * (1 - p)) for p, (_, weight) in zip(values, RULE, strict=True))
+    return as_type(x.dtype, mean, var + (1 - shrink) * within)
+
+
+@moment_rule(torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_)
+def tanh(x: Gaussian) -> Gaussian:
+    r"""Hyperbolic tangent, as :math:`2 \sigma(2x) - 1` by `sigmoid`: **approximate** (mean within 0.008).
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    y = widened(x)
+    p = sigmoid(Gaussian(2 * y.mean, 4 * y.var))
+    return as_type(x.dtype, 2 * p.mean - 1, 4 * p.var)
+
+
+def _rectifier(function: Callable[[Tensor], Tensor], x: Gaussian) -> tuple[Tensor, Tensor]:
+    r"""Moments of a function that is ReLU plus a bump, r, of width one.
+
+    Up to variance 16 by quadrature. Beyond, with :math:`s^2 = v / 16`, ReLU scales: its mean like s, its variance like
+    :math:`s^2`; the mean of the bump falls like 1 / s, what it adds to the variance stays.
+    """
+    scale = (x.var / LARGE).clamp_min(1)
+    root = scale.sqrt()
+    near = Gaussian(x.mean / root, x.var / scale)
+    mean, var, _ = _at_nodes(function, near.mean, near.var)
+    plain = relu(near)
+    return mean / root + (root - 1 / root) * plain.mean, var + (scale - 1) * plain.var
+
+
+@moment_rule(F.gelu)
+def gelu(x: Gaussian, approximate: str = 'none') -> Gaussian:
+    r"""GELU of a Gaussian: mean **exact** unless `approximate` is 'tanh', variance **approximate** (quadrature).
+
+    .. math::
+        \mu' = \mu \Phi(a) + \frac{v}{\sqrt{1 + v}} \varphi(a), \qquad a = \mu / \sqrt{1 + v}
+
+    by Stein's lemma. Variance by Gauss-Hermite nodes up to variance 16, and from ReLU's beyond.
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    y = widened(x)
+    mean, var = _rectifier(lambda value: F.gelu(value, approximate=approximate), y)
+    if approximate == 'none':
+        root = (1 + y.var).sqrt()
+        a = (y.mean / root).clamp(-40, 40)  # the square of more overflows to no use
+        density = torch.exp(-0.5 * a.square()) / math.sqrt(2 * math.pi)
+        mean = y.mean * (0.5 * torch.erfc(-a * math.sqrt(0.5))) + y.var / root * density
+    return as_type(x.dtype, mean, var)
+
+
+@moment_rule(F.silu, torch._C._nn.silu, torch._C._nn.silu_)
+def silu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001
+    """SiLU of a Gaussian: **approximate**, Gauss-Hermite nodes up to variance 16, and from ReLU's moments beyond.
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    return as_type(x.dtype, *_rectifier(F.silu, widened(x)))
+
+
+@moment_rule(F.softplus)
+def softplus(x: Gaussian, beta: float = 1.0, threshold: float = 20.0) -> Gaussian:
+    """Softplus of a Gaussian: **approximate**, by the rule of `silu`.
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    y = widened(x)
+    mean, var = _rectifier(lambda value: F.softplus(value, 1, threshold), Gaussian(beta * y.mean, beta**2 * y.var))
+    return as_type(x.dtype, mean / beta, var / beta**2)
+
+
+def _log_sum(a: Gaussian, b: Gaussian) -> Gaussian:
+    r"""Moments of :math:`\log(e^a + e^b)` for independent a, b: what Clark (1961) does for the larger of two.
+
+    It is :math:`b + \mathrm{softplus}(d)`, d = a - b; given d, what is left of b is independent Gaussian.
+    """
+    var = a.var + b.var
+    share = b.var / var.clamp_min(1e-30)
+    d = a.mean - b.mean
+    mean, rest, _ = _at_nodes(lambda value: F.softplus(value, 1, 50) - share * (value - d), d, var)
+    return Gaussian(b.mean + mean, rest + a.var * share)
+
+
+def _pairs(x: Gaussian, select: Callable[[Tensor], Tensor]) -> Gaussian:
+    return Gaussian(select(x.mean), select(x.var))
+
+
+def _log_odds(x: Gaussian) -> Gaussian:
+    """Each logit minus the log-sum of the others, along the last dimension, by a tree of pairs: up, then down."""
+    count = x.shape[-1]
+    lowest = x.mean.detach().amin(-1, keepdim=True) - 100  # adds nothing to a sum
+    padding = (2 ** max(1, (count - 1).bit_length())) - count
+    fill = lowest.expand(*lowest.shape[:-1], padding)
+    level = Gaussian(torch.cat([x.mean, fill], -1), torch.cat([x.var, torch.zeros_like(fill)], -1))
+    levels = [level]
+    while level.shape[-1] > 2:
+        level = _log_sum(_pairs(level, lambda t: t[..., ::2]), _pairs(level, lambda t: t[..., 1::2]))
+        levels.append(level)
+    others = _pairs(levels.pop(), lambda t: t.flip(-1))
+    for level in reversed(levels):
+        siblings = _pairs(level, lambda t: t.unflatten(-1, (-1, 2)).flip(-1).flatten(-2))
+        others = _log_sum(_pairs(others, lambda t: t.repeat_interleave(2, -1)), siblings)
+    others = _pairs(others, lambda t: t[..., :count])
+    return Gaussian(x.mean - others.mean, x.var + others.var)
+
+
+def _logits(x: Gaussian, dim: int | None, dtype: torch.dtype | None, name: str) -> Gaussian:
+    if dim is None:
+        raise TypeError(f'{name} of a Gaussian needs dim, but it is None; dim=1 are the classes of (B, C)')
+    if dtype is not None:
+        x = Gaussian(x.mean.to(dtype), x.var.to(dtype))
+    return _pairs(widened(x), lambda t: t.movedim(dim, -1))
+
+
+@moment_rule(F.softmax, torch.softmax, Tensor.softmax)
+def softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = None, **_: Any) -> Gaussian:
+    r"""Softmax of independent Gaussian logits: **approximate** (for variances up to 3, means within 0.01).
+
+    .. math::
+        p_k = \sigma(x_k - L_k), \qquad L_k = \log \sum_{j \ne k} e^{x_j}
+
+    :math:`L_k` is independent of :math:`x_k`; its moments are matched pair by pair in a tree (after Clark, The
+    greatest of a finite set of random variables, Operations Research 1961), then `sigmoid` gives those of
+    :math:`p_k`. Means are divided by their sum. No exponential can overflow.
+
+    Shape:
+        - Input, output: mean and variance of one shape; classes along `dim`.
+
+    Raises:
+        TypeError: If `dim` is None.
+    """
+    logits = _logits(x, dim, dtype, 'softmax')
+    if logits.shape[-1] == 1:
+        p = Gaussian(torch.ones_like(logits.mean), torch.zeros_like(logits.var))
+    else:
+        p = sigmoid(_log_odds(logits))
+    total = p.mean.sum(-1, keepdim=True)
+    out = Gaussian((p.mean / total).movedim(-1, dim), (p.var / total.square()).movedim(-1, dim))
+    return as_type(dtype or x.dtype, out.mean, out.var)
+
+
+@moment_rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax)
+def log_softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = None, **_: Any) -> Gaussian:
+    r"""Logarithm of the softmax, :math:`-\mathrm{softplus}(L_k - x_k)`: **approximate**; see `softmax`.
+
+    Shape:
+        - Input, output: mean and variance of one shape; classes along `dim`.
+
+    Raises:
+        TypeError: If `dim` is None.
+    """
+    logits = _logits(x, dim, dtype, 'log_softmax')
+    if logits.shape[-1] == 1:
+        out = Gaussian(torch.zeros_like(logits.mean), torch.zeros_like(logits.var))
+    else:
+        odds = _log_odds(logits)
+        out = softplus(Gaussian(-odds.mean, odds.var), threshold=50.0)
+    return as_type(dtype or x.dtype, -out.mean.movedim(-1, dim), out.var.movedim(-1, dim))

@@ -1,0 +1,278 @@
+#!/usr/bin/env python
+"""Fit the variance gains of a detector's backbone: python tools/calibrate_uncertainty.py CONFIG CHECKPOINT ..."""
+
+import argparse
+import io
+import math
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import DictAction
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import Tensor, nn
+
+    from mmrotate_plugin.adf.calibration import Calibration
+    from mmrotate_plugin.engine.inference import Detector
+
+READS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+EPILOG = """
+The output holds the weights of CHECKPOINT and the gains, for ADFResNet in place of the config's ResNet; optimizer
+states are left out. Its report, FILE.json, tells the standard deviations of each layer over those of Monte Carlo,
+before and after, also on images that the fit did not see. All images are cut to one size, around their centres.
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Fit variance gains for the backbone of a detector by Monte Carlo over the noise of its images.',
+        epilog=EPILOG,
+    )
+    parser.add_argument('config', help='config file; its backbone is an ADFResNet or any other ResNet')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--noise-std', type=float, required=True, help='standard deviation of the noise, grey levels of 0 to 255'
+    )
+    parser.add_argument('--out', required=True, help='checkpoint to write, .pth; the report goes beside it, .json')
+    parser.add_argument('--figure', help='draw the report too, into this .png file')
+    parser.add_argument('--images', help="folder of images (default: the config's val data set)")
+    parser.add_argument('--num-images', type=int, default=8, help='images of the fit (default 8)')
+    parser.add_argument('--held-out', type=int, default=4, help='further images, to check the gains on (default 4)')
+    parser.add_argument('--num-samples', type=int, default=128, help='passes of Monte Carlo (default 128)')
+    parser.add_argument('--size', type=int, help='cut images to at most this many pixels a side (default: all)')
+    parser.add_argument('--seed', type=int, default=0, help='of the noise (default 0)')
+    parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
+    )
+    args = parser.parse_args(argv)
+    if not (math.isfinite(args.noise_std) and args.noise_std > 0):
+        parser.error(f'--noise-std must be a number above 0, in grey levels, not {args.noise_std}')
+    for name, least in (('num_images', 1), ('held_out', 0), ('num_samples', 8), ('size', 33)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            parser.error(f'--{name.replace("_", "-")} must be {least} or more, not {getattr(args, name)}')
+    if not args.out.endswith('.pth'):
+        parser.error(f"--out must end with .pth, not '{args.out}'")
+    if args.figure and not args.figure.endswith('.png'):
+        parser.error(f"--figure must end with .png, not '{args.figure}'")
+    return args
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    import torch
+
+    from mmrotate_plugin import adf
+    from mmrotate_plugin.adf.calibration import calibrate as fit
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.files import write_whole
+    from mmrotate_plugin.engine.inference import Detector, select_device
+    from mmrotate_plugin.equivariant.fields import group_order
+
+    out = Path(args.out)
+    if out.is_dir():
+        raise cli.UsageError(f"--out '{out}' is a folder; give the name of a file")
+    if out.exists() and Path(args.checkpoint).exists() and out.samefile(args.checkpoint):
+        raise cli.UsageError(f"--out '{out}' is the checkpoint itself; give another name")
+    cli.writable_folder(out.parent, '--out')
+    device = select_device(args.device)
+    cfg = cli.load_config(args.config, args.cfg_options)
+    checkpoint = cli.read_checkpoint(args.checkpoint)
+    checkpoint['state_dict'] = without_gains(checkpoint['state_dict'])
+    detector = Detector(cfg, checkpoint, args.checkpoint, device=device)
+    backbone = getattr(detector.model, 'backbone', None)
+    if backbone is None:
+        raise cli.UsageError(
+            f"config '{args.config}' has no backbone: {type(detector.model).__name__} cannot be fitted"
+        )
+    images = crop(load_images(args, cfg, detector), args.size).to(device)
+    variance = noise_variance(args.noise_std, detector.model.data_preprocessor, images.shape[1])
+    count = args.num_images
+    print(
+        f'{len(images)} images of {images.shape[3]} x {images.shape[2]} pixels, {len(images) - count} of them held out'
+    )
+    group = getattr(backbone, 'group', None)
+    propagate, plain = runners(backbone)
+    try:
+        with propagate:
+            report = fit(
+                backbone,
+                images[:count],
+                variance,
+                held_out=images[count:] if len(images) > count else None,
+                num_samples=args.num_samples,
+                share=group_order(group) if isinstance(group, str) else 1,
+                plain=plain,
+                seed=args.seed,
+                progress=True,
+            )
+    except adf.NoMomentRule as error:
+        raise cli.UsageError(
+            f'the backbone, {type(backbone).__name__}, cannot propagate a variance: {error}'
+        ) from error
+    print(report)
+
+    state = detector.model.state_dict()
+    result = OrderedDict((key, state[key].cpu()) for key in state)
+    result._metadata = getattr(state, '_metadata', {})  # notes the group
+    file = io.BytesIO()
+    torch.save({'meta': checkpoint['meta'], 'state_dict': result}, file)
+    facts = {'config': args.config, 'checkpoint': args.checkpoint, 'noise_std': args.noise_std, **report.as_dict()}
+    try:
+        write_whole(out, file.getvalue())
+        path = cli.write_json(out.with_suffix('.json'), facts)
+    except OSError as error:
+        raise cli.UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
+    if args.figure:
+        try:
+            write_whole(args.figure, draw(report))
+        except OSError as error:
+            raise cli.UsageError(f"--figure '{args.figure}' cannot be written: {error.strerror or error}") from error
+    gains = sum(layer.gains is not None for layer in report.layers)
+    print(f'{out}: {len(result)} weights, of {gains} modules with gains\n{path}: the table above')
+    if type(backbone).__name__ != 'ADFResNet':
+        print("note: only a mmrotate_plugin.ADFResNet in place of the config's backbone takes up the gains")
+
+
+def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
+    """The weights alone, if the checkpoint is calibrated already."""
+    from mmrotate_plugin.adf.calibration import GAIN, NOISE
+
+    kept = OrderedDict((key, value) for key, value in state.items() if not key.endswith((f'.{GAIN}', f'.{NOISE}')))
+    kept._metadata = getattr(state, '_metadata', {})
+    return kept
+
+
+def runners(backbone: 'nn.Module') -> tuple[AbstractContextManager[None], Callable[['Tensor'], Any] | None]:
+    """Within the first, the backbone maps a Gaussian to Gaussians; the second is the plain network, None for itself."""
+    from mmrotate_plugin.models import ADFResNet, ResNet
+
+    if not isinstance(backbone, ADFResNet):
+        return nullcontext(), None
+
+    @contextmanager
+    def propagating() -> Iterator[None]:
+        chosen = backbone.variance, backbone.output
+        backbone.variance, backbone.output = 'diagonal' if chosen[0] == 'none' else chosen[0], 'gaussian'
+        try:
+            yield
+        finally:
+            backbone.variance, backbone.output = chosen
+
+    return propagating(), partial(ResNet.forward, backbone)
+
+
+def noise_variance(noise_std: float, preprocessor: Any, channels: int) -> list[float]:
+    """Grey levels in squared units of the normalised image, one number per channel."""
+    std = getattr(preprocessor, 'std', None) if getattr(preprocessor, '_enable_normalize', False) else None
+    std = [1.0] * channels if std is None else std.flatten().tolist()
+    return [(noise_std / s) ** 2 for s in (std * channels if len(std) == 1 else std)]
+
+
+def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -> list['Tensor']:
+    """As the backbone gets them, (3, H, W) each: some, evenly spread, of the folder or of the data set.
+
+    Raises:
+        UsageError: If there are too few, or they cannot be read.
+    """
+    from mmengine.registry import DATASETS
+
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.inference import ImageError, read_image
+
+    wanted = args.num_images + args.held_out
+    if args.images:
+        folder = Path(args.images)
+        if not folder.is_dir():
+            raise cli.UsageError(f"--images '{folder}' is no folder")
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in READS)
+        source, where = len(files), f"--images '{folder}'"
+
+        def load(i: int) -> Any:
+            return detector.pipeline({'img': read_image(files[i]), 'img_id': 0})
+    else:
+        if cfg.get('val_dataloader') is None:
+            raise cli.UsageError(f"config '{args.config}' has no val_dataloader: name a folder by --images")
+        try:
+            dataset = DATASETS.build(cfg.val_dataloader.dataset)
+        except (KeyError, ValueError, IndexError, OSError) as error:
+            raise cli.UsageError(
+                f'the data set of val_dataloader cannot be read: {error}; name a folder by --images instead'
+            ) from error
+        source, where, load = len(dataset), 'the data set of val_dataloader', dataset.__getitem__
+    if source < wanted:
+        raise cli.UsageError(
+            f'{where} has {source} images, but --num-images {args.num_images} and --held-out {args.held_out} ask for '
+            f'{wanted}'
+        )
+    # every other one is held out, so that neighbours (crops of one scene) are no reason for both to be alike
+    chosen = [i * source // wanted for i in range(wanted)]
+    held_out = {round((j + 0.5) * wanted / args.held_out - 0.5) for j in range(args.held_out)}
+    order = sorted(range(wanted), key=lambda i: i in held_out)
+    try:
+        return [prepare(load(chosen[i]), detector.model.data_preprocessor) for i in order]
+    except (ImageError, OSError) as error:
+        raise cli.UsageError(f'{where}: {error}') from error
+
+
+def prepare(sample: Mapping[str, Any], preprocessor: 'nn.Module') -> 'Tensor':
+    """The normalised image, without the padding that would have no noise."""
+    height, width = sample['inputs'].shape[-2:]
+    batch = {'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]}
+    return preprocessor(batch, False)['inputs'][0, :, :height, :width]
+
+
+def crop(images: list['Tensor'], size: int | None) -> 'Tensor':
+    """One size for all, around the centre: (B, 3, H, W)."""
+    import torch
+
+    sides = [min(min(image.shape[d] for image in images), size or 10**9) for d in (1, 2)]
+    cut = []
+    for image in images:
+        top, left = ((image.shape[d + 1] - sides[d]) // 2 for d in (0, 1))
+        cut.append(image[:, top : top + sides[0], left : left + sides[1]])
+    return torch.stack(cut)
+
+
+def draw(report: 'Calibration') -> bytes:
+    """Standard deviations over those of Monte Carlo, layer by layer, with the range of nine in ten values: a PNG."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    held_out = report.layers[0].held_out_after is not None
+    place = np.arange(len(report.layers))
+    for key, colour in (('before', '#c0504d'), ('after', '#2f6fb0')):
+        ratios = np.array([getattr(layer, f'held_out_{key}' if held_out else key) for layer in report.layers])
+        axes.fill_between(place, ratios[:, 0], ratios[:, 2], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(place, ratios[:, 1], 'o-', color=colour, markersize=3, label=f'{key} calibration')
+    axes.axhline(1, color='black', linewidth=0.8)
+    axes.set_xticks(place, [layer.name or '(output)' for layer in report.layers], rotation=90, fontsize=7)
+    axes.set_ylim(0, 2)
+    axes.set_ylabel('standard deviation / Monte Carlo')
+    axes.set_title('images that were held out' if held_out else 'images of the fit', fontsize=10)
+    axes.legend(loc='upper left')
+    file = io.BytesIO()
+    figure.savefig(file, format='png', dpi=100)
+    return file.getvalue()
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmrotate_plugin.engine import cli
+
+    return cli.run(calibrate, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
