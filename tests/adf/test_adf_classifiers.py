@@ -164,3 +164,31 @@ BAD = [
 def test_bad_arguments_are_named(bad, error, message):
     with pytest.raises(error, match=message):
         ResNetADF(**{'depth': 18, 'base_channels': 8, **bad})
+
+
+@pytest.mark.parametrize('seed', [0, 1, 2])
+@pytest.mark.parametrize('likelihood', ['softmax', 'gaussian'])
+def test_training_stays_finite_and_learns(seed, likelihood):
+    """The published code ends in NaN by the third step."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.randn(4, 1, 8, 8, generator=generator)
+    torch.manual_seed(seed)
+    net = adf.ResNetADF(18, noise_variance=0.36, min_variance=1e-3, num_classes=4, in_channels=1, base_channels=8)
+    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+    losses = []
+    for _ in range(12):
+        labels = torch.randint(4, (32,), generator=generator)
+        images = patterns[labels] + 0.6 * torch.randn(32, 1, 8, 8, generator=generator)
+        probability = torch.softmax(adf.Gaussian(*net(images)), 1)
+        if likelihood == 'softmax':
+            loss = F.nll_loss(probability.mean.clamp_min(1e-8).log(), labels)
+        else:
+            var = probability.var + 1e-3
+            loss = (0.5 * (F.one_hot(labels, 4) - probability.mean).square() / var + 0.5 * var.log()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad.isfinite().all() for p in net.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-3:]) < sum(losses[:3])
