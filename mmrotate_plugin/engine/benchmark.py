@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..adf import Gaussian
 from ..equivariant.fourier import FourierConv2d
 from ..testing import randomize_norms_, relative_error
 from . import cli
@@ -19,7 +20,8 @@ from . import cli
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
 KNOWN = (
     "'plain' (mmdet's ResNet), 'folded' (it, exported), a group such as 'C8' or 'D4' (ReResNet), 'exported-C8', "
-    "'fourier-C8', 'adf' (ADFResNet), 'mmrotate' (its own ReResNet); 'plain+cp' and 'C8+cp' recompute their maps"
+    "'fourier-C8', 'adf' and 'adf-rank1' (ADFResNet), 'mmrotate' (its own ReResNet); 'plain+cp' and 'C8+cp' recompute "
+    'their maps'
 )
 TOLERANCE = 1e-5  # relative error, float32, of maps that are claimed to be the same
 
@@ -72,7 +74,7 @@ def find(name: str, depth: int, base_channels: int) -> Contestant | str:
     is_group = kind[:1] in ('C', 'D') and kind[1:].isdecimal() and (not dash or how in ('exported', 'fourier'))
     converted = base == 'folded' or (is_group and bool(dash))
     may_recompute = base == 'plain' or (is_group and not dash)
-    if not (is_group or base in ('plain', 'folded', 'adf', 'mmrotate')) or (
+    if not (is_group or base in ('plain', 'folded', 'adf', 'adf-rank1', 'mmrotate')) or (
         plus and (suffix != 'cp' or not may_recompute)
     ):
         raise cli.UsageError(f"--networks: '{name}' is unknown; known are {KNOWN}")
@@ -99,7 +101,11 @@ def find(name: str, depth: int, base_channels: int) -> Contestant | str:
         model = MODELS.get('ReResNet' if is_group else 'ADFResNet')
         if model is None:
             return 'there is no ADFResNet in this version'
-        build = partial(model, **options, **({'group': kind} if is_group else {}))
+        if is_group:
+            options['group'] = kind
+        else:
+            options |= {'output': 'gaussian', 'mean': 'adf', 'variance': 'rank1' if base == 'adf-rank1' else 'diagonal'}
+        build = partial(model, **options)
     if plus:
         again = partial(build, with_cp=True)
         return Contestant(name, again, twin=partial(same_weights, build), same=base, recomputes=True)
@@ -121,11 +127,15 @@ def same_weights(build: Callable[[], nn.Module], net: nn.Module) -> nn.Module:
 # --- what may be compared
 
 
-def maps(net: nn.Module, x: Tensor) -> list[Tensor]:
-    """The maps of the stages, (B, C_i, H_i, W_i) each; of e2cnn's tensors their values, of Gaussians their means."""
+def maps(net: nn.Module, x: Tensor, *, variances: bool = False) -> list[Tensor]:
+    """The maps of the stages, (B, C_i, H_i, W_i) each; of e2cnn's tensors their values, of Gaussians their means.
+
+    With `variances`, those of Gaussians follow.
+    """
     found = net(x)
     found = (found,) if isinstance(found, Tensor) else tuple(found)
-    return [y if isinstance(y, Tensor) else y.tensor if hasattr(y, 'tensor') else y.mean for y in found]
+    gaussian = [y.var for y in found if isinstance(y, Gaussian)] if variances else []
+    return [y.mean if isinstance(y, Gaussian) else getattr(y, 'tensor', y) for y in found] + gaussian
 
 
 def loss_of(found: Iterable[Tensor]) -> Tensor:
@@ -287,7 +297,7 @@ def training_step(net: nn.Module, x: Tensor) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        loss_of(maps(net, x)).backward()
+        loss_of(maps(net, x, variances=True)).backward()
         optimizer.step()
 
     return step
@@ -340,7 +350,7 @@ def kept_for_backward(net: nn.Module, x: Tensor) -> int:
         return y.detach()  # the tensor itself would keep its own graph alive
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda y: y):
-        loss = loss_of(maps(net, x))  # the graph lives until here, so no address is given twice
+        loss = loss_of(maps(net, x, variances=True))  # the graph lives until here, so no address is given twice
     found = sum(size for place, size in kept.items() if place not in parameters)
     del loss
     return found

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmrotate_plugin.adf import Gaussian
 from mmrotate_plugin.engine.benchmark import (
     find,
     interleave,
@@ -297,7 +298,8 @@ def test_recomputing_keeps_less():
 def test_other_kinds_of_maps():
     x = torch.ones(1, 2)
     assert maps(lambda x: x, x)[0] is x
-    assert maps(lambda x: (SimpleNamespace(tensor=x), SimpleNamespace(mean=x)), x) == [x, x]
+    both = maps(lambda x: (SimpleNamespace(tensor=x), Gaussian(x, 2 * x)), x, variances=True)
+    assert both[0] is both[1] is x and torch.equal(both[2], 2 * x)
 
 
 def test_child():
