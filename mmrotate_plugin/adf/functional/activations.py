@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiler import is_compiling
 from ..gaussian import Gaussian, moment_rule
 
 Moments = tuple[Tensor, Tensor]
@@ -41,7 +42,7 @@ def _blockwise(function: Callable[..., Moments], *inputs: Tensor) -> Moments:
     first = inputs[0]
     wide = _wide(first.dtype)
     dense = all(i.is_contiguous() and i.device.type == 'cpu' for i in inputs)
-    if torch.compiler.is_compiling() or not dense or first.numel() <= BLOCK:
+    if is_compiling() or not dense or first.numel() <= BLOCK:
         a, b = function(*(i.to(wide) for i in inputs))
         return a.to(first.dtype), b.to(first.dtype)
     out = torch.empty_like(first), torch.empty_like(first)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiler import is_compiling
 from ..gaussian import Gaussian, NoMomentRule, moment_rule
 from .rank1 import rank1_variance
 
@@ -189,7 +190,7 @@ def _diagonal_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor
     """The layer with squared weights."""
     learns = torch.is_grad_enabled() and (var.requires_grad or weight.requires_grad)
     # a compiler squares again by itself; padding by name ('same') may be one more at the end
-    if not learns or torch.compiler.is_compiling() or any(isinstance(g, str) for g in geometry):
+    if not learns or is_compiling() or any(isinstance(g, str) for g in geometry):
         return layer(var, weight.square(), None, *geometry)
     return _SquaredLayer.apply(var, weight, layer, geometry)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compiler import constant_result
 from ..gaussian import Gaussian, moment_rule
 from .activations import FAR
 
@@ -173,7 +174,7 @@ class _PairMax(torch.autograd.Function):
         )
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _corrections(n1: int, n2: int) -> tuple[float, float]:
     """Factors rho and lambda of `max_pool2d` for the maximum of maxima of `n1` and of `n2` values."""
     if n1 == n2 == 1:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiler import constant_result
 from ..gaussian import Gaussian, moment_rule
 from .maxima import NO_INDICES, Size, like, max_over, single_precision, tree_max
 
@@ -104,7 +105,7 @@ def _max_of_square(
     return tree_max(merged)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _rings(size: int) -> list[list[list[tuple[int, int]]]]:
     """Positions of a square window by distance from its centre, in orbits of the quarter turns, opposite ones first."""
     rings: dict[int, list[list[tuple[int, int]]]] = {}
