@@ -1,5 +1,6 @@
 """The classifiers of the ADF paper's code: ResNets for small images that put out the mean and variance of logits."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
@@ -24,7 +25,7 @@ from .layers import (
 from .noise import check_noise, fill_noise
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module, ABC):
     """What both residual blocks share: the shortcut and the last activation.
 
     Args:
@@ -63,11 +64,13 @@ class ResidualBlock(nn.Module):
             self.shortcut = Sequential(self._conv(in_planes, out_planes, 1, stride=stride), self._norm(out_planes))
         self.dropout = Dropout(p, keep_variance_fn=keep)
 
+    @abstractmethod
     def _add_branch(self, in_planes: int, planes: int, stride: int) -> None:
-        raise NotImplementedError
+        """Make the convolutions and norms of the residual branch."""
 
+    @abstractmethod
     def _branch(self, x: Gaussian) -> Gaussian:
-        raise NotImplementedError
+        """The residual branch up to its last norm."""
 
     def forward(self, x: Gaussian | Tensor, var: Tensor | None = None) -> Gaussian | Moments:
         """Mean and variance to mean and variance, or a `Gaussian` to a `Gaussian`."""

@@ -1,6 +1,6 @@
 """Norms and dropout: what differs between training and eval mode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -65,20 +65,26 @@ def batch_norm(
     return out
 
 
-@moment_rule(torch.batch_norm)
-def _torch_batch_norm(
-    x: Gaussian,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,  # noqa: ARG001  which of torch's kernels computes it
-) -> Gaussian:
-    """`batch_norm` by torch's own order of arguments."""
-    return batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+def in_torchs_order(rule: Callable[..., Gaussian]) -> Callable[..., Gaussian]:
+    """A rule for `F.batch_norm`, for `torch.batch_norm`, which has its arguments in another order."""
+
+    def batch_norm(
+        x: Gaussian,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        training: bool,
+        momentum: float,
+        eps: float,
+        cudnn_enabled: bool,  # noqa: ARG001  which of torch's kernels computes it
+    ) -> Gaussian:
+        return rule(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+    return batch_norm
+
+
+moment_rule(torch.batch_norm)(in_torchs_order(batch_norm))
 
 
 @moment_rule(F.instance_norm)

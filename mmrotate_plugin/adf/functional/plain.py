@@ -118,20 +118,12 @@ def _scaled(var: Tensor, spread: Tensor, weight: Tensor | None, eps: float, shap
     return (var * scale).to(var.dtype)
 
 
-def _torch_batch_norm(
-    x: Gaussian,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,  # noqa: ARG001  which of torch's kernels computes it
-) -> Gaussian:
-    return batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-
-
 PLAIN.update({function: rule for function, rule in RULES.items() if rule in LINEAR})
-PLAIN.update({F.batch_norm: batch_norm, torch.batch_norm: _torch_batch_norm, F.instance_norm: instance_norm})
+PLAIN.update(
+    {
+        F.batch_norm: batch_norm,
+        torch.batch_norm: normalization.in_torchs_order(batch_norm),
+        F.instance_norm: instance_norm,
+    }
+)
 PLAIN.update({F.group_norm: group_norm, F.layer_norm: layer_norm})
