@@ -172,12 +172,7 @@ def calibrate(
             other = _Comparison(sites, model, held_out, _same_noise(noise_variance, held_out), max_positions, seed + 1)
             other.sample(plain, num_samples, 'Monte Carlo, other images', progress)
         before = fit.ratios(), other and other.ratios()
-        # gains of modules that need none would cost time; those of a module that is called several times act only
-        # after its last call: hence the second round
-        for _ in range(2):
-            gains = fit.gains(share)
-            for site in sites:
-                set_gain(site.module, gains.get(site.name))
+        gains = fit.gains(share)
         after = fit.ratios(), other and other.ratios()
     noise = _per_channel(noise_variance, variance)
     model.register_buffer(NOISE, noise)
@@ -355,31 +350,53 @@ class _Comparison:
 
         with self._watch(compare):
             self.model(Gaussian(self.images, self.variance))
-        return {name: _percentiles(torch.cat(parts)) for name, parts in found.items()}
+        return {name: percentiles(torch.cat(parts)) for name, parts in found.items()}
 
     def gains(self, share: int) -> dict[str, Tensor]:
-        """Fit them from the front to the back, in one pass, in which they act as soon as they are known."""
+        """Fit them from the front to the back and leave them in the modules.
+
+        Within a pass, a gain acts as soon as it is known. That of a module that is called several times (a head, on
+        each level of a pyramid) is known only after its last call, so what follows it needs another pass.
+        """
         for site in self.sites:
             set_gain(site.module, None)
-        last = {site.name: max(call for name, call in self.truth if name == site.name) for site in self.sites}
-        ratios: dict[str, list[Tensor]] = {}
+        several = {name for name, call in self.truth if call > 0}
         gains: dict[str, Tensor] = {}
+        waiting = list(self.sites)
+        while waiting:
+            count = next((i + 1 for i, site in enumerate(waiting) if site.name in several), len(waiting))
+            now, waiting = waiting[:count], waiting[count:]
+            gains.update(self._gains(now, several, share))
+            for site in now:
+                set_gain(site.module, gains.get(site.name))
+        return gains
 
-        def fit(site: _Site, call: int, out: Gaussian) -> Gaussian | None:
+    def _gains(self, sites: Sequence[_Site], several: set[str], share: int) -> dict[str, Tensor]:
+        """Those of `sites`, of which only the last is called several times."""
+        names = {site.name for site in sites}
+        ratios: dict[str, list[Tensor]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def gain_of(name: str) -> Tensor | None:
+            # one for a module that needs none would cost time
+            gain = _fit_gain(torch.cat(ratios[name], 1), share)
+            needed = bool(gain.log().square().mean().sqrt() > NEGLIGIBLE)
+            return gain.reshape(shapes[name]) if needed else None
+
+        def look(site: _Site, call: int, out: Gaussian) -> Gaussian | None:
+            if site.name not in names:
+                return None
             ratio = self._ratio(site, call, out, (0, 2)).movedim(1, 0).flatten(1)  # (C, values)
             ratios.setdefault(site.name, []).append(ratio)
-            if call < last[site.name]:
+            shapes[site.name] = (-1, *[1] * (out.dim() - _channel_dim(site.module, out) - 1))
+            if site.name in several or (gain := gain_of(site.name)) is None:
                 return None
-            gain = _fit_gain(torch.cat(ratios[site.name], 1), share)
-            if not bool(gain.log().square().mean().sqrt() > NEGLIGIBLE):
-                return None
-            dim = _channel_dim(site.module, out)
-            gains[site.name] = gain.reshape(-1, *[1] * (out.dim() - dim - 1))
-            return out.replace(out.mean, out.var * gains[site.name].to(out.dtype))
+            return out.replace(out.mean, out.var * gain.to(out.dtype))
 
-        with self._watch(fit):
+        with self._watch(look):
             self.model(Gaussian(self.images, self.variance))
-        return gains
+        found = {name: gain_of(name) for name in ratios}
+        return {name: gain for name, gain in found.items() if gain is not None}
 
     def _ratio(self, site: _Site, call: int, out: Gaussian, dims: tuple[int, ...] = (0, 1, 2)) -> Tensor:
         """Ratios of standard deviations (B, C, positions), rules over Monte Carlo; NaN where there is too little.
@@ -462,7 +479,8 @@ def _fit_gain(ratio: Tensor, share: int) -> Tensor:
     return gain.repeat_interleave(channels // len(gain))
 
 
-def _percentiles(ratio: Tensor) -> Ratio:
+def percentiles(ratio: Tensor) -> Ratio:
+    """5th, 50th and 95th percentile of ratios, (N,); not a number if there are none."""
     if len(ratio) == 0:
         return Ratio(*[float('nan')] * 3)
     ordered = ratio.sort().values  # torch.quantile refuses more than 2^24 values
