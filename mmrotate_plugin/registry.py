@@ -27,7 +27,10 @@ from mmengine.registry import Registry
 SCOPE = 'mmrotate_plugin'
 
 # names whose modules import mmdet, which takes seconds: imported when a config asks for one
-HOSTED = {'ReDet': 'mmrotate_plugin.models.detectors.redet'}
+HOSTED = {
+    'ReDet': 'mmrotate_plugin.models.detectors.redet',
+    'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain',
+}
 
 
 class ModelRegistry(Registry):

@@ -17,6 +17,7 @@ from .layers import (
     Sequential,
     Softmax,
 )
+from .noise_level import estimate_noise
 from .prediction import Prediction, predict
 from .resnet import (
     BasicBlock,
@@ -55,6 +56,7 @@ __all__ = [
     'Softmax',
     'accept_gains',
     'calibrate',
+    'estimate_noise',
     'functional',
     'gain_noise',
     'jacobian_variance',

@@ -72,10 +72,10 @@ def jacobian_variance(
         out = model(leaf.clone())  # the clone, because a model may work in place
         if callable(outputs):
             chosen = _values(outputs(out), 'outputs must choose')
-            return _variances(chosen.reshape(-1), leaf, variance, chunk_size).sum(1).reshape(chosen.shape)
+            return variances(chosen.reshape(-1), leaf, variance, chunk_size).sum(1).reshape(chosen.shape)
         # samples do not see each other in eval mode: one pass for all of them
         chosen = _select(out, outputs, len(values))  # (B, K)
-        return _variances(chosen.sum(0), leaf, variance, chunk_size).T.contiguous()
+        return variances(chosen.sum(0), leaf, variance, chunk_size).T.contiguous()
 
 
 def _values(out: Any, what: str) -> Tensor:
@@ -103,7 +103,7 @@ def _select(out: Any, index: Tensor, batch: int) -> Tensor:
     return torch.stack([out[:, i] for i in index.tolist()], 1) if len(index) else out[:, :0]
 
 
-def _variances(flat: Tensor, leaf: Tensor, variance: Tensor, chunk_size: int) -> Tensor:
+def variances(flat: Tensor, leaf: Tensor, variance: Tensor, chunk_size: int) -> Tensor:
     """Contribution of each sample of `leaf` to the variance of each value of `flat`: (K, B)."""
     if not flat.requires_grad:
         raise ValueError(CONSTANT)

@@ -1,7 +1,14 @@
-"""What runs beside the model: hooks, mixed precision on the CPU, and what the command-line tools share."""
+"""What runs beside the model: hooks, a metric, mixed precision on the CPU, and what the command-line tools share."""
 
 from .amp import BFloat16OptimWrapper
 from .equivariance_hook import EquivarianceHook
 from .hooks import DetectionPicturesHook, StopAtDivergenceHook
+from .uncertainty_metric import UncertaintyMetric
 
-__all__ = ['BFloat16OptimWrapper', 'DetectionPicturesHook', 'EquivarianceHook', 'StopAtDivergenceHook']
+__all__ = [
+    'BFloat16OptimWrapper',
+    'DetectionPicturesHook',
+    'EquivarianceHook',
+    'StopAtDivergenceHook',
+    'UncertaintyMetric',
+]

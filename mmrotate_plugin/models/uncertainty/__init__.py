@@ -1,0 +1,1 @@
+"""What passes the uncertainty of a backbone on to the detections."""
