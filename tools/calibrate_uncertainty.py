@@ -75,6 +75,7 @@ def calibrate(args: argparse.Namespace) -> None:
     from mmrotate_plugin.engine.files import write_whole
     from mmrotate_plugin.engine.inference import Detector, select_device
     from mmrotate_plugin.equivariant.fields import group_order
+    from mmrotate_plugin.models.uncertainty.noise import normalised_variance
 
     out = Path(args.out)
     if out.is_dir():
@@ -93,7 +94,7 @@ def calibrate(args: argparse.Namespace) -> None:
             f"config '{args.config}' has no backbone: {type(detector.model).__name__} cannot be fitted"
         )
     images = crop(load_images(args, cfg, detector), args.size).to(device)
-    variance = noise_variance(args.noise_std, detector.model.data_preprocessor, images.shape[1])
+    variance = normalised_variance(args.noise_std, detector.model.data_preprocessor)
     count = args.num_images
     print(
         f'{len(images)} images of {images.shape[3]} x {images.shape[2]} pixels, {len(images) - count} of them held out'
@@ -167,13 +168,6 @@ def runners(backbone: 'nn.Module') -> tuple[AbstractContextManager[None], Callab
             backbone.variance, backbone.output = chosen
 
     return propagating(), partial(ResNet.forward, backbone)
-
-
-def noise_variance(noise_std: float, preprocessor: Any, channels: int) -> list[float]:
-    """Grey levels in squared units of the normalised image, one number per channel."""
-    std = getattr(preprocessor, 'std', None) if getattr(preprocessor, '_enable_normalize', False) else None
-    std = [1.0] * channels if std is None else std.flatten().tolist()
-    return [(noise_std / s) ** 2 for s in (std * channels if len(std) == 1 else std)]
 
 
 def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -> list['Tensor']:

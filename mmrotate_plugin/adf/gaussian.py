@@ -101,7 +101,7 @@ class Gaussian:
                 f"'{_name(function)}' has no moment rule: a Gaussian cannot pass it. Write one and register it with "
                 '@mmrotate_plugin.adf.moment_rule, or hand over x.mean'
             )
-        inputs = list(_gaussians((args, kwargs)))
+        inputs = list(gaussians((args, kwargs)))
         floor = max([0.0, *[g.min_variance for g in inputs]])
         plain_mean = True in [g.plain_mean for g in inputs]
         rank1 = True in [g.rank1 for g in inputs]
@@ -199,15 +199,15 @@ class Gaussian:
         return self.__torch_function__(Tensor.__getitem__, (Gaussian,), (self, index))
 
 
-def _gaussians(values: Any) -> Iterator[Gaussian]:
+def gaussians(values: Any) -> Iterator[Gaussian]:
     """Every Gaussian in nested sequences and dicts."""
     if isinstance(values, Gaussian):
         yield values
     elif isinstance(values, (list, tuple)):
         for value in values:
-            yield from _gaussians(value)
+            yield from gaussians(value)
     elif isinstance(values, Mapping):
-        yield from _gaussians(list(values.values()))
+        yield from gaussians(list(values.values()))
 
 
 def _with_traits(out: Any, traits: tuple[float, bool, bool], *, clamp: bool) -> Any:

@@ -90,7 +90,7 @@ def predict(
             f'{type(model).__name__} has no active layer of the kind {names}: all passes would be equal and the model '
             'variance 0. Add dropout with p > 0, or name the layers that sample in `layers`'
         )
-    running: list[_Running] | None = None
+    running: list[Running] | None = None
     with eval_mode(model), _seeded(seed, model, x):
         for module in sampling:
             module.training = True
@@ -98,7 +98,7 @@ def predict(
             out = model(*x) if isinstance(x, tuple) else model(x)
             moments: list[tuple[Tensor, Tensor | None]] = []
             _replace(out, pairs, lambda *leaf, to=moments: to.append(leaf))
-            running = [_Running() for _ in moments] if running is None else running
+            running = [Running() for _ in moments] if running is None else running
             if len(moments) != len(running):
                 raise ValueError(f'the model has {len(running)} outputs in one pass and {len(moments)} in another')
             for state, (mean, var) in zip(running, moments, strict=True):
@@ -107,7 +107,7 @@ def predict(
     return _replace(out, pairs, lambda *_: next(results).result())
 
 
-class _Running:
+class Running:
     """Mean, sum of squared deviations (Welford, Technometrics 1962) and mean variance of the passes so far."""
 
     def __init__(self) -> None:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from ...adf import Gaussian, accept_gains, gain_noise
 from ...adf.jacobian import variances
 from ...adf.modes import eval_mode
-from ...adf.noise import check_noise, fill_noise
-from ...adf.noise_level import estimate_noise
 from ...adf.prediction import DROPOUTS
 from ...registry import MODELS
 from ..backbones.adf_resnet import CHOICES, ADFResNet
 from ..uncertainty.linearization import Linearization, sharing_of
+from ..uncertainty.noise import ImageNoise
 from ..uncertainty.operators import operator_rules
 from ..uncertainty.results import detach_detections, put_score_maps, put_stds, tensor_of, values_of, variance_of
 from ..uncertainty.tracing import Trace, UnsupportedDetector, named_errors, untraceable
@@ -46,11 +45,13 @@ class UncertainDetector(BaseModel):
     How the noise of the image gets there is chosen by `method`:
 
     - 'propagated': one pass of assumed density filtering through backbone, neck and head (Loquercio, Segu &
-      Scaramuzza, RA-L 2020), then the delta method through the box coder. `calibrate` makes up for what it neglects.
+      Scaramuzza, RA-L 2020), then the delta method through the box coder. `calibrate_detector` makes up for what it
+      neglects.
     - 'jacobian': first order from the pixels on, :math:`\mathrm{Var}(y) = \sum_i (\partial y / \partial x_i)^2 v_i`, by
       one backward pass for each number of each detection. It needs no calibration, and takes long.
     - 'monte_carlo': `num_samples` passes with noise added to the image; the truth that the others approximate.
 
+    The last two take the plain network, also of an ``ADFResNet(mean='adf')``, whose propagated detections are its own.
     In all of them the kept detections, their order, and for two-stage detectors the regions are taken as fixed. Noise
     can also make a detection appear or disappear; that is what `scores_std` tells.
 
@@ -115,8 +116,7 @@ class UncertainDetector(BaseModel):
         self.method, self.variance = method, variance
         self.num_samples, self.dropout_samples, self.chunk_size = num_samples, dropout_samples, chunk_size
         self.score_map, self.enabled, self.seed = score_map, enabled, seed
-        self.noise_std, self.noise_variance = noise_std, noise_variance
-        self._check_noise(noise_std, noise_variance)
+        self.noise = ImageNoise(detector, noise_std, noise_variance)
         self._warned = False
         accept_gains(self)
         self._register_load_state_dict_pre_hook(_expect_gain, with_module=True)
@@ -157,7 +157,8 @@ class UncertainDetector(BaseModel):
             return self.detector.predict(inputs, data_samples, rescale=rescale)
         with torch.inference_mode(False), torch.no_grad():
             inputs = inputs.clone() if inputs.is_inference() else inputs
-            variance = self.noise_of(inputs, data_samples)
+            variance = self.noise(inputs, data_samples)
+            self._warn_of_misfit()
             model = None
             if self.method == 'jacobian':
                 found, data = self._by_jacobian(inputs, variance, data_samples, rescale)
@@ -176,65 +177,9 @@ class UncertainDetector(BaseModel):
             put_stds(found, data, model)
         return found
 
-    def _check_noise(self, noise_std: Any, noise_variance: Any) -> None:
-        if noise_std is not None and noise_variance is not None:
-            raise ValueError(f'give one of noise_std={noise_std} and noise_variance={noise_variance}, not both')
-        if isinstance(noise_std, str) and noise_std != 'estimate':
-            raise ValueError(f"noise_std={noise_std!r} is unknown: use a number of grey levels, or 'estimate'")
-        if noise_std is None and noise_variance is None:
-            if not isinstance(getattr(self.detector, 'backbone', None), ADFResNet):
-                raise ValueError(
-                    "the noise of the image is missing: give noise_std in grey levels, noise_std='estimate', or "
-                    'noise_variance; only an ADFResNet has one of its own'
-                )
-            return
-        for name, value in (('noise_std', noise_std), ('noise_variance', noise_variance)):
-            if value is None or isinstance(value, str):
-                continue
-            several = len(value) if isinstance(value, Sequence) else 1
-            check_noise(value, several)  # names negative numbers
-            scale = self._scale()
-            channels = 1 if scale is None else scale.numel()
-            if several > 1 and channels > 1 and several != channels:
-                raise ValueError(f'{name}={value} must have one number for each of {channels} channels')
-
-    def _scale(self) -> Tensor | None:
-        """Grey levels per unit of the normalised image."""
-        preprocessor = self.detector.data_preprocessor
-        return getattr(preprocessor, 'std', None) if getattr(preprocessor, '_enable_normalize', False) else None
-
-    @property
-    def noise(self) -> float | tuple[float, ...] | str:
-        """The noise variance in squared units of the normalised image, a number or one per channel; or 'estimate'."""
-        if self.noise_variance is not None:
-            several = len(self.noise_variance) if isinstance(self.noise_variance, Sequence) else 1
-            return check_noise(self.noise_variance, several)
-        if self.noise_std is None:
-            return self.detector.backbone.noise_variance
-        if isinstance(self.noise_std, str):
-            return self.noise_std
-        scale = self._scale()
-        scales = [1.0] if scale is None else scale.flatten().tolist()
-        levels = list(self.noise_std) if isinstance(self.noise_std, Sequence) else [self.noise_std] * len(scales)
-        scales = scales * len(levels) if len(scales) == 1 else scales
-        variance = tuple((level / s) ** 2 for level, s in zip(levels, scales, strict=True))
-        return variance if len(variance) > 1 else variance[0]
-
-    def noise_of(self, inputs: Tensor, data_samples: Any) -> Tensor:
-        """The noise variance of normalised images, as they are; the padding of a batch has none."""
-        noise = self.noise
-        variance = estimate_noise(inputs) if isinstance(noise, str) else fill_noise(noise, inputs)
-        for i, sample in enumerate(data_samples):
-            height, width = sample.metainfo.get('img_shape', inputs.shape[-2:])[:2]
-            variance[i, :, height:] = 0
-            variance[i, :, :, width:] = 0
-        if not isinstance(noise, str):
-            self._warn_of_misfit(noise)
-        return variance
-
-    def _warn_of_misfit(self, noise: float | tuple[float, ...]) -> None:
-        fitted = gain_noise(self)
-        if fitted is None or self._warned or self.method != 'propagated':
+    def _warn_of_misfit(self) -> None:
+        fitted, noise = gain_noise(self), self.noise.variance
+        if fitted is None or noise is None or self._warned or self.method != 'propagated':
             return
         self._warned = True
         here = torch.tensor(noise, dtype=torch.float64)
@@ -242,7 +187,7 @@ class UncertainDetector(BaseModel):
         if bool((ratio.log().abs() > torch.tensor(MISFIT).log()).any()):
             warnings.warn(
                 f'calibrated at a noise variance of {_numbers(fitted)}, but the noise is {_numbers(here)} (squared '
-                'units of the normalised image): calibrate at this level (tools/calibrate_uncertainty.py)',
+                'units of the normalised image): calibrate at this level (calibrate_detector)',
                 stacklevel=4,
             )
 
@@ -337,11 +282,6 @@ class UncertainDetector(BaseModel):
         self._buffers.pop(GAIN, None)
         if gain is not None:
             self.register_buffer(GAIN, gain)
-
-    @staticmethod
-    def fill(noise_variance: float | Sequence[float], inputs: Tensor) -> Tensor:
-        """A number, or one per channel, as a tensor like the images."""
-        return fill_noise(check_noise(noise_variance, inputs.shape[1]), inputs)
 
     def _check_traced(self, found: Any) -> None:
         found = [sample.pred_instances for sample in found if len(sample.pred_instances)]

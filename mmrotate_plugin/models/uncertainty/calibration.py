@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...adf import Gaussian
 from ...adf.calibration import NOISE, Calibration, Ratio, calibrate, percentiles, remove_gains
+from ...adf.noise import expand_noise
 from .linearization import Linearization
 from .results import values_of
 from .tracing import Trace
@@ -109,7 +110,7 @@ def calibrate_detector(
         raise ValueError(f'num_held_out={num_held_out} leaves none of {len(inputs)} images for the fit')
     remove_gains(model)
     model.set_detection_gain(None)
-    variance = model.fill(noise_variance, inputs)
+    variance = expand_noise(noise_variance, inputs)
     parts = [slice(0, fitted)] + ([slice(fitted, None)] if num_held_out else [])
     found = [_Found(model, inputs[part], samples[part], variance[part], num_samples, seed, min_score) for part in parts]
     if len(found[0].truth) < FEWEST:
@@ -126,7 +127,9 @@ def calibrate_detector(
         )  # fmt: skip
     model.register_buffer(NOISE, raw._buffers.pop(NOISE))
     middle = found[0].ratios(model)
-    gains = middle.nanmedian(0).values.square().reciprocal()
+    # a coordinate that no detection moves (all are clipped to the image) keeps a gain of 1
+    moving = middle.where(middle.isfinite() & (middle > 0), torch.nan)
+    gains = moving.nanmedian(0).values.square().reciprocal().nan_to_num(1.0)
     model.set_detection_gain(gains)
     after = [part.ratios(model) for part in found]
     boxes = len(gains) - 1

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...adf import Gaussian
+from ...adf.prediction import Running
 
 
 def values_of(samples: Sequence[Any]) -> Tensor:
@@ -61,14 +62,11 @@ def put_score_maps(samples: Sequence[Any], maps: Sequence[Tensor | Gaussian], si
 
 
 def variance_of(values: Iterable[Tensor]) -> Tensor:
-    """Unbiased variance over an iterable, in one pass (Welford, Technometrics 1962)."""
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    """Unbiased variance over an iterable, of which no two are held at a time."""
+    moments = Running()
     for value in values:
-        count += 1
-        step = value - mean
-        mean = mean + step / count
-        squares = squares + step * (value - mean)
-    return squares / (count - 1)
+        moments.add(value, None)
+    return moments.result().model_variance
 
 
 def tensor_of(boxes: Any) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmrotate_plugin.adf import Gaussian, NoMomentRule
 from mmrotate_plugin.models.roi_heads.ri_roi_align import RiRoIAlignRotated
-from mmrotate_plugin.models.uncertainty import operators
+from mmrotate_plugin.models.uncertainty import deform_conv, operators, roi_align
 from mmrotate_plugin.models.uncertainty.operators import operator_rules
 
 # corner cases: over the border, outside, smaller than a pixel, of no extent, another image
@@ -171,10 +171,14 @@ def test_only_the_feature_maps_may_be_gaussian():
 def test_variances_are_the_same_in_small_pieces(monkeypatch):
     layer, x = RoIAlignRotated(2, 0.25, 0, True, True), random_gaussian(2, 2, 9, 8)
     conv, offset = DeformConv2d(2, 2, 3, padding=1).double(), torch.randn(2, 18, 9, 8, dtype=torch.float64)
+
+    def both():
+        return roi_align.roi_align_rotated(layer, x.var, rois_of(TURNED)), deform_conv.deform_conv(conv, x.var, offset)
+
     with torch.no_grad():
-        whole = (operators.roi_align_rotated(layer, x.var, rois_of(TURNED)), operators.deform_conv(conv, x.var, offset))
+        whole = both()
         monkeypatch.setattr(operators, 'ENTRIES', 600)
-        parts = (operators.roi_align_rotated(layer, x.var, rois_of(TURNED)), operators.deform_conv(conv, x.var, offset))
+        parts = both()
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
 
@@ -268,9 +272,9 @@ def test_variances_learn():
 def test_lower_precision_stays_close(dtype):
     layer, x = RoIAlign(2, 0.25, 2), random_gaussian(1, 2, 9, 8)
     rois = rois_of(BOXES[:1])
-    expected = operators.roi_align(layer, x.var, rois)
+    expected = roi_align.roi_align(layer, x.var, rois)
     actual = operators._propagate(
-        layer, operators.roi_align, layer.forward, Gaussian(x.mean.to(dtype), x.var.to(dtype)), rois.to(dtype)
+        layer, roi_align.roi_align, layer.forward, Gaussian(x.mean.to(dtype), x.var.to(dtype)), rois.to(dtype)
     )
     assert actual.dtype == dtype
     # a position near 10 has a rounding error of 5 units of 2^-11 or 2^-24 and the weights change as much
