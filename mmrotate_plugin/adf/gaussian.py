@@ -11,6 +11,7 @@ Rule = TypeVar('Rule', bound=Callable[..., Any])
 RULES: dict[Callable[..., Any], Callable[..., Any]] = {}  # torch's function or method: its moment rule
 PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules that keep to the means of the plain function
 MOVES: set[Callable[..., Any]] = set()  # those that only move values about, and so need no floor
+LINEAR_RULES = ('diagonal', 'bfloat16', 'rank1')  # of convolutions and linear layers, from the dearest on
 SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized')
 
 
@@ -56,18 +57,20 @@ class Gaussian:
         plain_mean: Means are those of the plain functions, to the bit, and the rules give the variance alone. It goes
             with the value through all operations, if one of several has it. An image that already is noisy needs
             that: moment-matched means would count its noise twice.
-        rank1: Layers take the cheaper rule for the variance, `functional.rank1.rank1_variance`. It goes with the value
-            through all operations, if one of several has it.
+        rule: How convolutions and linear layers get their variance: 'diagonal'; 'bfloat16', the same multiplied in that
+            type; or 'rank1', see `functional.linear`. It goes with the value through all operations; of several, the
+            cheapest, which is the last of these.
 
     Raises:
         TypeError: If one of the two is no tensor of real numbers.
-        ValueError: If their shapes, dtypes or devices differ, or `min_variance` is negative or not finite.
+        ValueError: If their shapes, dtypes or devices differ, or `min_variance` is negative or not finite, or the
+            `rule` is unknown.
     """
 
-    __slots__ = ('mean', 'min_variance', 'plain_mean', 'rank1', 'var')
+    __slots__ = ('mean', 'min_variance', 'plain_mean', 'rule', 'var')
 
     def __init__(
-        self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rank1: bool = False
+        self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rule: str = 'diagonal'
     ) -> None:
         for name, value in (('mean', mean), ('var', var)):
             if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -80,7 +83,9 @@ class Gaussian:
         if not 0 <= min_variance < float('inf'):
             raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
         self.mean, self.var, self.min_variance = mean, var, float(min_variance)
-        self.plain_mean, self.rank1 = bool(plain_mean), bool(rank1)
+        if rule not in LINEAR_RULES:
+            raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, LINEAR_RULES))}')
+        self.plain_mean, self.rule = bool(plain_mean), rule
 
     @classmethod
     def __torch_function__(
@@ -104,15 +109,15 @@ class Gaussian:
         inputs = list(gaussians((args, kwargs)))
         floor = max([0.0, *[g.min_variance for g in inputs]])
         plain_mean = True in [g.plain_mean for g in inputs]
-        rank1 = True in [g.rank1 for g in inputs]
+        rule_of_layers = max([g.rule for g in inputs], key=LINEAR_RULES.index, default=LINEAR_RULES[0])
         if plain_mean and function in PLAIN:
             out = PLAIN[function](*args, **kwargs)
         else:
             out = rule(*args, **kwargs)
             if plain_mean:
                 out = _with_means(out, _of_means(function, args, kwargs))
-        if floor or plain_mean or rank1:
-            return _with_traits(out, (floor, plain_mean, rank1), clamp=function not in MOVES)
+        if floor or plain_mean or rule_of_layers != LINEAR_RULES[0]:
+            return _with_traits(out, (floor, plain_mean, rule_of_layers), clamp=function not in MOVES)
         return out
 
     def __getattr__(self, name: str) -> Any:
@@ -128,7 +133,7 @@ class Gaussian:
 
     def replace(self, mean: Tensor, var: Tensor) -> 'Gaussian':
         """Other moments, with the floor, the kind of mean and the rule for the variance of this one."""
-        return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rank1)
+        return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rule)
 
     @property
     def std(self) -> Tensor:
@@ -155,7 +160,7 @@ class Gaussian:
     def __repr__(self) -> str:
         traits = f', min_variance={self.min_variance:g}' if self.min_variance else ''
         traits += ', plain_mean=True' if self.plain_mean else ''
-        traits += ', rank1=True' if self.rank1 else ''
+        traits += f', rule={self.rule!r}' if self.rule != LINEAR_RULES[0] else ''
         return f'Gaussian(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}{traits})'
 
     def __add__(self, other: Any) -> 'Gaussian':
@@ -210,7 +215,7 @@ def gaussians(values: Any) -> Iterator[Gaussian]:
         yield from gaussians(list(values.values()))
 
 
-def _with_traits(out: Any, traits: tuple[float, bool, bool], *, clamp: bool) -> Any:
+def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> Any:
     if isinstance(out, Gaussian):
         return Gaussian(out.mean, out.var.clamp_min(traits[0]) if clamp and traits[0] else out.var, *traits)
     if isinstance(out, (list, tuple)):

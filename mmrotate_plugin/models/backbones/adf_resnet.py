@@ -6,12 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...adf import Gaussian
+from ...adf.gaussian import LINEAR_RULES
 from ...adf.noise import check_noise, fill_noise
 from ...registry import MODELS, register
 from .resnet import ResNet
 
 DEFAULT_NOISE_VARIANCE = 1e-3
-CHOICES = {'mean': ('plain', 'adf'), 'variance': ('diagonal', 'rank1', 'none'), 'output': ('mean', 'gaussian')}
+CHOICES = {'mean': ('plain', 'adf'), 'variance': (*LINEAR_RULES, 'none'), 'output': ('mean', 'gaussian')}
 
 
 @register(MODELS)
@@ -38,15 +39,16 @@ class ADFResNet(ResNet):
         mean: 'plain' keeps the means to those of the plain network, to the bit, also downstream: an image that already
             is noisy would have its noise counted twice otherwise. 'adf' gives the expected features of a noisy image
             whose mean is the input.
-        variance: 'diagonal' takes the values of a map for independent. 'rank1' does too, with the squared weights of
-            convolutions approximated by rank 1, which is cheaper. 'none' computes no variance.
+        variance: 'diagonal' takes the values of a map for independent. So do two cheaper rules: 'bfloat16', whose
+            convolutions of variances are in that type, and 'rank1', with their squared weights approximated by rank 1.
+            'none' computes no variance.
         output: 'mean' for plain tensors, 'gaussian' for `Gaussian` values.
         options: The arguments of `ResNet`.
 
     Shape:
         - Input: (B, in_channels, H, W), to which the noise is ascribed; or a `Gaussian` of that shape, propagated
           with its own variance (no noise is added), under this network's `mean`, the larger `min_variance`, and the
-          rank-1 rule if one of the two has it.
+          cheaper of both rules.
         - Output: tuple of (B, C_i, H_i, W_i), one per index of `out_indices`; mean and variance with 'gaussian'.
 
     Raises:
@@ -102,10 +104,11 @@ class ADFResNet(ResNet):
         return outs if self.output == 'gaussian' else tuple(y.mean for y in outs)
 
     def _noisy(self, x: Tensor | Gaussian) -> Gaussian:
-        plain, rank1 = self.mean == 'plain', self.variance == 'rank1'
+        plain = self.mean == 'plain'
         if isinstance(x, Gaussian):
-            return Gaussian(x.mean, x.var, max(x.min_variance, self.min_variance), plain, rank1 or x.rank1)
-        return Gaussian(x, fill_noise(self.noise_variance, x), self.min_variance, plain, rank1)
+            rule = max(x.rule, self.variance, key=LINEAR_RULES.index)
+            return Gaussian(x.mean, x.var, max(x.min_variance, self.min_variance), plain, rule)
+        return Gaussian(x, fill_noise(self.noise_variance, x), self.min_variance, plain, self.variance)
 
 
 def _noise_variance(

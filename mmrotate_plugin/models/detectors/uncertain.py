@@ -291,8 +291,7 @@ class UncertainDetector(BaseModel):
 
     def _gaussian(self, inputs: Tensor, variance: Tensor) -> Gaussian:
         """An `ADFResNet` gives its own traits to it."""
-        traits = {self.variance: True} if self.variance not in (None, 'diagonal') else {}
-        return Gaussian(inputs, variance, plain_mean=True, **traits)
+        return Gaussian(inputs, variance, plain_mean=True, rule=self.variance or 'diagonal')
 
     @contextmanager
     def propagating(self) -> Iterator[None]:

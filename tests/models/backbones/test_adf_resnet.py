@@ -82,10 +82,10 @@ def test_the_cheaper_variance_is_near_and_its_means_are_plain():
     _, cheaper = pair(output='gaussian', variance='rank1')
     near = cheaper(IMAGE)
     for y, other, mean in zip(net(IMAGE), near, plain(IMAGE), strict=True):
-        assert other.rank1 and not y.rank1
+        assert other.rule == 'rank1' and y.rule == 'diagonal'
         assert torch.equal(other.mean, mean) and not torch.equal(other.var, y.var)
         assert 0.8 < (other.std / y.std)[y.std > 0].median() < 1.25
-    given = net(Gaussian(IMAGE, torch.full_like(IMAGE, 1e-3), rank1=True))
+    given = net(Gaussian(IMAGE, torch.full_like(IMAGE, 1e-3), rule='rank1'))
     assert all(torch.equal(a.var, b.var) for a, b in zip(given, near, strict=True))
 
 
@@ -224,7 +224,11 @@ BAD = [
     (dict(min_variance=float('nan')), ValueError, 'min_variance=nan'),
     (dict(dropout=1.0), ValueError, 'dropout=1.0 must be a probability'),
     (dict(mean='noisy'), ValueError, "mean='noisy' is unknown: use one of 'plain', 'adf'"),
-    (dict(variance='full'), ValueError, "variance='full' is unknown: use one of 'diagonal', 'rank1', 'none'"),
+    (
+        dict(variance='full'),
+        ValueError,
+        "variance='full' is unknown: use one of 'diagonal', 'bfloat16', 'rank1', 'none'",
+    ),
     (dict(output='both'), ValueError, "output='both' is unknown: use one of 'mean', 'gaussian'"),
     (dict(variance='none', output='gaussian'), ValueError, "variance='none' has no variance for.*output='gaussian'"),
     (dict(variance='none', mean='adf'), ValueError, "variance='none' has no variance for mean='adf'"),
