@@ -41,7 +41,6 @@ def test_density_and_tail_are_those_of_scipy(dtype, tolerance):
 
 def test_a_truncated_polynomial_would_fail(monkeypatch):
     monkeypatch.setattr(normal, 'MILLS', normal.MILLS[1:])
-    monkeypatch.setattr(normal, '_MILLS', normal._MILLS[1:])
     t = torch.linspace(0, 6, 1001)
     assert (density_and_tail(t)[1] - reference(t)[1]).abs().max() > 1e-3
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,7 +21,6 @@ MILLS = (
     -5.375092314352514e-06, 0.3409053385257721, 0.32623299956321716, 0.3879365921020508,
     -0.06748823821544647, 0.6515184640884399, -0.49686166644096375, 0.11107604205608368,
 )  # fmt: skip
-_MILLS = [torch.tensor(c, dtype=torch.float32, device='cpu') for c in MILLS]
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -45,16 +45,26 @@ def density_and_tail(t: Tensor, density: Tensor, tail: Tensor, work: Tensor) -> 
         torch.mul(t, t, out=density).mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
         torch.mul(t, math.sqrt(0.5), out=tail).erfc_().mul_(0.5)
         return
-    torch.mul(t, SLOPE, out=work).add_(1).reciprocal_()
-    torch.mul(work, MILLS[-1], out=tail).add_(MILLS[-2])
-    for i in range(len(MILLS) - 3, -1, -1):
-        if t.is_cpu and not is_compiling():
-            torch.addcmul(_MILLS[i], tail, work, out=tail)  # one pass instead of two
-        else:
-            tail.mul_(work).add_(MILLS[i])
     # the power of 2 takes a fifth of the time of the exponential function
-    torch.mul(t, t, out=density).mul_(-0.5 / math.log(2)).add_(-0.5 * math.log2(2 * math.pi)).exp2_()
+    scale, offset = -0.5 / math.log(2), -0.5 * math.log2(2 * math.pi)
+    if t.is_cpu and not is_compiling():  # constants as tensors: one pass instead of two or three
+        torch.add(_constant(1.0), t, alpha=SLOPE, out=work).reciprocal_()
+        torch.add(_constant(MILLS[-2]), work, alpha=MILLS[-1], out=tail)
+        for coefficient in MILLS[-3::-1]:
+            torch.addcmul(_constant(coefficient), tail, work, out=tail)
+        torch.addcmul(_constant(offset), t, t, value=scale, out=density).exp2_()
+    else:
+        torch.mul(t, SLOPE, out=work).add_(1).reciprocal_()
+        torch.mul(work, MILLS[-1], out=tail).add_(MILLS[-2])
+        for coefficient in MILLS[-3::-1]:
+            tail.mul_(work).add_(coefficient)
+        torch.mul(t, t, out=density).mul_(scale).add_(offset).exp2_()
     tail.mul_(density)
+
+
+@cache
+def _constant(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float32, device='cpu')
 
 
 def cumulative(z: Tensor, tail: Tensor, out: Tensor, work: Tensor) -> None:
@@ -63,8 +73,8 @@ def cumulative(z: Tensor, tail: Tensor, out: Tensor, work: Tensor) -> None:
     torch.where would cost more than all the rest of a moment rule on a CPU.
     """
     torch.sign(z, out=out).clamp_min_(0)
-    torch.mul(tail, -2, out=work).add_(1)
-    out.mul_(work).add_(tail)
+    torch.neg(tail, out=work).add_(1)
+    torch.lerp(tail, work, out, out=out)
 
 
 def blockwise(
@@ -92,7 +102,8 @@ def blockwise(
         function(*(i.to(dtype) for i in inputs), *out, *spare)
         return tuple(o.to(kind) for o in out)
     threads = torch.get_num_threads()
-    size = min(BLOCK if threads == 1 else SHARE * threads, first.numel())
+    whole = BLOCK if threads == 1 else SHARE * threads
+    size = -(-first.numel() // max(1, round(first.numel() / whole)))  # blocks of about one size
     out = [torch.empty_like(first) for _ in range(outputs)]
     spare = [first.new_empty(size, dtype=dtype) for _ in range(temporaries)]
     results = [first.new_empty(size, dtype=dtype) for _ in range(outputs if dtype != kind else 0)]

@@ -1,14 +1,15 @@
 """Rules for Gaussians with `plain_mean`, whose means are those of the plain network.
 
 Without one the dispatcher calls the plain function on the means beside the rule. That is spared here to linear rules,
-whose means are those anyway, and to ReLU, and forbidden for what draws or counts: dropout would draw a second mask,
-batch norm count the batch twice.
+whose means are those anyway, to ReLU and max pooling, and forbidden for what draws or counts: dropout would draw a
+second mask, batch norm count the batch twice.
 
 An image that already is noisy moves the statistics of norms as it is, so the variance is divided by the variance of
 the means alone, where the rules for means without noise take the total variance.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,19 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
         - Input, output: mean and variance of one shape, any.
     """
     return Gaussian(F.relu(x.mean), activations.relu_variance(x))
+
+
+def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
+    """Max pooling with the plain mean; the variance is that of `pooling.max_pool2d`. Approximate.
+
+    Shape:
+        - Input: (B, C, H, W) or (C, H, W). Output as of `torch.nn.functional.max_pool2d`.
+    """
+    mean = x.mean
+    if x.dim() == 4 and mean.device.type == 'cpu':  # channels last: a seventh of the time
+        mean = mean.contiguous(memory_format=torch.channels_last)
+    var = pooling.max_pool2d(x, *args, **kwargs).var
+    return Gaussian(F.max_pool2d(mean, *args, **kwargs).contiguous(), var)
 
 
 def batch_norm(
@@ -136,4 +150,5 @@ PLAIN.update(
     }
 )
 PLAIN.update({function: relu for function, rule in RULES.items() if rule is activations.relu})
+PLAIN.update({function: max_pool2d for function, rule in RULES.items() if rule is pooling.max_pool2d})
 PLAIN.update({F.group_norm: group_norm, F.layer_norm: layer_norm})
