@@ -43,11 +43,13 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
     Shape:
         - Input: (B, C, H, W) or (C, H, W). Output as of `torch.nn.functional.max_pool2d`.
     """
-    mean = x.mean
-    if x.dim() == 4 and mean.device.type == 'cpu':  # channels last: a seventh of the time
-        mean = mean.contiguous(memory_format=torch.channels_last)
     var = pooling.max_pool2d(x, *args, **kwargs).var
-    return Gaussian(F.max_pool2d(mean, *args, **kwargs).contiguous(), var)
+    return Gaussian(F.max_pool2d(channels_last(x.mean), *args, **kwargs).contiguous(), var)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A map (B, C, H, W) in the layout in which CPUs pool it in a seventh of the time; another tensor as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == 'cpu' else x
 
 
 def batch_norm(

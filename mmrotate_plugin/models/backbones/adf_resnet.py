@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...adf import Gaussian
-from ...adf.gaussian import LINEAR_RULES
+from ...adf.gaussian import VARIANCE_RULES
 from ...adf.noise import check_noise, fill_noise
 from ...registry import MODELS, register
 from .resnet import ResNet
 
 DEFAULT_NOISE_VARIANCE = 1e-3
-CHOICES = {'mean': ('plain', 'adf'), 'variance': (*LINEAR_RULES, 'none'), 'output': ('mean', 'gaussian')}
+CHOICES = {'mean': ('plain', 'adf'), 'variance': (*VARIANCE_RULES, 'none'), 'output': ('mean', 'gaussian')}
 
 
 @register(MODELS)
@@ -41,6 +41,7 @@ class ADFResNet(ResNet):
             whose mean is the input.
         variance: 'diagonal' takes the values of a map for independent. So do two cheaper rules: 'bfloat16', whose
             convolutions of variances are in that type, and 'rank1', with their squared weights approximated by rank 1.
+            'delta' is the cheapest: rank 1, and ReLU and max pooling to first order; it wants ``mean='plain'``.
             'none' computes no variance.
         output: 'mean' for plain tensors, 'gaussian' for `Gaussian` values.
         options: The arguments of `ResNet`.
@@ -73,6 +74,8 @@ class ADFResNet(ResNet):
         for name, value in (('mean', mean), ('variance', variance), ('output', output)):
             if value not in CHOICES[name]:
                 raise ValueError(f'{name}={value!r} is unknown: use one of {", ".join(map(repr, CHOICES[name]))}')
+        if variance == 'delta' and mean != 'plain':
+            raise ValueError(f"variance='delta' is of first order, with plain means: mean={mean!r} needs another rule")
         if variance == 'none' and (mean, output) != ('plain', 'mean'):
             raise ValueError(
                 f"variance='none' has no variance for mean={mean!r}, output={output!r}: use 'plain' and 'mean', or "
@@ -106,7 +109,7 @@ class ADFResNet(ResNet):
     def _noisy(self, x: Tensor | Gaussian) -> Gaussian:
         plain = self.mean == 'plain'
         if isinstance(x, Gaussian):
-            rule = max(x.rule, self.variance, key=LINEAR_RULES.index)
+            rule = max(x.rule, self.variance, key=VARIANCE_RULES.index)
             return Gaussian(x.mean, x.var, max(x.min_variance, self.min_variance), plain, rule)
         return Gaussian(x, fill_noise(self.noise_variance, x), self.min_variance, plain, self.variance)
 

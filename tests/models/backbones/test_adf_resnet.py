@@ -227,7 +227,7 @@ BAD = [
     (
         dict(variance='full'),
         ValueError,
-        "variance='full' is unknown: use one of 'diagonal', 'bfloat16', 'rank1', 'none'",
+        "variance='full' is unknown: use one of 'diagonal', 'bfloat16', 'rank1', 'delta', 'none'",
     ),
     (dict(output='both'), ValueError, "output='both' is unknown: use one of 'mean', 'gaussian'"),
     (dict(variance='none', output='gaussian'), ValueError, "variance='none' has no variance for.*output='gaussian'"),
