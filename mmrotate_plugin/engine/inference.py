@@ -12,9 +12,12 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import nn
 
+from ..adf import NoMomentRule
 from ..models.groups import check_groups
+from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import class_colours
 from . import cli
+from .uncertainty_setup import inner_model
 
 
 class ImageError(ValueError):
@@ -23,11 +26,18 @@ class ImageError(ValueError):
 
 @dataclass
 class Detections:
-    """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first."""
+    """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first.
+
+    Of an `UncertainDetector`, their standard deviations too, of the shapes of boxes and scores, and if it was asked for
+    `score_map` the largest of a score at each pixel of the image, (H, W).
+    """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
+    boxes_std: NDArray[np.float32] | None = None
+    scores_std: NDArray[np.float32] | None = None
+    score_std_map: NDArray[np.float32] | None = None
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -83,8 +93,9 @@ def build_model(cfg: Config) -> nn.Module:
     from mmengine.registry import init_default_scope
 
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    if cfg.model.get('backbone') and 'init_cfg' in cfg.model.backbone:
-        cfg.model.backbone.init_cfg = None
+    detector = inner_model(cfg)
+    if detector.get('backbone') and 'init_cfg' in detector.backbone:
+        detector.backbone.init_cfg = None
     try:
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         check_groups(model)
@@ -123,14 +134,33 @@ class Detector:
         self.pipeline = image_pipeline(cfg)
 
     def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
-        """Detect on one image (H, W, 3)."""
+        """Detect on one image (H, W, 3).
+
+        Raises:
+            UsageError: If an `UncertainDetector` holds a detector that it cannot take.
+        """
         from mmdet.apis import inference_detector
 
-        found = inference_detector(self.model, image, test_pipeline=self.pipeline).pred_instances
+        try:
+            sample = inference_detector(self.model, image, test_pipeline=self.pipeline)
+        except (NoMomentRule, UnsupportedDetector) as error:
+            raise cli.UsageError(f'no uncertainty of this detector: {error}') from error
+        found = sample.pred_instances
         found = found[found.scores >= score_thr]
         found = found[found.scores.argsort(descending=True)]
         boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-        return Detections(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy())
+        scores_map = sample.get('score_std_map')
+        if scores_map is not None:  # of the network's input, of which the image was resized as a whole
+            size = image.shape[1], image.shape[0]
+            scores_map = cv2.resize(scores_map.cpu().numpy(), size, interpolation=cv2.INTER_LINEAR)
+        stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
+        return Detections(
+            boxes.cpu().numpy(),
+            found.labels.cpu().numpy(),
+            found.scores.cpu().numpy(),
+            *(None if std is None else std.cpu().numpy() for std in stds),
+            scores_map,
+        )
 
 
 def image_pipeline(cfg: Config) -> Any:

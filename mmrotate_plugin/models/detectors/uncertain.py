@@ -1,7 +1,7 @@
 """A detector around a trained one whose detections carry standard deviations."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -171,7 +171,7 @@ class UncertainDetector(BaseModel):
                     put_score_maps(found, self.trace.score_maps, inputs.shape[-2:])
             else:
                 found, outputs, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=False)
-                data = self.sampled(inputs, variance, data_samples, line, outputs, self.num_samples, self.seed)
+                data = self.sampled(inputs, variance, data_samples, line, outputs, range(self.num_samples), self.seed)
             if self.dropout_samples:
                 model = self._by_dropout(inputs, data_samples, line)
             put_stds(found, data, model)
@@ -241,10 +241,13 @@ class UncertainDetector(BaseModel):
         samples: Any,
         line: Linearization,
         outputs: Outputs,
-        passes: int,
+        passes: Iterable[int],
         seed: int,
     ) -> Tensor:
-        """Variance over noisy images, (N, D + 1), of what the heads put out, with all covariances of the outputs."""
+        """Variance over noisy images, (N, D + 1), of what the heads put out, with all covariances of the outputs.
+
+        `passes` counts them, and may show a progress bar.
+        """
         generator = torch.Generator(inputs.device).manual_seed(seed)
         std = variance.sqrt()
 
@@ -255,7 +258,7 @@ class UncertainDetector(BaseModel):
         with self.plain(), eval_mode(self.detector):
             return variance_of(
                 line([a - b for a, (b, _) in zip(self.trace.outputs(draw(), samples), outputs, strict=True)])
-                for _ in range(passes)
+                for _ in passes
             )
 
     def _by_dropout(self, inputs: Tensor, samples: Any, line: Linearization) -> Tensor:
