@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""From nothing to pictures: make data, train a detector with ReResNet, test it, draw its detections and their deviations.
+"""From nothing to pictures: make data, train a detector with ReResNet, test it, draw what it finds and how surely.
 
 `make demo` runs this. Every step is one of the other tools, printed as a command line that can be copied. A second
 call trains no more if the training has finished, and goes on with it if it was interrupted.
@@ -113,7 +113,11 @@ class Demo:
         inner = [re.sub(r'^model\.', 'model.detector.', option) for option in self.options]
         fit = ['calibrate_uncertainty.py', self.uncertain, checkpoint, '--noise-std', CALIBRATED_AT]
         self.step(5, 'calibrate', [*fit, '--out', calibrated, *inner])
-        noisy = [f'test_dataloader.dataset.noise_std=0,{NOISE}', 'test_dataloader.dataset.length=30', 'default_hooks.logger.interval=10']
+        noisy = [
+            f'test_dataloader.dataset.noise_std=0,{NOISE}',
+            'test_dataloader.dataset.length=30',
+            'default_hooks.logger.interval=10',
+        ]
         options = ['--cfg-options', *inner[1:], *noisy]
         self.step(6, 'compare', ['test.py', self.uncertain, calibrated, '--work-dir', tested, *options])
         make = ['make_synthetic.py', '--out', scenes, '--train', 0, '--val', 3, '--seed', 20, '--noise-std', 0, NOISE]

@@ -169,7 +169,8 @@ def draw_boxes(
         if scores is not None:
             score = f'{float(np.asarray(scores)[i]):.2f}'
             if scores_std is not None:
-                score = f'{score}{PLUS_MINUS}{float(np.asarray(scores_std)[i]):.2f}'
+                std = float(np.asarray(scores_std)[i])
+                score = f'{score}{PLUS_MINUS}{std:{".2f" if std >= 0.01 else ".1g"}}'
             texts = [f'{texts[0]} {score}', score]
         _place_text(image, texts, polygons[i], colours[labels[i] % len(colours)], taken)
     return image
