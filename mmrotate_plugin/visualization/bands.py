@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Band = tuple[NDArray[np.float64], NDArray[np.float64]]  # outer and inner curve, (P, 2)
 
-OPACITY = 0.55
+OPACITY = 0.6
 
 
 def fill_bands(image: NDArray[np.uint8], bands: Sequence[Band], colours: Sequence[tuple[int, int, int]]) -> None:

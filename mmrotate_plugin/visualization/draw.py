@@ -157,7 +157,9 @@ def draw_boxes(
             if dark:
                 cv2.polylines(image, corners, True, (0, 0, 0), width + 2, cv2.LINE_AA, shift=4)
             else:
-                cv2.polylines(image, corners, True, colours[labels[i] % len(colours)], width, cv2.LINE_AA, shift=4)
+                colour = colours[labels[i] % len(colours)]
+                colour = colour if bands is None else _lighter(colour)  # a band has the colour itself
+                cv2.polylines(image, corners, True, colour, width, cv2.LINE_AA, shift=4)
 
     taken = np.zeros(image.shape[:2], np.uint8)  # where no text may go: on objects and on other texts
     for polygon in visible:
@@ -174,6 +176,10 @@ def draw_boxes(
             texts = [f'{texts[0]} {score}', score]
         _place_text(image, texts, polygons[i], colours[labels[i] % len(colours)], taken)
     return image
+
+
+def _lighter(colour: Colour) -> Colour:
+    return tuple(c // 2 + 128 for c in colour)
 
 
 def _ascii(text: str) -> str:
@@ -206,7 +212,7 @@ def _place_text(
     if right < 0 or bottom < 0 or left >= columns or top >= rows:
         return
     middle = (top + bottom) // 2
-    light = tuple(c // 2 + 128 for c in colour)  # pure blue on dark ground cannot be read
+    light = _lighter(colour)  # pure blue on dark ground cannot be read
     for text in texts:
         width, height = text_size(text)
         places = (
