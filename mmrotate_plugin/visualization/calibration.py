@@ -27,13 +27,13 @@ def draw_calibration(report: 'Calibration | DetectorCalibration') -> bytes:
     boxes = hasattr(report, 'num_detections')
     layers = (report.layers if boxes else report).layers
     width = max(9, 1.5 + 0.13 * len(layers))
-    figure = Figure(figsize=(width + 3.5 if boxes else width, 4), layout='constrained')
+    figure = Figure(figsize=(width + 3.5, 5) if boxes else (width, 4), layout='constrained')
     FigureCanvasAgg(figure)
     grid = figure.subplots(1, 2 if boxes else 1, squeeze=False, sharey=True, width_ratios=[width, 3.5][: 1 + boxes])[0]
     held_out = layers[0].held_out_after is not None
     _curves(
         grid[0],
-        [layer.name or '(output)' for layer in layers],
+        [layer.name.removeprefix('model.') or '(output)' for layer in layers],
         [getattr(layer, 'held_out_before' if held_out else 'before') for layer in layers],
         [getattr(layer, 'held_out_after' if held_out else 'after') for layer in layers],
         held_out=held_out,

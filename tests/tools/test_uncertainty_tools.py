@@ -64,7 +64,7 @@ def test_calibration_of_the_whole_detector(calibrated, weights):
     assert all(abs(row['after']['median'] - 1) < 0.15 and row['gain'] != 1 for row in report['detections'])
     assert all(row['held_out_after'] for row in report['detections'])
     width, height = cv2.imread(str(calibrated.with_suffix('.png'))).shape[1::-1]
-    assert width > 1000 and height == 400
+    assert width > 1000 and height == 500
 
 
 def test_a_plain_config_is_wrapped_for_the_fit(tool, tiny_config, calibrated, tmp_path, capsys):
