@@ -207,11 +207,12 @@ def order_of(backbone: 'nn.Module') -> int:
 
 def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
     """The weights alone, if the checkpoint is calibrated already."""
-    from mmrotate_plugin.adf.calibration import GAIN, NOISE
+    from mmrotate_plugin.adf.gains import is_gain
     from mmrotate_plugin.models.detectors.uncertain import GAIN as BOX_GAIN
 
-    gains = (GAIN, NOISE, BOX_GAIN)
-    kept = OrderedDict((key, value) for key, value in state.items() if key.rpartition('.')[2] not in gains)
+    kept = OrderedDict(
+        (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] != BOX_GAIN
+    )
     kept._metadata = getattr(state, '_metadata', {})
     return kept
 

@@ -1,11 +1,14 @@
 """The ResNet that knows how much the noise of its input moves its features."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...adf import Gaussian
+from ...adf.compiler import is_compiling
+from ...adf.gains import misfit
 from ...adf.gaussian import VARIANCE_RULES
 from ...adf.noise import check_noise, fill_noise
 from ...registry import MODELS, register
@@ -91,6 +94,7 @@ class ADFResNet(ResNet):
         self.noise_variance = _noise_variance(noise_variance, noise_std, std, options.get('in_channels', 3))
         self.min_variance = min_variance
         self.mean, self.variance, self.output = mean, variance, output
+        self._warned = False
 
     def _make_stage(self, *args: Any) -> nn.Sequential:
         stage = super()._make_stage(*args)
@@ -103,6 +107,10 @@ class ADFResNet(ResNet):
         """(B, in_channels, H, W) to the maps of the stages in `out_indices`."""
         if (self.mean, self.output) == ('plain', 'mean'):  # nothing depends on a variance
             return super().forward(x.mean if isinstance(x, Gaussian) else x)
+        if not (self._warned or isinstance(x, Gaussian) or is_compiling()):
+            self._warned = True
+            if (text := misfit(self, self.noise_variance, self.variance)) is not None:
+                warnings.warn(f'ADFResNet is {text} (adf.calibrate)', stacklevel=2)
         outs = super().forward(self._noisy(x))
         return outs if self.output == 'gaussian' else tuple(y.mean for y in outs)
 

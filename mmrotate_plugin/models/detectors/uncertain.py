@@ -10,7 +10,8 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ...adf import Gaussian, accept_gains, gain_noise
+from ...adf import Gaussian, accept_gains
+from ...adf.gains import misfit
 from ...adf.jacobian import variances
 from ...adf.modes import eval_mode
 from ...adf.prediction import DROPOUTS
@@ -27,7 +28,6 @@ Outputs = list[tuple[Tensor, Tensor | None]]  # of heads: the value, and its var
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
 VARIANCES = tuple(name for name in CHOICES['variance'] if name != 'none')
 GAIN = 'detection_gain'  # buffer: factors of the variances of box and score, (D,)
-MISFIT = 2.0  # noise variances that differ by more than this factor need another calibration
 
 
 @MODELS.register_module()
@@ -178,18 +178,18 @@ class UncertainDetector(BaseModel):
         return found
 
     def _warn_of_misfit(self) -> None:
-        fitted, noise = gain_noise(self), self.noise.variance
-        if fitted is None or noise is None or self._warned or self.method != 'propagated':
+        if self._warned or self.method != 'propagated':
             return
         self._warned = True
-        here = torch.tensor(noise, dtype=torch.float64)
-        ratio = (here / fitted.double().cpu()).clamp_min(1e-12)
-        if bool((ratio.log().abs() > torch.tensor(MISFIT).log()).any()):
-            warnings.warn(
-                f'calibrated at a noise variance of {_numbers(fitted)}, but the noise is {_numbers(here)} (squared '
-                'units of the normalised image): calibrate at this level (calibrate_detector)',
-                stacklevel=4,
-            )
+        if (text := misfit(self, self.noise.variance, self.rule)) is not None:
+            warnings.warn(f'{text} (calibrate_detector)', stacklevel=4)
+
+    @property
+    def rule(self) -> str:
+        """The rule for the variance: this detector's, else that of its `ADFResNet`, else 'diagonal'."""
+        backbone = getattr(self.detector, 'backbone', None)
+        own = backbone.variance if isinstance(backbone, ADFResNet) else 'diagonal'
+        return self.variance or ('diagonal' if own == 'none' else own)
 
     def linearize(
         self, inputs: Tensor, variance: Tensor, samples: Any, *, propagated: bool, rescale: bool = False
@@ -293,8 +293,7 @@ class UncertainDetector(BaseModel):
             raise UnsupportedDetector(untraceable(self.trace.heads.final))
 
     def _gaussian(self, inputs: Tensor, variance: Tensor) -> Gaussian:
-        """An `ADFResNet` gives its own traits to it."""
-        return Gaussian(inputs, variance, plain_mean=True, rule=self.variance or 'diagonal')
+        return Gaussian(inputs, variance, plain_mean=True, rule=self.rule)
 
     @contextmanager
     def propagating(self) -> Iterator[None]:
@@ -302,8 +301,7 @@ class UncertainDetector(BaseModel):
         with ExitStack() as stack:
             backbone = getattr(self.detector, 'backbone', None)
             if isinstance(backbone, ADFResNet):
-                own = 'diagonal' if backbone.variance == 'none' else backbone.variance
-                stack.enter_context(_attributes(backbone, output='gaussian', variance=self.variance or own))
+                stack.enter_context(_attributes(backbone, output='gaussian', variance=self.rule))
             stack.enter_context(named_errors(self.detector))
             stack.enter_context(operator_rules(self.detector))
             yield
@@ -349,7 +347,3 @@ def _expect_gain(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_
     if prefix + GAIN in state:
         some = next(module.parameters(), torch.empty(0))
         module.register_buffer(GAIN, torch.ones_like(state[prefix + GAIN], device=some.device))
-
-
-def _numbers(values: Tensor) -> str:
-    return ', '.join(f'{value:.3g}' for value in values.flatten().tolist())

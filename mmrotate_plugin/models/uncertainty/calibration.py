@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...adf import Gaussian
-from ...adf.calibration import NOISE, Calibration, Ratio, calibrate, percentiles, remove_gains
+from ...adf.calibration import Calibration, Ratio, calibrate, percentiles
+from ...adf.gains import gain_noise, gain_rule, remove_gains, set_origin
 from ...adf.noise import expand_noise
 from ...adf.progress import track
 from .linearization import Linearization
@@ -129,7 +130,9 @@ def calibrate_detector(
             raw, inputs[:fitted], noise_variance, num_samples=num_samples, share=share, plain=raw.plain, seed=seed,
             progress=progress,
         )  # fmt: skip
-    model.register_buffer(NOISE, raw._buffers.pop(NOISE))
+    noise, rule = gain_noise(raw), gain_rule(raw)
+    assert noise is not None and rule is not None
+    set_origin(model, noise, rule)
     middle = found[0].ratios(model)
     # a coordinate that no detection moves (all are clipped to the image) keeps a gain of 1
     moving = middle.where(middle.isfinite() & (middle > 0), torch.nan)

@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from mmdet.models import ResNet as MMDetResNet
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
+from mmrotate_plugin.adf.gains import set_origin
 from mmrotate_plugin.models import ADFResNet, ReResNet, ResNet
 from mmrotate_plugin.testing import equivariance_error, randomize_norms_
 
@@ -246,3 +248,15 @@ def test_an_image_of_other_channels_is_named():
     _, net = pair(noise_variance=(0.1, 0.1, 0.1), output='gaussian')
     with pytest.raises(ValueError, match=r'has one value per channel, but x is \(2, 1, 65, 65\)'):
         net(IMAGE[:, :1])
+
+
+def test_warns_where_it_was_calibrated_at_another_noise():
+    net = ADFResNet(18, base_channels=8, output='gaussian', noise_variance=0.01).eval()
+    image = torch.randn(1, 3, 33, 33)
+    set_origin(net, torch.tensor(0.001), 'diagonal')
+    with pytest.warns(UserWarning, match='ADFResNet is calibrated at a noise variance of 0.001, but the noise is 0.01'):
+        net(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        net(image)  # once
+        ADFResNet(18, base_channels=8, output='gaussian', noise_variance=0.01).eval()(image)
