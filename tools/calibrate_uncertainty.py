@@ -63,6 +63,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
     )
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
+    )
     args = parser.parse_args(argv)
     if not (math.isfinite(args.noise_std) and args.noise_std > 0):
         parser.error(f'--noise-std must be a number above 0, in grey levels, not {args.noise_std}')

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import sys
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from .. import checkpoints
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .files import write_whole
@@ -40,10 +40,15 @@ class UsageError(Exception):
 
 
 def run(command: Callable[[Args], None], args: Args) -> int:
-    """Run a command. Wrong input ends it with one line on stderr and status 2, Ctrl-C with 130."""
+    """Run a command. Wrong input ends it with one line on stderr and status 2, Ctrl-C with 130.
+
+    Checkpoints, whoever reads them meanwhile, are refused if they hold more than weights, unless
+    `args.unsafe_checkpoint` is set.
+    """
     try:
-        command(args)
-    except UsageError as error:
+        with checkpoints.loading(unsafe=getattr(args, 'unsafe_checkpoint', None)):
+            command(args)
+    except (UsageError, checkpoints.CheckpointError) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
@@ -263,27 +268,20 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
     """Read a checkpoint to the CPU as `{'state_dict': ..., 'meta': ...}`.
 
     Raises:
-        UsageError: If there is no such file, or it is no checkpoint.
+        UsageError: If there is no such file, it is no checkpoint or not whole, or it holds more than weights (but see
+            `run`).
     """
-    if '://' not in path:
-        file = Path(path)
-        if not file.is_file():
-            raise UsageError(f"{option} '{path}' {_why_no_file(file)}{_similar(file)}")
-        try:
-            with file.open('rb') as stream:
-                first = stream.read(1)
-        except OSError as error:
-            raise UsageError(f"{option} '{path}' cannot be read: {error.strerror}") from error
-        if not zipfile.is_zipfile(file) and first != b'\x80':
-            raise UsageError(
-                f"{option} '{path}' is not a checkpoint: {file.stat().st_size} bytes that torch.save did not write, "
-                'or that were cut off'
-            )
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # unpickling fails in any way
-        reason = str(error).split('\n')[0]
-        raise UsageError(f"{option} '{path}' is not a checkpoint: {type(error).__name__}: {reason}") from error
+        if '://' in path:
+            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        else:
+            checkpoint = checkpoints.load(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{option} '{path}' {_why_no_file(Path(path))}{_similar(Path(path))}") from error
+    except checkpoints.CheckpointError as error:
+        raise UsageError(f'{option} {error}') from error
+    except OSError as error:
+        raise UsageError(f"{option} '{path}' cannot be read: {error.strerror or error}") from error
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get('state_dict'), Mapping):
         state, rest = checkpoint['state_dict'], checkpoint
     else:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ... import checkpoints
 from ...adf import Gaussian, accept_gains
 from ...registry import MODELS
 from ..layers import Cfg
@@ -273,7 +274,8 @@ class ResNet(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; weights from a checkpoint are kept as they are."""
-        super().init_weights()
+        with checkpoints.loading():
+            super().init_weights()
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         if not any(str(cfg['type']).endswith('Pretrained') for cfg in cfgs):
             self._zero_residuals()

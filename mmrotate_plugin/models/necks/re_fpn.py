@@ -8,6 +8,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ... import checkpoints
 from ...equivariant import ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
@@ -104,7 +105,7 @@ class ReFPN(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; a checkpoint without any key of this network is an error."""
-        with something_must_load(self):
+        with something_must_load(self), checkpoints.loading():
             super().init_weights()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:
