@@ -97,6 +97,7 @@ def image_demo(args: argparse.Namespace) -> None:
     for source, target in jobs:
         try:
             image = read_image(source)
+            found = detect(detector, image, source, args.score_thr)
         except ImageError as error:
             if Path(args.image).is_file():
                 raise cli.UsageError(str(error)) from error
@@ -106,7 +107,6 @@ def image_demo(args: argparse.Namespace) -> None:
             else:
                 others.append(source.name)
             continue
-        found = detector(image, score_thr=args.score_thr)
         pictures = draw(image, found, detector, target)
         try:
             for path, picture in pictures.items():
@@ -194,6 +194,15 @@ def check_heat_maps(jobs: list[tuple[Path, Path]]) -> None:
         path = heat_map_name(target)
         if path.resolve() in taken:
             raise cli.UsageError(f"the heat map of '{target}' would replace '{path}'; rename it, or give another --out")
+
+
+def detect(detector: 'Detector', image: 'Image', source: Path, score_thr: float) -> 'Detections':
+    from mmrotate_plugin.engine.inference import ImageError
+
+    try:
+        return detector(image, score_thr=score_thr)
+    except ImageError as error:
+        raise ImageError(f"'{source}': {error}") from error
 
 
 def find_jobs(image: Path, out: Path) -> list[tuple[Path, Path]]:

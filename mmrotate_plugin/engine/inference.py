@@ -1,6 +1,6 @@
 """A trained detector as a function from an image to boxes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from ..visualization import class_colours
 from . import cli
 from .uncertainty_setup import inner_model
 
+_OF_WIDE_SAMPLES = (b'II', b'MM', b'#?RADIANCE', b'v/1\x01', b'PF', b'Pf')  # TIFF, HDR, EXR, PFM
 
-class ImageError(ValueError):
-    """A file that is no image, or only a part of one."""
+
+class ImageError(cli.UsageError, ValueError):
+    """A file that is no image, or only a part of one, or an image that the network cannot take."""
 
 
 @dataclass
@@ -43,9 +45,15 @@ class Detections:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 3) in OpenCV's channel order.
 
+    Grey images get three equal channels, 16 bits become the upper 8, an alpha channel is left out; of several pages or
+    frames the first is read. OpenCV reads up to 2^30 pixels (its OPENCV_IO_MAX_IMAGE_PIXELS), which take 3 GiB.
+
     Raises:
-        ImageError: If it cannot be decoded, or was cut off; OpenCV alone would return grey where data are missing.
+        ImageError: If it cannot be decoded, was cut off (OpenCV alone would return grey where data are missing), has
+            too many pixels, or samples without a known white: 32 or 64 bits.
     """
+    if path.exists() and not path.is_file():
+        raise ImageError(f"'{path}' is not a file")  # reading a pipe would wait
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,8 +66,17 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if cut:
         raise ImageError(f"'{path}' is broken: its end is missing after {len(data)} bytes")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        raw = np.frombuffer(data, np.uint8)
+        if data.startswith(_OF_WIDE_SAMPLES):
+            image = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+            if image is not None and image.dtype.itemsize > 2:
+                raise ImageError(
+                    f"'{path}' has samples of type {image.dtype}, and nothing says which is white; convert it to 8 bits"
+                )
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR)
     except cv2.error as error:
+        if 'MAX_IMAGE_PIXELS' in error.err:
+            raise ImageError(f"'{path}' has too many pixels: more than 2^30, or OPENCV_IO_MAX_IMAGE_PIXELS") from error
         raise ImageError(f"'{path}' cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"'{path}' is not an image that OpenCV can read")
@@ -138,6 +155,7 @@ class Detector:
 
         Raises:
             UsageError: If an `UncertainDetector` holds a detector that it cannot take.
+            ImageError: If the test pipeline cannot take its size.
         """
         from mmdet.apis import inference_detector
 
@@ -163,8 +181,11 @@ class Detector:
         )
 
 
-def image_pipeline(cfg: Config) -> Any:
-    """The test pipeline for an array instead of a file, without the steps that want annotations."""
+def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The test pipeline for an array instead of a file, without the steps that want annotations.
+
+    It raises ImageError for images that a step cannot take, such as one whose shorter side is resized to nothing.
+    """
     from mmcv.transforms import Compose
     from mmdet.utils import get_test_pipeline_cfg
 
@@ -178,4 +199,16 @@ def image_pipeline(cfg: Config) -> Any:
         for step, name in zip(steps, names, strict=True)
         if not (name.startswith('Load') or name == 'ConvertBoxType')
     ]
-    return Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+    pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+
+    def prepare(data: dict[str, Any]) -> dict[str, Any]:
+        height, width = data['img'].shape[:2]
+        try:
+            return pipeline(data)
+        except cv2.error as error:
+            raise ImageError(
+                f"an image of {width} x {height} pixels cannot go through the config's test pipeline; is a side too "
+                f'short for its resizing? ({error.err} in {error.func})'
+            ) from error
+
+    return prepare
