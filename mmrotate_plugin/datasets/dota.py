@@ -15,6 +15,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
+from ..arguments import typed
 from ..registry import DATASETS
 from .filtering import filter_empty
 
@@ -77,6 +78,7 @@ class DOTADataset(BaseDataset):
 
     METAINFO = {'classes': tuple(_V1), 'palette': list(_V1.values())}
 
+    @typed
     def __init__(self, diff_thr: int = 100, img_suffix: str = 'png', *, strict: bool = False, **kwargs) -> None:
         self.diff_thr = diff_thr
         self.img_suffix = img_suffix.lstrip('.')
@@ -106,7 +108,7 @@ class DOTADataset(BaseDataset):
         found = {name[: -len(suffix)]: Path(folder, name) for name in names if name.endswith(suffix)}
         for path in found.values():
             if not path.is_file():  # opening a pipe would wait for ever
-                raise FileNotFoundError(f'{argument}: {str(path)!r} is not a file (a folder, a pipe, or a broken link).')
+                raise FileNotFoundError(f'{argument}: {str(path)!r} is no file (a folder, a pipe or a broken link).')
         if not found:
             others = sorted({os.path.splitext(name)[1] for name in names} - {''})
             there = f'it holds files ending in {", ".join(others)}' if others else 'it holds no files'

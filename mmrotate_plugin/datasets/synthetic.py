@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import BaseStorageBackend, register_backend
 
+from ..arguments import typed
 from ..registry import DATASETS, register
 from .filtering import filter_empty
 from .scenes import ALL_ANGLES, CLASSES, PALETTE, corners, draw_scene, lay_out, noise_levels
@@ -47,6 +48,7 @@ class SyntheticAerialDataset(BaseDataset):
 
     METAINFO = {'classes': CLASSES, 'palette': PALETTE}
 
+    @typed
     def __init__(
         self,
         *,

@@ -187,8 +187,10 @@ def build_runner(cfg: Config) -> Runner:
     try:
         runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
         check_groups(getattr(runner.model, 'module', runner.model))
-    except (KeyError, ValueError, FileNotFoundError) as error:
-        raise UsageError(f'the config cannot be built: {_text(error)}') from error
+    except (checkpoints.CheckpointError, UsageError):
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, FileNotFoundError) as error:
+        raise UsageError(f'the config cannot be built: {reason_of(error)}') from error
     return runner
 
 
@@ -204,8 +206,9 @@ def build_loop(runner: Runner, part: str) -> Any:
     where = _data_place(config.get('dataset', {}))
     try:
         loop = getattr(runner, f'{part}_loop')
-    except (KeyError, ValueError, IndexError, OSError) as error:  # what data sets raise about their files
-        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {_text(error)}') from error
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, IndexError, OSError) as error:
+        # what data sets raise about their arguments and files
+        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason_of(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
     return loop
@@ -223,7 +226,10 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _text(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """An error's text, without the quotes that KeyError adds."""
+    if isinstance(error, (AttributeError, AssertionError)):  # not written for those who read it
+        return f'{type(error).__name__}: {error}'
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 

@@ -116,9 +116,8 @@ def build_model(cfg: Config) -> nn.Module:
     try:
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         check_groups(model)
-    except (KeyError, ValueError, TypeError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise cli.UsageError(f'the model of the config cannot be built: {text}') from error
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise cli.UsageError(f'the model of the config cannot be built: {cli.reason_of(error)}') from error
     return model
 
 

@@ -11,6 +11,7 @@ from ...adf.compiler import is_compiling
 from ...adf.gains import misfit
 from ...adf.gaussian import VARIANCE_RULES
 from ...adf.noise import check_noise, fill_noise
+from ...arguments import typed
 from ...registry import MODELS, register
 from .resnet import ResNet
 
@@ -60,6 +61,7 @@ class ADFResNet(ResNet):
             `noise_variance` and `noise_std`, one of `noise_std` and `std` without the other, and what `ResNet` refuses.
     """
 
+    @typed
     def __init__(
         self,
         depth: int,

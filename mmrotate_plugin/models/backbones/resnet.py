@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ... import checkpoints
 from ...adf import Gaussian, accept_gains
+from ...arguments import typed
 from ...registry import MODELS
 from ..layers import Cfg
 
@@ -159,6 +160,7 @@ class ResNet(BaseModule):
         ValueError: For arguments out of range; the message names the argument, its value and the range.
     """
 
+    @typed
     def __init__(
         self,
         depth: int,

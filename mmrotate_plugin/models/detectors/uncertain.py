@@ -15,6 +15,7 @@ from ...adf.gains import misfit
 from ...adf.jacobian import variances
 from ...adf.modes import eval_mode
 from ...adf.prediction import DROPOUTS
+from ...arguments import typed
 from ...registry import MODELS
 from ..backbones.adf_resnet import CHOICES, ADFResNet
 from ..uncertainty.linearization import Linearization, sharing_of
@@ -81,6 +82,7 @@ class UncertainDetector(BaseModel):
         NoMomentRule: When predicting, for an operation without a moment rule; the message names it and the module.
     """
 
+    @typed
     def __init__(
         self,
         detector: Mapping[str, Any] | nn.Module,

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import checkpoints
+from ...arguments import typed
 from ...equivariant import ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
@@ -53,6 +54,7 @@ class ReFPN(BaseModule):
         ValueError: If the group's order does not divide a width, or the levels do not fit together.
     """
 
+    @typed
     def __init__(
         self,
         in_channels: Sequence[int],
