@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from urllib.error import URLError
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
@@ -32,7 +32,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
         metavar='KEY=VALUE',
         help='change the config, e.g. optim_wrapper.optimizer.lr=0.01 or key="[(a,b),(c,d)]"',
     )

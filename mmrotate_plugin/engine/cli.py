@@ -3,6 +3,7 @@
 mmdet and mmrotate are imported by the functions that need them, so that `mmrotate_plugin.engine` works without.
 """
 
+import argparse
 import difflib
 import json
 import logging
@@ -10,7 +11,7 @@ import math
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from importlib import import_module
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.hooks import LoggerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -27,6 +28,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from .. import checkpoints
+from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .files import write_whole
@@ -61,12 +63,17 @@ def warn(text: str) -> None:
     print_log(text, logger='current', level=logging.WARNING)
 
 
-def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = None) -> Config:
     """Read a config, merge `--cfg-options`, register what it refers to, warn of names that find another class.
 
+    Args:
+        path: The config file.
+        options: Values by their dotted names, or texts ``name=value`` as they are typed.
+
     Raises:
-        UsageError: If the file, one of its bases, or an import is missing or wrong.
+        UsageError: If the file, one of its bases, or an import is missing or wrong, or an option.
     """
+    options = options if isinstance(options, Mapping) else parse_options(options or ())
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"config '{path}' {_why_no_file(file)}{_similar(file)}")
@@ -77,13 +84,13 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         cfg = Config.fromfile(file)
     except Exception as error:  # a config is a program: it can fail in any way
         raise UsageError(f"config '{path}' cannot be read: {type(error).__name__}: {error}") from error
-    for key in options or {}:
+    for key in options:
         if key.split('.')[0] not in cfg:
             warn(f"--cfg-options: the config has no '{key.split('.')[0]}'; '{key}' is added, is it misspelt?")
     try:
-        cfg.merge_from_dict(dict(options or {}))
+        cfg.merge_from_dict(dict(options))
     except (KeyError, TypeError, IndexError, ValueError, AssertionError) as error:
-        raise UsageError(f'--cfg-options {dict(options or {})} do not fit the config: {error}') from error
+        raise UsageError(f'--cfg-options {dict(options)} do not fit the config: {error}') from error
     if 'model' not in cfg:
         raise UsageError(f"config '{path}' has no 'model'; it may be one of the parts in _base_")
     scope = cfg.get('default_scope')
@@ -92,6 +99,26 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     for text in find_mixups(cfg):
         warn(text)
     return cfg
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """What mmengine's DictAction makes of ``name=value ...``; it alone ends in a traceback for a missing ``=``.
+
+    Raises:
+        UsageError: If one of them is not of that form, or its brackets do not match.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('values', nargs='+', action=DictAction)
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, _ = pair.partition('=')
+        if not equals or not all(name.split('.')):
+            raise UsageError(f"--cfg-options '{pair}': must be NAME=VALUE, such as optim_wrapper.optimizer.lr=0.01")
+        try:
+            options.update(parser.parse_args(['--', pair]).values)
+        except (ValueError, AssertionError, IndexError, RecursionError) as error:
+            raise UsageError(f"--cfg-options '{pair}': the value cannot be read ({first_line(error)})") from error
+    return options
 
 
 def register_hosts() -> None:
@@ -198,7 +225,8 @@ def build_loop(runner: Runner, part: str) -> Any:
     """The train, val or test loop, hence its data set.
 
     Raises:
-        UsageError: If files of the data set are missing or wrong, or it has no images.
+        UsageError: If files of the data set are missing or wrong, it has no images, or its annotations name files
+            outside of its folders.
     """
     config = runner.cfg.get(f'{part}_dataloader')
     if config is None:
@@ -211,6 +239,12 @@ def build_loop(runner: Runner, part: str) -> Any:
         raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason_of(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
+    outside = files_outside(loop.dataloader.dataset)
+    if outside:
+        raise UsageError(
+            f'the annotations of {part}_dataloader name {len(outside)} files outside of the data folder '
+            f'({_first(outside)}; {where}): correct them, or set data_root to a folder that holds all of them'
+        )
     return loop
 
 
@@ -259,9 +293,9 @@ def threaded_evaluation() -> Iterator[None]:
             mean_ap.get_context = original
 
 
-def shorten_log_interval(runner: Runner, iterations: int, options: Mapping[str, Any] | None) -> None:
+def shorten_log_interval(runner: Runner, iterations: int, options: Iterable[str] | None) -> None:
     """Log at least about twenty times, so that a short run shows its progress too; what --cfg-options say stays."""
-    if any(key.startswith('default_hooks.logger') for key in options or {}):
+    if any(key.startswith('default_hooks.logger') for key in options or ()):
         return
     wanted = max(1, iterations // 20)
     for hook in runner.hooks:

@@ -85,6 +85,8 @@ class ReFPN(BaseModule):
         self.relu_before_extra_convs = relu_before_extra_convs
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is unknown: use None or 'relu'")
+        if group_pool not in (None, *ennGroupPool.MODES):
+            raise ValueError(f'group_pool={group_pool!r} is unknown: use None or {", ".join(ennGroupPool.MODES)}')
         for i, channels in enumerate(self.in_channels):
             count_fields(channels, group, f'in_channels[{i}]')
         count_fields(out_channels, group, 'out_channels')
