@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
         raise UsageError(f'--cfg-options {dict(options)} do not fit the config: {error}') from error
     if 'model' not in cfg:
         raise UsageError(f"config '{path}' has no 'model'; it may be one of the parts in _base_")
+    if not isinstance(cfg.model, Mapping):
+        raise UsageError(f"config '{path}': model cannot be built from {cfg.model!r}; it must be a dict with a 'type'")
     scope = cfg.get('default_scope')
     if scope == 'mmrotate' and 'mmrotate' not in sys.modules:
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
@@ -263,7 +266,8 @@ def _plain(value: Any) -> Any:
 def reason_of(error: Exception) -> str:
     """An error's text, without the quotes that KeyError adds."""
     if isinstance(error, (AttributeError, AssertionError)):  # not written for those who read it
-        return f'{type(error).__name__}: {error}'
+        line = ''.join(place.line or '' for place in traceback.extract_tb(error.__traceback__)[-1:])
+        return f'{type(error).__name__}: {error} ({line})'
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
