@@ -19,7 +19,7 @@ def parse_group(group: str) -> GeneralOnR2:
     """The e2cnn gspace of a fiber group, one object per name and process.
 
     Args:
-        group: 'C' (rotations) or 'D' (rotations and reflections) and the number N of rotations, 2 to 64: 'C4', 'D8', ...
+        group: 'C' (rotations) or 'D' (rotations and reflections) and the number of rotations, 2 to 64: 'C4', 'D8', ...
 
     Raises:
         ValueError: If the name is none of these.
