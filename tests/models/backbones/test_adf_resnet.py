@@ -215,7 +215,7 @@ BAD = [
     (dict(noise_variance=float('nan')), ValueError, 'noise_variance=nan must be finite'),
     (dict(noise_variance=(0.1, 0.1)), ValueError, 'has 2 values.*each of 3 channels'),
     (dict(noise_variance=(0.1, 0.1, 0.1), in_channels=1), ValueError, 'has 3 values.*each of 1 channels'),
-    (dict(noise_variance='much'), TypeError, "noise_variance='much' must be a number"),
+    (dict(noise_variance='much'), TypeError, "noise_variance='much' must be float"),
     (dict(noise_variance=0.1, noise_std=2, std=(1, 1, 1)), ValueError, 'noise_variance=0.1 and noise_std=2, not both'),
     (dict(noise_std=2), ValueError, 'noise_std=2 is in grey levels: give std too'),
     (dict(std=(1, 1, 1)), ValueError, r'std=\(1, 1, 1\) converts noise_std'),
