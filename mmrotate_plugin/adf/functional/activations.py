@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import is_compiling
+from ..compiler import apply, is_compiling
 from ..gaussian import Gaussian, moment_rule
 from .normal import BLOCK, FAR, blockwise, cumulative, density_and_tail, wide
 
@@ -116,7 +116,7 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    return Gaussian(*_ReLU.apply(x.mean, x.var))
+    return Gaussian(*apply(_ReLU, x.mean, x.var))
 
 
 def relu_variance(x: Gaussian) -> Tensor:

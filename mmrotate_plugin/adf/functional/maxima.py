@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler import constant_result
+from ..compiler import apply, constant_result
 from ..gaussian import Gaussian, moment_rule
 from .normal import FAR, blockwise, cumulative, density_and_tail
 
@@ -111,7 +111,7 @@ def max_over(mean: Tensor, var: Tensor, dim: int, *, values: int) -> Moments:
 
 
 def _pair_max(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float = 1.0, lam: float = 1.0) -> Moments:
-    return _PairMax.apply(m1, v1, m2, v2, rho, lam)
+    return apply(_PairMax, m1, v1, m2, v2, rho, lam)
 
 
 def _pair_moments(
