@@ -1,6 +1,6 @@
-"""Predict as a user of the exported files would: run as a file of its own, by `verify.predict_without_us`.
+"""Predict as a user of the exported files would: a program of its own, run by `verify.predict_without_us`.
 
-python child.py CONFIG CHECKPOINT IMAGE OUT.npz: with mmrotate_plugin and e2cnn out of reach.
+Its arguments are CONFIG CHECKPOINT IMAGE OUT.npz, any number of times. mmrotate_plugin and e2cnn are out of reach.
 """
 
 import logging
@@ -9,15 +9,10 @@ import sys
 import numpy as np
 
 
-def main(config: str, checkpoint: str, image: str, out: str) -> None:
-    for blocked in ('mmrotate_plugin', 'e2cnn'):
-        sys.modules[blocked] = None  # importing it, or a part of it, raises ModuleNotFoundError
+def predict(config: str, checkpoint: str, image: str, out: str) -> None:
     import torch
     from mmdet.apis import inference_detector, init_detector
-    from mmengine.logging import MMLogger
 
-    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
-    torch.set_num_threads(1)
     model = init_detector(config, checkpoint, device='cpu')
     own, stored = model.state_dict(), torch.load(checkpoint, map_location='cpu')['state_dict']
     wrong = sorted(set(own) ^ set(stored))
@@ -38,6 +33,16 @@ def main(config: str, checkpoint: str, image: str, out: str) -> None:
         classes=np.array(model.dataset_meta['classes'], str),
         **{f'level{i}': level.numpy() for i, level in enumerate(maps[0])},
     )
+
+
+def main(*arguments: str) -> None:
+    for blocked in ('mmrotate_plugin', 'e2cnn'):
+        sys.modules[blocked] = None  # importing it, or a part of it, raises ModuleNotFoundError
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance('mmengine').setLevel(logging.ERROR)
+    for i in range(0, len(arguments), 4):
+        predict(*arguments[i : i + 4])
 
 
 if __name__ == '__main__':

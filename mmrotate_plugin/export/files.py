@@ -1,4 +1,4 @@
-"""The files of an exported detector: config, checkpoint, safetensors, and the file of parts."""
+"""The files of an exported detector: config, checkpoint, safetensors, and parts beside the config."""
 
 import io
 import json
@@ -15,12 +15,12 @@ from torch import Tensor
 from ..engine.files import write_whole
 from ..engine.inference import Detector
 from .network import plain_detector
-from .parts import FIND, MODULE, parts_file
+from .parts import FIND, part_files
 from .pipelines import plain_imports, plain_runtime
 from .plain import plain_config, plain_weights
 from .walk import our_class
 
-CONFIG, CHECKPOINT, PARTS = 'config.py', 'weights.pth', f'{MODULE}.py'
+CONFIG, CHECKPOINT = 'config.py', 'weights.pth'
 SAFETENSORS, ONNX, REPORT = 'weights.safetensors', 'model.onnx', 'export.json'
 HEAD = '# A detector of mmrotate_plugin as mmdet and mmrotate have it. Needs neither that package nor e2cnn.\n'
 # besides the image at hand: sizes and shapes, to see which kinds of sizes a test pipeline makes
@@ -30,7 +30,7 @@ PROBES = ((600, 800), (800, 600), (1024, 1024), (333, 499))
 def write_plain(
     folder: Path, detector: Detector, cfg: Config, meta: Mapping[str, Any], image: NDArray[Any]
 ) -> list[str]:
-    """Write config and checkpoint, and the file of parts where it is needed.
+    """Write config and checkpoint, and beside them the parts that mmdet and mmrotate lack.
 
     Args:
         folder: Where to.
@@ -51,20 +51,20 @@ def write_plain(
             height, width = prepared(detector, np.zeros((*size, 3), np.uint8)).shape[-2:]
             yield height, width
 
-    model, notes, roi_align = plain_config(cfg.model, sizes)
-    runtime, more, resize = plain_runtime(cfg)
-    parts = resize or roi_align
-    if parts:
-        text = parts_file(resize=resize, roi_align=roi_align)
-        write_whole(folder / PARTS, text)
-        names = [name for name, there in (('SymmetricResize', resize), ('RiRoIAlignRotated', roi_align)) if there]
+    model, notes, parts = plain_config(cfg.model, sizes)
+    runtime, more, others = plain_runtime(cfg)
+    beside = part_files(parts | others)
+    for module, text in beside.items():
+        write_whole(folder / f'{module}.py', text)
+    if beside:
+        names = ' and '.join(sorted(name.removeprefix('Exported') for name in parts | others))
         notes.append(
-            f'{" and ".join(names)}: mmdet and mmrotate have nothing equal; {PARTS}, which needs torch, numpy, mmcv '
-            'and mmengine alone, has to stay beside the config'
+            f'{names}: mmdet and mmrotate have nothing equal; keep {", ".join(f"{module}.py" for module in beside)} '
+            'beside the config (torch, numpy, mmcv and mmengine suffice for it)'
         )
-    imports = plain_imports(cfg, [MODULE] if parts else [])
+    imports = plain_imports(cfg, list(beside))
     exported = Config({**imports, **runtime, 'model': model})
-    text = HEAD + (FIND if parts else '') + exported.pretty_text
+    text = HEAD + (FIND if beside else '') + exported.pretty_text
     write_whole(folder / CONFIG, text if text.endswith('\n') else f'{text}\n')
     weights = plain_weights(plain_detector(detector.model))
     file = io.BytesIO()

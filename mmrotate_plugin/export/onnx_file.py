@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -122,10 +123,9 @@ def _write(network: nn.Module, image: Tensor, names: Sequence[str], dynamic: boo
         of_outputs = {name: {0: 'batch', 2: f'{name}_height', 3: f'{name}_width'} for name in names}
         options['dynamic_axes'] = {'image': axes, **of_outputs}
     file = io.BytesIO()
-    quiet = getattr(torch._C, '_jit_set_onnx_log_enabled', None)
-    if quiet is not None:
-        quiet(False)  # else it prints the whole graph before it raises
-    with warnings.catch_warnings(), moment_symbolics():
+    # it prints the whole graph before it raises
+    silent = patch.object(torch._C, '_jit_onnx_log', lambda *_: None, create=True)
+    with warnings.catch_warnings(), moment_symbolics(), silent:
         warnings.simplefilter('ignore')  # of the tracer, at each branch; the check tells whether one was wrong
         try:
             torch.onnx.export(

@@ -1,45 +1,43 @@
-"""Parts that mmdet and mmrotate have nothing equal to, as a file of their own beside an exported config."""
+"""Parts that mmdet and mmrotate have nothing equal to, as files of their own beside an exported config."""
 
 import inspect
 import re
-from types import ModuleType
+from importlib import import_module
 
-from ..datasets import transforms
-from .pipelines import RESIZE
-from .plain import ROI_ALIGN
+RESIZE, ROI_ALIGN = 'ExportedSymmetricResize', 'ExportedRiRoIAlignRotated'  # their names in the exported config
+# name: its file without .py, the module that it is made of, the registry
+PARTS = {
+    RESIZE: ('exported_symmetric_resize', 'datasets.transforms', 'TRANSFORMS'),
+    ROI_ALIGN: ('exported_ri_roi_align', 'models.roi_heads.ri_roi_align', 'MODELS'),
+}
+# a line of the config; mmengine puts the config's folder there when it reads it. It reads a config with an import
+# statement in another way
+FIND = "__import__('sys').path.append('{{ fileDirname }}')  # for the files beside this one\n"
+LOOKED_UP = """
 
-MODULE = 'exported_parts'
-HEAD = '''"""Parts of an exported detector. They need torch, numpy, mmcv and mmengine."""
+from mmcv import ops  # noqa: E402  where RoI extractors look their layers up
 
-from mmengine.registry import MODELS, TRANSFORMS
-'''
-# mmengine puts the config's folder there when it reads the config; a config with an import statement it would read anew
-FIND = f"__import__('sys').path.insert(0, '{{{{ fileDirname }}}}')  # where {MODULE}.py is\n"
-OWN_IMPORT = re.compile(r'^from \.+[\w.]* import .*\n', re.MULTILINE)
+ops.ExportedRiRoIAlignRotated = RiRoIAlignRotated
+"""
+OWN_IMPORT = re.compile(r'^from \.[\w.]* import .*\n', re.MULTILINE)
 REGISTER = re.compile(r'^@register\(\w+\)\n|^@\w+\.register_module\(\)\n', re.MULTILINE)
 
 
-def parts_file(*, resize: bool, roi_align: bool) -> str:
-    """The text of the file, with the parts that are asked for."""
-    text = HEAD
-    if resize:
-        text += _standalone(transforms, f"@TRANSFORMS.register_module(name='{RESIZE}', force=True)\n")
-    if roi_align:
-        from mmcv import ops  # noqa: F401  else there is nothing to export
+def part_files(names: set[str]) -> dict[str, str]:
+    """Names of modules, and the texts of their files; each needs mmcv, mmengine, torch and numpy alone.
 
-        from ..models.roi_heads import ri_roi_align
-
-        text += _standalone(ri_roi_align, f"@MODELS.register_module(name='{ROI_ALIGN}', force=True)\n")
-        text += '\n\nimport mmcv.ops  # where RoI extractors look their layers up\n\n'
-        text += f'mmcv.ops.{ROI_ALIGN} = RiRoIAlignRotated\n'
-    return text
+    Args:
+        names: Of `PARTS`.
+    """
+    return {PARTS[name][0]: _text(name) for name in sorted(names)}
 
 
-def _standalone(module: ModuleType, decorator: str) -> str:
+def _text(name: str) -> str:
     """The source of a module that imports nothing of this package but its registry."""
-    source = inspect.getsource(module)
-    source, imports = OWN_IMPORT.subn('', source)
-    source, registered = REGISTER.subn(decorator, source)
-    if imports != 1 or registered != 1 or re.search(r'^\s*from \.', source, re.MULTILINE):
-        raise RuntimeError(f'{module.__name__} must import the registry alone of this package, and register one class')
-    return '\n\n# ' + '-' * 100 + '\n' + source
+    _, module, registry = PARTS[name]
+    source = inspect.getsource(import_module(f'..{module}', __package__))
+    source, imports = OWN_IMPORT.subn(f'from mmengine.registry import {registry}\n', source)
+    source, registered = REGISTER.subn(f"@{registry}.register_module(name='{name}', force=True)\n", source)
+    if (imports, registered) != (1, 1) or re.search(r'^\s+from \.', source, re.MULTILINE):
+        raise RuntimeError(f'{module} must import the registry alone of this package, and register one class')
+    return source + (LOOKED_UP if name == ROI_ALIGN else '')

@@ -7,11 +7,11 @@ from mmengine.config import Config
 
 from ..datasets.scenes import CLASSES, PALETTE
 from ..models.layers import Cfg
+from .parts import RESIZE
 from .walk import DROP, PACKAGE, Path, Unsupported, our_class, rewrite
 
 Notes = dict[str, list[str]]  # text: the places that it is about
 
-RESIZE = 'ExportedSymmetricResize'  # of the file of parts
 KINDS = ('TRANSFORMS', 'DATASETS', 'HOOKS', 'METRICS', 'OPTIM_WRAPPERS')
 # what mmengine's Runner reads, and the tools of mmdet; other names of a config have been used by now
 KEPT = (
@@ -23,7 +23,7 @@ KEPT = (
 SCENES = ('length', 'seed', 'size', 'num_objects', 'scale', 'angles', 'cache', 'metainfo')
 
 
-def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], bool]:
+def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
     """All of a config but the model, without classes of this package.
 
     `SymmetricResize` is itself, in a file beside the config. `DOTADataset` is mmrotate's, `SyntheticAerialDataset`
@@ -33,13 +33,13 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], bool]:
         cfg: The config. The default scope must be set.
 
     Returns:
-        The config, what the user should know, and whether the file of parts is needed.
+        The config, what the user should know, and which of `parts.PARTS` it names.
 
     Raises:
         Unsupported: For a class of this package that has no counterpart there; the message names its place.
     """
     notes: Notes = {}
-    parts: list[str] = []
+    parts: set[str] = set()
 
     def rule(value: Cfg, path: Path) -> Any:
         place = '.'.join(path)
@@ -75,7 +75,7 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], bool]:
     for part in ('val', 'test'):
         if plain.get(f'{part}_dataloader') and f'{part}_evaluator' not in plain and f'{part}_evaluator' in cfg:
             plain[f'{part}_evaluator'] = []  # all of it was left out
-    return plain, [f'{", ".join(places)}: {text}' for text, places in notes.items()], bool(parts)
+    return plain, [f'{", ".join(places)}: {text}' for text, places in notes.items()], parts
 
 
 def plain_imports(cfg: Mapping[str, Any], extra: list[str]) -> Cfg:
@@ -86,10 +86,10 @@ def plain_imports(cfg: Mapping[str, Any], extra: list[str]) -> Cfg:
     return {'custom_imports': {'imports': imports, 'allow_failed_imports': False}} if imports else {}
 
 
-def _transform(found: type, place: str, parts: list[str]) -> str:
+def _transform(found: type, place: str, parts: set[str]) -> str:
     if found.__name__ != 'SymmetricResize':
         raise Unsupported(f'{place}: the transform {found.__name__} has no counterpart; put one there by --cfg-options')
-    parts.append(place)
+    parts.add(RESIZE)
     return RESIZE
 
 

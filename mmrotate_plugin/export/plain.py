@@ -11,15 +11,15 @@ from ..equivariant import ennBN, ennConv, ennGN, ennReLU, ennSyncBN, ennTrivialC
 from ..models import ADFResNet, ReFPN, ReResNet, ResNet
 from ..models.layers import NORM_TYPES, Cfg
 from ..models.necks.re_fpn import ACTIVATIONS
+from .parts import ROI_ALIGN
 from .walk import Path, Unsupported, our_class, rewrite
 
-ROI_ALIGN = 'ExportedRiRoIAlignRotated'  # of the file of parts
 PLAIN_NORMS = {ennBN: 'BN', ennSyncBN: 'SyncBN', ennGN: 'GN'}
 ADF_OPTIONS = ('noise_variance', 'noise_std', 'std', 'min_variance', 'dropout', 'mean', 'variance', 'output')
 Sizes = Iterable[tuple[int, int]]
 
 
-def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[Cfg, list[str], bool]:
+def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[Cfg, list[str], set[str]]:
     """The model of a config, with classes of mmdet and mmrotate alone.
 
     ==================  =============================================================================
@@ -39,13 +39,13 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
         sizes: Gives (height, width) of images as the backbone gets them; called where there is a `ReFPN`.
 
     Returns:
-        The config, what the user should know, and whether the file of parts is needed.
+        The config, what the user should know, and which of `parts.PARTS` it names.
 
     Raises:
         Unsupported: For a part that has no counterpart there; the message names it by its place in the config.
     """
     notes: list[str] = []
-    parts: list[str] = []
+    parts: set[str] = set()
     found = our_class(model, ['MODELS'])
     if found is not None and found.__name__ == 'UncertainDetector':
         notes.append('model: the standard deviations of UncertainDetector stay here; its detector is exported')
@@ -60,7 +60,7 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
         if name == 'ReDet':
             return {'type': 'mmdet.CascadeRCNN', **cfg}
         if name == 'RiRoIAlignRotated':
-            parts.append(place)
+            parts.add(ROI_ALIGN)
             return {'type': ROI_ALIGN, **cfg}
         if issubclass(found, ResNet):
             return _resnet(found, cfg, place, notes)
@@ -76,7 +76,7 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
             return {'type': 'ReLU', **_without(cfg, 'group')}
         raise Unsupported(f'{place}: {name} has no counterpart in mmdet; ONNX and safetensors can hold it (--formats)')
 
-    return rewrite(model, rule), notes, bool(parts)
+    return rewrite(model, rule), notes, parts
 
 
 def plain_weights(model: nn.Module) -> 'OrderedDict[str, Tensor]':

@@ -3,20 +3,29 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.spatial.distance import cdist
 
 from ..engine.inference import Detections, Detector
+from ..equivariant.conv import _SteerableConv
 from ..models import ADFResNet
 from .network import plain_detector
 from .walk import Unsupported
 
 TINY = 1e-12
-TURN = 5  # columns of a rotated box; the last is its angle
+ROTATED = 5  # columns of a rotated box; the last is its angle
+# share of the detections that may be others: non-maximum suppression and thresholds decide, and between values that are
+# equal up to round-off any change of the order of a sum decides
+DECIDED = 0.01
 
 
 @dataclass
@@ -40,10 +49,12 @@ class Difference:
 
     Attributes:
         maps: Largest difference of a map of neck or backbone, over the largest absolute value of that map.
-        boxes: Largest difference of a number of a box, over the longest side of the image; of angles in radians.
-        scores: Largest difference of scores.
+        boxes: Largest difference of a number of a box, over the longest side of the image (of angles in radians), among
+            pairs.
+        scores: Largest difference of scores among pairs.
         count: Detections of the first set.
-        alone: Detections of either set that have no partner of their class in the other.
+        alone: Detections of either set that have no partner of their class within the tolerance.
+        tolerance: Of the comparison.
     """
 
     maps: float
@@ -51,30 +62,39 @@ class Difference:
     scores: float
     count: int
     alone: int
+    tolerance: float
 
-    def within(self, tolerance: float) -> bool:
-        return not self.alone and max(self.maps, self.boxes, self.scores) <= tolerance
+    @property
+    def passes(self) -> bool:
+        """Maps within the tolerance, and so are detections but for `DECIDED`."""
+        return self.maps <= self.tolerance and self.alone <= DECIDED * self.count
 
 
-def predict_without_us(config: Path, checkpoint: Path, image: Path) -> Prediction:
+def predict_without_us(jobs: Sequence[tuple[Path, Path, Path]]) -> list[Prediction]:
     """Detect by mmdet's `init_detector` and `inference_detector` in a process that cannot import this package or e2cnn.
+
+    Args:
+        jobs: Config, checkpoint and image, each.
 
     Raises:
         Unsupported: If it fails there, or weights are missing or left over; the message has the last line.
     """
-    out = config.parent / '.prediction.npz'
     script = Path(__file__).with_name('child.py').read_text(encoding='utf-8')  # as a file, it would find its neighbours
-    command = [sys.executable, '-c', script, str(config), str(checkpoint), str(image), str(out)]
-    environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / f'{i}.npz' for i in range(len(jobs))]
+        arguments = [str(path) for job, out in zip(jobs, outs, strict=True) for path in (*job, out)]
+        command = [sys.executable, '-c', script, *arguments]
+        environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             last = ([line for line in done.stderr.splitlines() if line.strip()] or ['no message'])[-1]
             raise Unsupported(f'the exported config does not work without this package: {last}')
-        with np.load(out) as data:
-            found = {key: data[key] for key in data.files}
-    finally:
-        out.unlink(missing_ok=True)
+        return [_read(out) for out in outs]
+
+
+def _read(path: Path) -> Prediction:
+    with np.load(path) as data:
+        found = {key: data[key] for key in data.files}
     if len(found['wrong']):
         names = ', '.join(found['wrong'][:3])
         raise Unsupported(f'{len(found["wrong"])} weights do not fit the exported model, such as {names}')
@@ -89,49 +109,58 @@ def predict_here(detector: Detector, image: NDArray[np.uint8]) -> Prediction:
     model = detector.model
     inner = plain_detector(model)
     last = inner.neck if getattr(inner, 'neck', None) is not None else inner.backbone
-    changed = [(model, 'enabled', False)] if inner is not model else []
+    changed: list[tuple[Any, str, Any]] = [(_SteerableConv, 'fourier', False)]  # by the filters that are exported
+    if inner is not model:
+        changed.append((model, 'enabled', False))
     if isinstance(inner.backbone, ADFResNet):
         changed.append((inner.backbone, 'output', 'mean'))
-    before = [(module, name, getattr(module, name)) for module, name, _ in changed]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changed]
     maps: list[Any] = []
     hook = last.register_forward_hook(lambda module, inputs, outputs: maps.append(outputs))  # noqa: ARG005
     try:
-        for module, name, value in changed:
-            setattr(module, name, value)
+        for owner, name, value in changed:
+            setattr(owner, name, value)
         found = detector(image)
     finally:
         hook.remove()
-        for module, name, value in before:
-            setattr(module, name, value)
+        for owner, name, value in before:
+            setattr(owner, name, value)
     return Prediction(found.boxes, found.labels, found.scores, [level.numpy() for level in maps[0]])
 
 
-def compare(first: Prediction, second: Prediction, longest_side: float) -> Difference:
-    """Compare the maps; pair detections of one class, nearest first, and measure their differences.
+def compare(first: Prediction, second: Prediction, longest_side: float, tolerance: float) -> Difference:
+    """Compare the maps; pair as many detections as differ by no more than the tolerance, in one class.
 
     Equal scores may come in any order, so the order decides nothing.
+
+    Args:
+        first, second: The two.
+        longest_side: Of the image, pixels.
+        tolerance: For boxes and scores, in the units of `Difference`.
     """
     boxes = scores = 0.0
-    alone = 0
-    for label in np.union1d(first.labels, second.labels):
+    pairs = 0
+    for label in np.intersect1d(first.labels, second.labels):
         a, b = (_rows(found, label, longest_side) for found in (first, second))
-        distance = np.abs(a[:, None] - b[None]).max(-1)
-        for _ in range(min(len(a), len(b))):
-            i, j = np.unravel_index(distance.argmin(), distance.shape)
-            boxes = max(boxes, float(np.abs(a[i, :-1] - b[j, :-1]).max()))
-            scores = max(scores, float(np.abs(a[i, -1] - b[j, -1])))
-            distance[i], distance[:, j] = np.inf, np.inf
-        alone += abs(len(a) - len(b))
-    return Difference(_between(first.maps, second.maps), boxes, scores, len(first.scores), alone)
+        near = csr_matrix(cdist(a, b, 'chebyshev') <= tolerance)
+        partner = maximum_bipartite_matching(near, perm_type='column')
+        paired = partner >= 0
+        if paired.any():
+            apart = np.abs(a[paired] - b[partner[paired]])
+            boxes, scores = max(boxes, float(apart[:, 1:].max())), max(scores, float(apart[:, 0].max()))
+        pairs += int(paired.sum())
+    alone = len(first.scores) + len(second.scores) - 2 * pairs
+    return Difference(_between(first.maps, second.maps), boxes, scores, len(first.scores), alone, tolerance)
 
 
 def _rows(found: Prediction, label: int, longest_side: float) -> NDArray[np.float64]:
-    """Boxes and scores of one class in comparable units."""
-    units = np.full(found.boxes.shape[1], float(longest_side))
-    if len(units) == TURN:
-        units[-1] = 1
+    """Score and box of the detections of one class in comparable units."""
     chosen = found.labels == label
-    return np.concatenate([found.boxes[chosen] / units, found.scores[chosen, None]], 1)
+    boxes = found.boxes[chosen].astype(np.float64)
+    sides, turn = (boxes[:, :4], boxes[:, 4:]) if boxes.shape[1] == ROTATED else (boxes, boxes[:, :0])
+    # half a turn more is the same box; the chord between small angles is their difference
+    turn = np.concatenate([np.cos(2 * turn), np.sin(2 * turn)], 1) / 2
+    return np.concatenate([found.scores[chosen, None], sides / longest_side, turn], 1)
 
 
 def _between(first: list[NDArray[np.float32]], second: list[NDArray[np.float32]]) -> float:
