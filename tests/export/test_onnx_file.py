@@ -11,13 +11,13 @@ from torch import nn
 pytest.importorskip('mmdet')
 pytest.importorskip('onnxruntime')
 
-from mmdet.registry import MODELS  # noqa: E402
+from mmdet.registry import MODELS
 
-from mmrotate_plugin.adf import Gaussian  # noqa: E402
-from mmrotate_plugin.export import Unsupported, export_onnx, symbolics  # noqa: E402
-from mmrotate_plugin.export.onnx_file import _run, _write  # noqa: E402
-from mmrotate_plugin.export.network import Network  # noqa: E402
-from mmrotate_plugin.testing import randomize_norms_, relative_error  # noqa: E402
+from mmrotate_plugin.adf import Gaussian
+from mmrotate_plugin.export import Unsupported, export_onnx, symbolics
+from mmrotate_plugin.export.network import Network
+from mmrotate_plugin.export.onnx_file import _run, _write
+from mmrotate_plugin.testing import randomize_norms_, relative_error
 
 LEVELS = [16, 32]
 STAGES = dict(depth=18, base_channels=16, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
