@@ -79,7 +79,7 @@ def export_onnx(
         dynamic: The file takes any number of images, and any size whose sides differ from the image's by multiples of
             64. Other sizes can take other ways through a neck, which a file does not have. Checked on a batch of two
             that is larger.
-        opset: Version of ONNX's operators, 16 to 20.
+        opset: Version of ONNX's operators, 16 to 20; torch 2.0 writes 16 and 17.
 
     Raises:
         Unsupported: If a package is missing, torch cannot write an operation, or the detector has no such part.

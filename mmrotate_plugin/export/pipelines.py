@@ -1,5 +1,6 @@
 """Data sets, transforms and hooks of a config by what mmdet and mmrotate have, and what becomes of the rest."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ KEPT = (
     'custom_hooks', 'env_cfg', 'log_processor', 'log_level', 'vis_backends', 'visualizer', 'randomness',
     'find_unused_parameters', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline',
 )  # fmt: skip
+DOTA = ('DOTADataset', 'DOTAv15Dataset', 'DOTAv2Dataset')
 SCENES = ('length', 'seed', 'size', 'num_objects', 'scale', 'angles', 'cache', 'metainfo')
 
 
@@ -58,8 +60,8 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
             return {'type': _transform(found, place, parts), **rest}
         if found.__name__ == 'SyntheticAerialDataset':
             return _scenes(rest, path, notes)
-        if 'DOTADataset' in bases:
-            rest.pop('strict', None)
+        if found.__name__ in DOTA:
+            rest = {key: item for key, item in rest.items() if key not in own_arguments(found)}
             text = f"mmrotate's {found.__name__} reads the labels; it neither refuses nor names bad lines"
             notes.setdefault(text, []).append(place)
             return {'type': f'mmrotate.{found.__name__}', **rest}
@@ -76,6 +78,11 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
         if plain.get(f'{part}_dataloader') and f'{part}_evaluator' not in plain and f'{part}_evaluator' in cfg:
             plain[f'{part}_evaluator'] = []  # all of it was left out
     return plain, [f'{", ".join(places)}: {text}' for text, places in notes.items()], parts
+
+
+def own_arguments(dataset: type) -> set[str]:
+    """Arguments of our DOTA data sets that mmrotate's do not have."""
+    return set(inspect.signature(dataset).parameters) - {'diff_thr', 'img_suffix', 'kwargs'}
 
 
 def plain_imports(cfg: Mapping[str, Any], extra: list[str]) -> Cfg:

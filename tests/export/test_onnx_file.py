@@ -59,7 +59,7 @@ def test_equivariant_pyramid_for_any_batch_and_size():
     assert made.shapes == [(1, 16, 17, 9), (1, 16, 9, 5), (1, 16, 5, 3)]
     assert made.sizes == [(1, 65, 33), (2, 129, 33)]
     assert 0 < made.difference < 1e-5
-    fixed = export_onnx(Detector(RE, 'pooled'), torch.randn(IMAGE), opset=18)
+    fixed = export_onnx(Detector(RE, 'pooled'), torch.randn(IMAGE), opset=16)
     assert fixed.shapes[0] == (1, 2, 17, 9) and fixed.difference < 1e-5 and fixed.sizes == [(1, 65, 33)]
 
 
