@@ -155,4 +155,4 @@ def _difference(actual: Tensor, expected: Tensor) -> float:
     if actual.shape != expected.shape:
         return float('inf')
     difference = (actual.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(TINY)
-    return float(difference) if difference == difference else float('inf')
+    return float(difference) if difference.isfinite() else float('inf')  # maxima pass over what is not a number

@@ -166,4 +166,5 @@ def _rows(found: Prediction, label: int, longest_side: float) -> NDArray[np.floa
 def _between(first: list[NDArray[np.float32]], second: list[NDArray[np.float32]]) -> float:
     if [a.shape for a in first] != [b.shape for b in second]:
         return float('inf')
-    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), TINY)) for a, b in zip(first, second, strict=True))
+    # numpy's maximum: Python's may pass over what is not a number
+    return float(np.max([np.abs(a - b).max() / max(np.abs(a).max(), TINY) for a, b in zip(first, second, strict=True)]))

@@ -1,6 +1,7 @@
 """Networks of mmdet made from the configs of ours: strict weights, the same maps, and refusals that say what to do."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,13 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import MODELS
 
+from mmrotate_plugin.engine import cli
 from mmrotate_plugin.export import Unsupported, plain_config, plain_weights
+from mmrotate_plugin.export.parts import PARTS
+from mmrotate_plugin.export.pipelines import plain_imports, plain_runtime
 from mmrotate_plugin.testing import randomize_norms_, relative_error
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 ODD, EVEN = (65, 97), (64, 96)
 LEVELS = [16, 32, 64, 128]
 RE = dict(type='mmrotate_plugin.ReResNet', depth=18, base_channels=16)
@@ -138,3 +143,14 @@ def test_gains_are_left_out_and_said():
 def test_names_of_the_hosts_stay_theirs():
     model = dict(type='mmdet.FCOS', backbone=dict(type='ResNet', depth=18), neck=dict(type='mmdet.FPN', a=(1, 2)))
     assert plain_config(model, list) == (model, [], set())
+
+
+@pytest.mark.parametrize('folder', sorted(p.name for p in CONFIGS.glob('[!_]*') if p.is_dir()))
+def test_configs_of_every_kind_become_the_hosts_own(folder):
+    pytest.importorskip('mmrotate')
+    cfg = cli.load_config(str(min((CONFIGS / folder).glob('*.py'))))
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    model, _, needed = plain_config(cfg.model, lambda: [(1025, 833)])
+    runtime, _, more = plain_runtime(cfg)
+    assert 'mmrotate_plugin' in str(cfg) and 'mmrotate_plugin' not in f'{model} {runtime}'
+    assert needed | more <= set(PARTS) and plain_imports(cfg, []) == {}

@@ -58,6 +58,8 @@ def test_labels_and_maps_count():
     maps = [np.full((1, 1, 2, 2), 1.001, np.float32)]
     found = compare(prediction(given), prediction(given, maps=maps), 500, 1e-4)
     assert found.maps == pytest.approx(1e-3, rel=1e-2) and not found.passes
+    maps = [np.full((1, 1, 2, 2), np.nan, np.float32)] * 2
+    assert not compare(prediction(given, maps=[np.ones((1, 1, 2, 2))] * 2), prediction(given, maps=maps), 500, 1).passes
     nothing = compare(prediction(given[:0]), prediction(given[:0]), 500, 1e-4)
     assert nothing.passes and nothing.count == 0
     assert not compare(prediction(given), prediction(given, maps=[np.ones((1, 1, 2, 3), np.float32)]), 500, 1e-4).passes
