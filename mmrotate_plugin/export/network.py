@@ -63,9 +63,8 @@ class Network(nn.Module):
         if heads:
             used['head'] = getattr(inner, self.head_name)
         self.parts = export(used, fold_norms=self.noise is None) if plain else used
-        rule = getattr(detector, 'variance', None) if inner is not detector else None
-        rule = rule or getattr(backbone, 'variance', 'diagonal')
-        self.rule = 'diagonal' if rule == 'none' else rule
+        rule = detector.rule if inner is not detector else getattr(backbone, 'variance', 'diagonal')
+        self.rule = 'diagonal' if rule in ('none', 'bfloat16') else rule  # runtimes may lack the type
         self.names: list[str] = []
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -78,7 +77,7 @@ class Network(nn.Module):
     def _run(self, image: Tensor) -> list[tuple[str, Any]]:
         x: Any = image
         if self.noise is not None:
-            x = Gaussian(image, fill_noise(self.noise, image), plain_mean=True, rank1=self.rule == 'rank1')
+            x = Gaussian(image, fill_noise(self.noise, image), plain_mean=True, rule=self.rule)
         maps = self.parts['backbone'](x)
         if 'neck' in self.parts:
             maps = self.parts['neck'](maps)

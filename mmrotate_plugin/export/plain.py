@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..adf.calibration import GAIN, NOISE
+from ..adf.gains import is_gain
 from ..equivariant import ennBN, ennConv, ennGN, ennReLU, ennSyncBN, ennTrivialConv, export
 from ..models import ADFResNet, ReFPN, ReResNet, ResNet
 from ..models.layers import NORM_TYPES, Cfg
@@ -82,8 +82,11 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
 def plain_weights(model: nn.Module) -> 'OrderedDict[str, Tensor]':
     """The state dict of the detector that `plain_config` describes: filters expanded, norms kept, gains left out."""
     state = export(model, fold_norms=False).state_dict()
-    ends = (GAIN, NOISE, 'detection_gain')
-    return OrderedDict((k, v.detach().cpu().contiguous()) for k, v in state.items() if k.rpartition('.')[2] not in ends)
+    return OrderedDict(
+        (key, value.detach().cpu().contiguous())
+        for key, value in state.items()
+        if not is_gain(key) and key.rpartition('.')[2] != 'detection_gain'
+    )
 
 
 def _roi_layer(cfg: Cfg) -> type | None:

@@ -1,5 +1,6 @@
 """ONNX for operations of the moment rules that torch's tracing exporter cannot write."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ POLYNOMIAL = (
 @contextmanager
 def moment_symbolics() -> Iterator[None]:
     """Within, the exporter knows them."""
-    names = {'aten::erfc': _erfc, 'aten::copysign': _copysign, 'aten::addcdiv': _addcdiv, 'aten::expm1': _expm1}
+    names = {'aten::erfc': _erfc, 'aten::exp2': _exp2, 'aten::expm1': _expm1}
     for name, symbolic in names.items():
         torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET_FROM)
     try:
@@ -42,15 +43,8 @@ def _erfc(g: Any, x: Any) -> Any:
     return g.op('Where', g.op('Less', x, _number(g, 0.0)), g.op('Sub', _number(g, 2.0), tail), tail)
 
 
-def _copysign(g: Any, x: Any, sign: Any) -> Any:
-    # zeros count as positive: the rules do not ask for the sign of one
-    size = g.op('Abs', x)
-    return g.op('Where', g.op('Less', sign, _number(g, 0.0)), g.op('Neg', size), size)
-
-
-def _addcdiv(g: Any, x: Any, above: Any, below: Any, value: Any) -> Any:
-    factor = g.op('Cast', value, to_i=1)  # float32
-    return g.op('Add', x, g.op('Mul', g.op('Div', above, below), factor))
+def _exp2(g: Any, x: Any) -> Any:
+    return g.op('Exp', g.op('Mul', x, _number(g, math.log(2))))
 
 
 def _expm1(g: Any, x: Any) -> Any:

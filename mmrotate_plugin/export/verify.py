@@ -38,7 +38,7 @@ class Prediction(Detections):
         classes: Names.
     """
 
-    maps: list[NDArray[np.float32]]
+    maps: list[NDArray[np.float32]] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
 
@@ -101,7 +101,9 @@ def _read(path: Path) -> Prediction:
     order = np.argsort(-found['scores'], kind='stable')
     maps = [found[f'level{i}'] for i in range(sum(key.startswith('level') for key in found))]
     boxes, labels, scores = (found[key][order] for key in ('boxes', 'labels', 'scores'))
-    return Prediction(boxes, labels, scores, maps, found['parts'].tolist(), found['classes'].tolist())
+    return Prediction(
+        boxes, labels, scores, maps=maps, parts=found['parts'].tolist(), classes=found['classes'].tolist()
+    )
 
 
 def predict_here(detector: Detector, image: NDArray[np.uint8]) -> Prediction:
@@ -125,7 +127,7 @@ def predict_here(detector: Detector, image: NDArray[np.uint8]) -> Prediction:
         hook.remove()
         for owner, name, value in before:
             setattr(owner, name, value)
-    return Prediction(found.boxes, found.labels, found.scores, [level.numpy() for level in maps[0]])
+    return Prediction(found.boxes, found.labels, found.scores, maps=[level.numpy() for level in maps[0]])
 
 
 def compare(first: Prediction, second: Prediction, longest_side: float, tolerance: float) -> Difference:

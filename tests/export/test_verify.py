@@ -15,7 +15,7 @@ def prediction(boxes, scores=None, labels=None, maps=None):
     boxes = np.asarray(boxes, np.float32)
     scores = np.linspace(0.9, 0.1, len(boxes), dtype=np.float32) if scores is None else scores
     labels = np.zeros(len(boxes), int) if labels is None else labels
-    return Prediction(boxes, labels, scores, [np.ones((1, 1, 2, 2), np.float32)] if maps is None else maps)
+    return Prediction(boxes, labels, scores, maps=[np.ones((1, 1, 2, 2), np.float32)] if maps is None else maps)
 
 
 def boxes(count=COUNT):
