@@ -6,16 +6,17 @@ Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, C
 import logging
 import math
 import os
-import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import Image, UnidentifiedImageError
 
 from ..registry import DATASETS
+from .broken import BrokenFileError, check_pixels, image_size
 from .filtering import filter_empty
 
 _THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
@@ -57,25 +58,41 @@ class DOTADataset(BaseDataset):
     finite numbers, a class that DOTA does not have, a box without area, a box that lies outside the image. A box that
     is partly inside stays as it is.
 
+    An image is left out too, with a warning that names it and one that counts them, if its file is empty, cut off or no
+    image, or if its label file cannot be read as text. Damage amid a file shows when it is decoded: a training then
+    takes another image, and a test, where leaving one out would change the result, raises.
+
     Args:
         diff_thr: Objects of a difficulty above it are marked to be ignored.
         img_suffix: Ending of the images' names.
-        strict: Raise at the first line that cannot be used.
+        strict: Raise at the first line, image or label file that cannot be used.
+        check_pixels: Decode every image at the start, to leave damaged ones out of a test as well; takes minutes for
+            thousands of them.
         kwargs: Of mmengine's BaseDataset. `ann_file` is the folder of label files, ``data_prefix['img_path']`` the
             folder of images; they may be one. Without `ann_file` all images of the folder are read, without objects.
             `metainfo` may name a part of the classes; objects of the others are left out.
 
     Raises:
         FileNotFoundError: If a folder, its files, or the partner of an image or label file is missing.
-        ValueError: If an argument is wrong, an image cannot be read, or (`strict`) a line.
+        ValueError: If an argument is wrong, no image can be used, or (`strict`) a line or a file cannot.
     """
 
     METAINFO = {'classes': tuple(_V1), 'palette': list(_V1.values())}
 
-    def __init__(self, diff_thr: int = 100, img_suffix: str = 'png', *, strict: bool = False, **kwargs) -> None:
+    def __init__(
+        self,
+        diff_thr: int = 100,
+        img_suffix: str = 'png',
+        *,
+        strict: bool = False,
+        check_pixels: bool = False,
+        **kwargs,
+    ) -> None:
         self.diff_thr = diff_thr
         self.img_suffix = img_suffix.lstrip('.')
         self.strict = strict
+        self.check_pixels = check_pixels
+        self._broken = torch.zeros(0, dtype=torch.bool)
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -83,11 +100,54 @@ class DOTADataset(BaseDataset):
         if 'img_path' not in self.data_prefix:
             raise ValueError(f"data_prefix={self.data_prefix}: the images' folder goes under the key 'img_path'")
         images = self._find(self.data_prefix['img_path'], f'.{self.img_suffix}', "data_prefix['img_path']")
-        if not self.ann_file:
-            return [self._describe(path, None) for path in images.values()]
-        labels = self._find(self.ann_file, '.txt', 'ann_file')
-        self._check_partners(images, labels)
-        return [self._describe(path, labels[stem]) for stem, path in images.items()]
+        labels: dict[str, Path] = {}
+        if self.ann_file:
+            labels = self._find(self.ann_file, '.txt', 'ann_file')
+            self._check_partners(images, labels)
+        found, broken = [], []
+        for stem, path in images.items():
+            try:
+                found.append(self._describe(path, labels.get(stem)))
+            except BrokenFileError as error:
+                if self.strict:
+                    raise
+                broken.append(error)
+                _warn(f'{error}; the image is left out')
+        if not found:
+            folder = self.data_prefix['img_path']
+            raise ValueError(f'none of {len(broken)} images in {folder!r} can be used; the first one: {broken[0]}')
+        if broken:
+            _warn(f'{len(broken)} of {len(images)} images are left out, because they or their label files are broken')
+        return found
+
+    def full_init(self) -> None:
+        """Read the data set, once."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        # shared by the worker processes, so that each damaged image is named and counted once
+        self._broken = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def prepare_data(self, idx: int) -> Any:
+        """One sample through the pipeline; None for a damaged image in a training, which then takes another.
+
+        Raises:
+            BrokenFileError: For such an image in a test, or with `strict`.
+        """
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            try:
+                check_pixels(Path(self.get_data_info(idx)['img_path']))
+            except BrokenFileError as reason:
+                if self.strict or self.test_mode:
+                    hint = '' if self.strict else '; check_pixels=True leaves such images out from the start'
+                    raise BrokenFileError(f'{reason}{hint}') from error
+                if not self._broken[idx]:
+                    self._broken[idx] = True
+                    _warn(f'{reason}; another image takes its place ({int(self._broken.sum())} such images so far)')
+                return None
+            raise  # not the image's fault
 
     def _find(self, folder: str, suffix: str, argument: str) -> dict[str, Path]:
         """Files of a folder by their stems, in order of their names."""
@@ -119,6 +179,8 @@ class DOTADataset(BaseDataset):
 
     def _describe(self, image: Path, label: Path | None) -> dict:
         width, height = image_size(image)
+        if self.check_pixels:
+            check_pixels(image)
         return dict(
             img_id=image.name[: -len(self.img_suffix) - 1],
             file_name=image.name,
@@ -133,7 +195,13 @@ class DOTADataset(BaseDataset):
         labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
         known = set(labels) | set(self.METAINFO['classes'])
         instances, refused = [], []
-        text = path.read_text(encoding='utf-8-sig', errors='replace')
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BrokenFileError(f'{path} cannot be read ({error.strerror})') from error
+        if b'\0' in data:
+            raise BrokenFileError(f'{path} is no text: it has zero bytes')
+        text = data.decode('utf-8-sig', errors='replace')
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip() or line.strip().lower().startswith(_HEADERS):
                 continue
@@ -152,11 +220,7 @@ class DOTADataset(BaseDataset):
         if refused:
             shown = '; '.join(f'line {number}: {reason}' for number, reason in refused[:8])
             more = f'; and lines {", ".join(str(number) for number, _ in refused[8:])}' if len(refused) > 8 else ''
-            print_log(
-                f'{path}: left out {len(refused)} of {len(refused) + len(instances)} objects: {shown}{more}',
-                logger='current',
-                level=logging.WARNING,
-            )
+            _warn(f'{path}: left out {len(refused)} of {len(refused) + len(instances)} objects: {shown}{more}')
         return instances
 
     def filter_data(self) -> list[dict]:
@@ -227,23 +291,8 @@ def check_polygon(polygon: list[float], width: int, height: int) -> None:
         raise BadLine(f'its box (x {x}, y {y}) lies outside the image of {width} x {height} pixels')
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height as they are after decoding, from the file's header."""
-    limit = Image.MAX_IMAGE_PIXELS
-    try:
-        Image.MAX_IMAGE_PIXELS = None  # DOTA-v2.0 has images beyond PIL's limit; the header is read only
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter('ignore')
-            width, height = image.size
-            # a JPEG may be stored lying on its side
-            turned = image.format == 'JPEG' and image.getexif().get(0x0112, 1) >= 5
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(
-            f'{path} cannot be read as an image ({error}); replace it, or remove it and its labels'
-        ) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    return (height, width) if turned else (width, height)
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
 
 
 def _clip(line: str) -> str:

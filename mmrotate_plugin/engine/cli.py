@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import sys
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from torch import nn
 
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
+from .checkpoints import damage
 from .files import write_whole
 from .mixups import find_mixups
 
@@ -162,8 +162,9 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     # mmengine's own start-up selects a CUDA device; it leaves a group alone that exists already
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+    import_module('mmrotate_plugin.models.distributed')
     cfg.model_wrapper_cfg = {
-        'type': 'MMDistributedDataParallel',
+        'type': 'CPUDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
@@ -270,15 +271,11 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
         if not file.is_file():
             raise UsageError(f"{option} '{path}' {_why_no_file(file)}{_similar(file)}")
         try:
-            with file.open('rb') as stream:
-                first = stream.read(1)
+            reason = damage(file)
         except OSError as error:
             raise UsageError(f"{option} '{path}' cannot be read: {error.strerror}") from error
-        if not zipfile.is_zipfile(file) and first != b'\x80':
-            raise UsageError(
-                f"{option} '{path}' is not a checkpoint: {file.stat().st_size} bytes that torch.save did not write, "
-                'or that were cut off'
-            )
+        if reason:
+            raise UsageError(f"{option} '{path}' is not a checkpoint: {reason}")
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except Exception as error:  # unpickling fails in any way

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import nn
 
+from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
 from ..visualization import class_colours
 from . import cli
@@ -42,10 +43,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise ImageError(f"'{path}' cannot be read: {error.strerror}") from error
     if not data:
         raise ImageError(f"'{path}' is an empty file")
-    cut = (data.startswith(b'\x89PNG') and b'IEND' not in data[-1024:]) or (
-        data.startswith(b'\xff\xd8\xff') and b'\xff\xd9' not in data[-1024:]
-    )
-    if cut:
+    if lacks_end(data, data):
         raise ImageError(f"'{path}' is broken: its end is missing after {len(data)} bytes")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

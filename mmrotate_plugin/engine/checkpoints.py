@@ -1,0 +1,82 @@
+"""Which checkpoints of a work directory are whole, and which of them is the last."""
+
+import errno
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from re import fullmatch
+
+POINTER = 'last_checkpoint'
+_NAME = r'(.*_)(\d+)\.pth'
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskFullError(Exception):
+    """A file could not be written for want of space."""
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a file of `torch.save`, or None.
+
+    torch reads the numbers in it without a look at their checksums; here all are compared, about a second per GB.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open('rb') as file:
+        first = file.read(2)
+    size = path.stat().st_size
+    if not size:
+        return 'it is empty'
+    if first != b'PK':  # torch before 1.6 wrote plain pickles, without a checksum
+        return None if first[:1] == b'\x80' else f'{size} bytes that torch.save did not write'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return f'it was cut off after {size} bytes, or its list of contents is damaged'
+    return f"its part '{wrong}' does not match its checksum" if wrong else None
+
+
+def training_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of the training in `folder`, the last one first.
+
+    The file `last_checkpoint` says which that was, unless the training was killed before it could write that. Numbers
+    above it in older files are of another training in the same folder.
+    """
+    pointer = folder / POINTER
+    text = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
+    last = Path(text) if text else None
+    if last is not None:
+        if not last.is_file() and not last.parent.is_dir():  # the work directory was moved
+            last = folder / last.name
+        folder = last.parent
+    found = {path: match for path in folder.glob('*.pth') if (match := fullmatch(_NAME, path.name))}
+    found = {path: match for path, match in found.items() if not path.name.startswith('best_')}
+    number = {path: int(match[2]) for path, match in found.items()}
+    age = {path: path.stat().st_mtime_ns for path in found}
+    if last is None or not (match := fullmatch(_NAME, last.name)):
+        return sorted(found, key=lambda path: (age[path], number[path]), reverse=True)
+    series = [path for path in found if found[path][1] == match[1]]
+    written = pointer.stat().st_mtime_ns
+    series = [path for path in series if number[path] <= int(match[2]) or age[path] >= written]
+    return sorted(series, key=number.__getitem__, reverse=True)
+
+
+@contextmanager
+def explain_full_disk() -> Iterator[None]:
+    """Turn the errors of a full disk, of a quota and of a limit on the size of files into one that says so.
+
+    Raises:
+        DiskFullError: Names the file, if the system did.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" '{error.filename}'" if error.filename else ''
+        raise DiskFullError(f'a file{where} could not be written: {error.strerror}') from error
