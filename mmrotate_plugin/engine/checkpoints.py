@@ -58,11 +58,12 @@ def training_checkpoints(folder: Path) -> list[Path]:
     found = {path: match for path, match in found.items() if not path.name.startswith('best_')}
     number = {path: int(match[2]) for path, match in found.items()}
     age = {path: path.stat().st_mtime_ns for path in found}
-    if last is None or not (match := fullmatch(_NAME, last.name)):
-        return sorted(found, key=lambda path: (age[path], number[path]), reverse=True)
-    series = [path for path in found if found[path][1] == match[1]]
-    written = pointer.stat().st_mtime_ns
-    series = [path for path in series if number[path] <= int(match[2]) or age[path] >= written]
+    match = fullmatch(_NAME, last.name) if last is not None else None
+    prefix = match[1] if match else found[max(found, key=age.__getitem__)][1] if found else ''
+    series = [path for path in found if found[path][1] == prefix]
+    if match:
+        written = pointer.stat().st_mtime_ns
+        series = [path for path in series if number[path] <= int(match[2]) or age[path] >= written]
     return sorted(series, key=number.__getitem__, reverse=True)
 
 

@@ -93,8 +93,8 @@ def test_an_empty_note_and_a_moved_folder(tmp_path, text):
 
 
 def test_full_disk_is_told_from_other_errors():
-    with pytest.raises(DiskFullError, match="a file could not be written: No space left"), explain_full_disk():  # noqa: SIM117
+    with pytest.raises(DiskFullError, match='a file could not be written: No space'), explain_full_disk():
         with open('/dev/full', 'w') as file:
             file.write('x' * 100_000)
     with pytest.raises(FileNotFoundError), explain_full_disk():
-        open('/nowhere/at/all')
+        Path('/nowhere/at/all').read_text()
