@@ -74,7 +74,7 @@ class GlooSyncBatchNorm(_BatchNorm):
 def sync_norms_on_cpu(model: nn.Module) -> nn.Module:
     """Let torch's `SyncBatchNorm` layers in a model work on CPUs, those in `ennSyncBN` too; in place."""
     for module in model.modules():
-        if type(module) is nn.SyncBatchNorm:  # the object stays: a wrapper or an optimizer may hold its parameters
+        if isinstance(module, nn.SyncBatchNorm):  # mmengine has a subclass; the object stays: a wrapper or an optimizer may hold its parameters
             module.__class__ = GlooSyncBatchNorm
     return model
 

@@ -28,8 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:.*multi-threaded.*fork'),
 ]
 
-# what an interruption could disturb: augmentation in a worker, noise in the model, the order of data, momentum, averaged
-# weights, gradients that wait for a step (three iterations per epoch, a step every two), running statistics, a schedule
+# what an interruption could disturb: augmentation in a worker, noise in the model, the order of data, momentum,
+# averaged weights, gradients that wait for a step (three iterations per epoch, a step every two), statistics, schedule
 CONFIG = """
 _base_ = 'mmrotate::rotated_fcos/rotated-fcos-hbox-le90_r50_fpn_1x_dota.py'
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
