@@ -69,6 +69,7 @@ class WholeCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.call_hook('before_checkpoint')  # in all processes; saving is done by the first
         runner.save_checkpoint(
             self.out_dir,
             name,

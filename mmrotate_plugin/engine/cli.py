@@ -153,6 +153,8 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     """Prepare distributed runs; on machines without a GPU, `--launcher pytorch` works with gloo."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     cfg.launcher = launcher
+    if launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UsageError(f'torchrun started {os.environ["WORLD_SIZE"]} processes: add --launcher pytorch')
     if launcher == 'none' or torch.cuda.is_available():
         return
     if launcher != 'pytorch' or 'RANK' not in os.environ:

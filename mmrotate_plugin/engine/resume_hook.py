@@ -37,7 +37,8 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self.numbered = False
         self.batch = 0  # of the epoch, done
-        self.gradients: dict[str, Tensor] | None = None
+        self.gradients: dict[str, Tensor] | None = None  # of a checkpoint that was loaded
+        self.waiting: dict[str, Tensor] | None = None  # for one that will be saved
 
     def before_run(self, runner: Runner) -> None:
         """Number the batches of the train loop."""
@@ -98,11 +99,25 @@ class ExactResumeHook(Hook):
         """An epoch is over."""
         self.batch = 0
 
+    def before_checkpoint(self, runner: Runner) -> None:
+        """Share the gradients that wait for a step, in all processes; mmengine saves in the first alone.
+
+        `WholeCheckpointHook` calls this.
+        """
+        self.waiting = _gradients(_model(runner)) if _is_waiting(runner.optim_wrapper) else None
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the place in the epoch, and gradients that wait for a step."""
         checkpoint['meta'].update({_BATCH: self.batch, _BATCHES: len(runner.train_loop.dataloader)})
-        if 'optimizer' in checkpoint and _is_waiting(runner.optim_wrapper):
-            checkpoint[_GRADIENTS] = _gradients(_model(runner))
+        if get_world_size() == 1:
+            self.before_checkpoint(runner)
+        gradients, self.waiting = self.waiting, None
+        if 'optimizer' not in checkpoint:
+            return
+        if gradients is not None:
+            checkpoint[_GRADIENTS] = gradients
+        elif _is_waiting(runner.optim_wrapper):
+            runner.logger.warning('gradients that wait for a step are not saved: that needs WholeCheckpointHook')
 
 
 def _model(runner: Runner) -> torch.nn.Module:

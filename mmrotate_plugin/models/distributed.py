@@ -72,9 +72,12 @@ class GlooSyncBatchNorm(_BatchNorm):
 
 
 def sync_norms_on_cpu(model: nn.Module) -> nn.Module:
-    """Let torch's `SyncBatchNorm` layers in a model work on CPUs, those in `ennSyncBN` too; in place."""
+    """Let torch's `SyncBatchNorm` layers in a model work on CPUs, those in `ennSyncBN` too.
+
+    In place, with the same parameters, which a wrapper or an optimizer may hold already.
+    """
     for module in model.modules():
-        if isinstance(module, nn.SyncBatchNorm):  # mmengine has a subclass; the object stays: a wrapper or an optimizer may hold its parameters
+        if isinstance(module, nn.SyncBatchNorm):  # or mmengine's subclass
             module.__class__ = GlooSyncBatchNorm
     return model
 

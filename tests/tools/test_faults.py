@@ -30,31 +30,8 @@ pytestmark = [
 
 # what an interruption could disturb: augmentation in a worker, noise in the model, the order of data, momentum,
 # averaged weights, gradients that wait for a step (three iterations per epoch, a step every two), statistics, schedule
-CONFIG = """
-_base_ = 'mmrotate::rotated_fcos/rotated-fcos-hbox-le90_r50_fpn_1x_dota.py'
-custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
-model = dict(
-    data_preprocessor=dict(pad_size_divisor=1),
-    backbone=dict(
-        _delete_=True, type='mmrotate_plugin.ReResNet', group='C4', depth=18, base_channels=8, num_stages=2,
-        strides=(1, 2), dilations=(1, 1), out_indices=(0, 1)),
-    neck=dict(in_channels=[8, 16], out_channels=8, num_outs=2, add_extra_convs=False),
-    bbox_head=dict(num_classes=5, in_channels=8, feat_channels=8, stacked_convs=1, strides=[8, 16],
-                   norm_cfg=dict(type='GN', num_groups=2), regress_ranges=((-1, 48), (48, 1e8))))
-boxes = [
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox'))]
-flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
-train_dataloader = dict(
-    batch_size=2, num_workers=1, persistent_workers=True,
-    dataset=dict(_delete_=True, type='mmrotate_plugin.SyntheticAerialDataset', size=65, length=6, num_objects=(2, 4),
-                 pipeline=[*boxes, flip, dict(type='mmdet.PackDetInputs')]))
-val_dataloader = val_cfg = val_evaluator = None
-train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=3)
-optim_wrapper = dict(optimizer=dict(lr=0.002), accumulative_counts=2)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[2], gamma=0.1)]
+EXTRA = """
+optim_wrapper = dict(accumulative_counts=2)
 custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='FaultHook')]
 default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
@@ -89,9 +66,9 @@ def fault_hook():
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp('configs') / 'small.py'
-    path.write_text(CONFIG)
+def config(small_config, tmp_path_factory):
+    path = tmp_path_factory.mktemp('configs') / 'faults.py'
+    path.write_text(f"_base_ = '{small_config}'\n{EXTRA}")
     return path
 
 
