@@ -4,10 +4,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmengine.config import DictAction
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
+
+if TYPE_CHECKING:
+    from mmrotate_plugin.engine.inference import Detector
+    from mmrotate_plugin.engine.patches import PatchDetector
 
 WRITES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
 
@@ -19,11 +24,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', required=True, help='picture to write; for a folder of images, a folder')
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw detections from this score on (default 0.3)')
+    parser.add_argument('--patch-size', type=int, metavar='PIXELS', help='go over large images in patches of this side')
+    parser.add_argument(
+        '--patch-overlap', type=int, metavar='PIXELS', help='of patches; the longest object (default: a fifth of them)'
+    )
+    parser.add_argument('--patch-batch-size', type=int, metavar='N', help='patches at a time (default 1)')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.patch_size is None and (args.patch_overlap, args.patch_batch_size) != (None, None):
+        parser.error('--patch-overlap and --patch-batch-size need --patch-size')
+    return args
 
 
 def image_demo(args: argparse.Namespace) -> None:
@@ -36,6 +49,8 @@ def image_demo(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     cfg = cli.load_config(args.config, args.cfg_options)
     detector = Detector(cfg, cli.read_checkpoint(args.checkpoint), args.checkpoint, device=device)
+
+    find = by_patches(detector, args) if args.patch_size is not None else detector
 
     done, broken, others = 0, 0, []
     for source, target in jobs:
@@ -50,7 +65,7 @@ def image_demo(args: argparse.Namespace) -> None:
             else:
                 others.append(source.name)
             continue
-        found = detector(image, score_thr=args.score_thr)
+        found = find(image, score_thr=args.score_thr)
         picture = draw_boxes(
             image, found.boxes, found.labels, found.scores, classes=detector.classes, colours=detector.colours
         )
@@ -67,6 +82,14 @@ def image_demo(args: argparse.Namespace) -> None:
     if others:
         print(f'warning: {len(others)} files of {args.image} are not images: {names}; skipped', file=sys.stderr)
     print(f'{done} of {done + broken} images drawn' + (f' in {args.out}' if len(jobs) > 1 else ''))
+
+
+def by_patches(detector: 'Detector', args: argparse.Namespace) -> 'PatchDetector':
+    from mmrotate_plugin.engine.patches import PatchDetector
+
+    overlap = args.patch_size // 5 if args.patch_overlap is None else args.patch_overlap
+    batch_size = 1 if args.patch_batch_size is None else args.patch_batch_size
+    return PatchDetector(detector, size=args.patch_size, overlap=overlap, batch_size=batch_size, show=True)
 
 
 def find_jobs(image: Path, out: Path) -> list[tuple[Path, Path]]:

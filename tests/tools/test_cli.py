@@ -67,6 +67,24 @@ def test_image_demo_on_a_folder_goes_on_after_broken_files(tool, tiny_config, tr
     assert [p.name for p in out.iterdir()] == ['a.png']
 
 
+def test_image_demo_goes_over_large_images_in_patches(tool, tiny_config, trained, scenes, tmp_path, capsys):
+    image, out = tmp_path / 'large.png', tmp_path / 'out.png'
+    cv2.imwrite(str(image), cv2.resize(cv2.imread(str(scenes / 'images/scene0.png')), (300, 200)))
+    args = [str(image), str(tiny_config), str(trained / 'epoch_1.pth'), '--out', str(out), '--score-thr', '0.001']
+    args += ['--device', 'cpu', '--patch-size', '96']
+    assert tool('image_demo')(args) == 0
+    printed = capsys.readouterr()
+    found = int(printed.out.split('large.png: ')[1].split(' ')[0])
+    assert 5 < found <= 12 * 5  # the config's detector finds 5 in one pass; here in 4 x 3 patches
+    assert '12 patches [' in printed.err and '] 12/12' in printed.err
+    assert cv2.imread(str(out)) is not None
+    assert tool('image_demo')([*args, '--patch-overlap', '96']) == 2
+    assert '--patch-overlap must be 1 or more and below the patch size 96' in only_error(capsys)
+    with pytest.raises(SystemExit):
+        tool('image_demo')([*args[:-2], '--patch-overlap', '9'])
+    assert 'need --patch-size' in capsys.readouterr().err
+
+
 def test_image_demo_draws_horizontal_boxes(tool, tmp_path, scenes, capsys):
     config, checkpoint, out = tmp_path / 'hbox.py', tmp_path / 'hbox.pth', tmp_path / 'picture.jpg'
     config.write_text("""
