@@ -19,23 +19,12 @@ class GlooSyncBatchNorm(_BatchNorm):
 
     Args:
         num_features, eps, momentum, affine, track_running_stats: Of torch's batch norm.
-        process_group: Processes that share statistics; None for all.
 
     Shape:
         - Input, output: (B, num_features, ...); B may differ between the processes.
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        process_group: dist.ProcessGroup | None = None,
-    ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
-        self.process_group = process_group
+    process_group: dist.ProcessGroup | None = None  # processes that share statistics; None for all
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -43,7 +32,7 @@ class GlooSyncBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_features, ...), normalised."""
-        group = getattr(self, 'process_group', None) or dist.group.WORLD
+        group = self.process_group or dist.group.WORLD
         if not self.training or not dist.is_initialized() or dist.get_world_size(group) == 1:
             return super().forward(x)
         self._check_input_dim(x)

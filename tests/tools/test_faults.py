@@ -76,7 +76,7 @@ def config(small_config, tmp_path_factory):
 def start(tool, config, tmp_path, fault_hook):
     """Train in this process; returns the exit status."""
 
-    def run(*options, work_dir=None):
+    def run(*options, work_dir=None, config=config):
         fault_hook.fault = None
         return tool('train')([str(config), '--work-dir', str(work_dir or tmp_path), '--pictures', '0', *options])
 
@@ -201,6 +201,25 @@ def test_killed_amid_an_epoch_with_checkpoints_by_iteration(uninterrupted, child
     assert killed(status)
     assert start('--resume', *options) == 0
     assert_equal_to(uninterrupted, tmp_path, resumed_after=5)
+    capsys.readouterr()
+
+
+BY_ITERATIONS = """
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=9)
+train_dataloader = dict(sampler=dict(_delete_=True, type='InfiniteSampler'))
+param_scheduler = None
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5))
+"""
+
+
+def test_a_loop_by_iterations_goes_on_too(start, config, tmp_path, capsys):
+    endless = tmp_path / 'endless.py'
+    endless.write_text(f"_base_ = '{config}'\n{BY_ITERATIONS}")
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    assert start('--seed', '3', work_dir=whole, config=endless) == 0
+    assert start('--resume', str(whole / 'iter_5.pth'), work_dir=resumed, config=endless) == 0
+    assert [step for step, _ in losses(resumed)] == [6, 7, 8, 9]
+    assert_equal_to(whole, resumed, resumed_after=5)
     capsys.readouterr()
 
 
