@@ -26,6 +26,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from ..datasets.broken import BrokenFileError
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .checkpoints import damage
@@ -40,11 +41,14 @@ class UsageError(Exception):
 
 
 def run(command: Callable[[Args], None], args: Args) -> int:
-    """Run a command. Wrong input ends it with one line on stderr and status 2, Ctrl-C with 130."""
+    """Run a command. Wrong input and broken files end it with one line on stderr and status 2, Ctrl-C with 130."""
     try:
         command(args)
     except UsageError as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
+        return 2
+    except BrokenFileError as error:  # from a data worker it comes with the traceback there
+        print(f'error: {str(error).strip().splitlines()[-1].split("BrokenFileError: ")[-1]}', file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)  # noqa: T201

@@ -85,6 +85,27 @@ def test_image_demo_goes_over_large_images_in_patches(tool, tiny_config, trained
     assert 'need --patch-size' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_image_in_a_test_is_one_line(workers, tool, tiny_config, trained, scenes, tmp_path, capsys):
+    for folder in ('images', 'labels'):
+        (tmp_path / folder).mkdir()
+        for file in (scenes / folder).iterdir():
+            (tmp_path / folder / file.name).write_bytes(file.read_bytes())
+    damaged = tmp_path / 'images/scene3.png'
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    damaged.write_bytes(data)
+    part = 'test_dataloader.dataset'
+    options = [f'{part}.type=mmrotate_plugin.DOTADataset', f'{part}.data_root={tmp_path}/',
+               f'test_dataloader.num_workers={workers}']  # fmt: skip
+    args = [str(tiny_config), str(trained / 'epoch_1.pth'), '--work-dir', str(tmp_path), '--cfg-options', *options]
+    assert tool('test')(args) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f'error: {damaged} cannot be decoded') and 'check_pixels=True' in error
+    assert tool('test')([*args, f'{part}.check_pixels=True']) == 0
+    capsys.readouterr()
+
+
 def test_image_demo_draws_horizontal_boxes(tool, tmp_path, scenes, capsys):
     config, checkpoint, out = tmp_path / 'hbox.py', tmp_path / 'hbox.pth', tmp_path / 'picture.jpg'
     config.write_text("""
