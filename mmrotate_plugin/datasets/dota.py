@@ -7,16 +7,14 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from ..registry import DATASETS
-from .broken import BrokenFileError, check_pixels, image_size
+from .broken import BrokenFileError, SkipsBrokenFiles
 from .filtering import filter_empty
 
 _THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
@@ -49,7 +47,7 @@ class BadLine(ValueError):
 
 
 @DATASETS.register_module()
-class DOTADataset(BaseDataset):
+class DOTADataset(SkipsBrokenFiles, BaseDataset):
     """DOTA-v1.0, with the arguments and the samples of mmrotate's class of this name.
 
     ``type='mmrotate_plugin.DOTADataset'`` finds it from every scope. Unlike mmrotate's it reads DOTA's own files
@@ -90,10 +88,7 @@ class DOTADataset(BaseDataset):
     ) -> None:
         self.diff_thr = diff_thr
         self.img_suffix = img_suffix.lstrip('.')
-        self.strict = strict
-        self.check_pixels = check_pixels
-        self._broken = torch.zeros(0, dtype=torch.bool)
-        super().__init__(**kwargs)
+        super().__init__(strict=strict, check_pixels=check_pixels, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read all label files; every image needs one, an empty one if it has no objects."""
@@ -104,50 +99,9 @@ class DOTADataset(BaseDataset):
         if self.ann_file:
             labels = self._find(self.ann_file, '.txt', 'ann_file')
             self._check_partners(images, labels)
-        found, broken = [], []
-        for stem, path in images.items():
-            try:
-                found.append(self._describe(path, labels.get(stem)))
-            except BrokenFileError as error:
-                if self.strict:
-                    raise
-                broken.append(error)
-                _warn(f'{error}; the image is left out')
-        if not found:
-            folder = self.data_prefix['img_path']
-            raise ValueError(f'none of {len(broken)} images in {folder!r} can be used; the first one: {broken[0]}')
-        if broken:
-            _warn(f'{len(broken)} of {len(images)} images are left out, because they or their label files are broken')
-        return found
-
-    def full_init(self) -> None:
-        """Read the data set, once."""
-        if self._fully_initialized:
-            return
-        super().full_init()
-        # shared by the worker processes, so that each damaged image is named and counted once
-        self._broken = torch.zeros(len(self), dtype=torch.bool).share_memory_()
-
-    def prepare_data(self, idx: int) -> Any:
-        """One sample through the pipeline; None for a damaged image in a training, which then takes another.
-
-        Raises:
-            BrokenFileError: For such an image in a test, or with `strict`.
-        """
-        try:
-            return super().prepare_data(idx)
-        except Exception as error:
-            try:
-                check_pixels(Path(self.get_data_info(idx)['img_path']))
-            except BrokenFileError as reason:
-                if self.strict or self.test_mode:
-                    hint = '' if self.strict else '; check_pixels=True leaves such images out from the start'
-                    raise BrokenFileError(f'{reason}{hint}') from error
-                if not self._broken[idx]:
-                    self._broken[idx] = True
-                    _warn(f'{reason}; another image takes its place ({int(self._broken.sum())} such images so far)')
-                return None
-            raise  # not the image's fault
+        return self._keep_usable(
+            [self._or_none(self._describe, path, labels.get(stem)) for stem, path in images.items()]
+        )
 
     def _find(self, folder: str, suffix: str, argument: str) -> dict[str, Path]:
         """Files of a folder by their stems, in order of their names."""
@@ -178,9 +132,7 @@ class DOTADataset(BaseDataset):
                 raise FileNotFoundError(f'no {kind} in {folder!r} for {len(lone)} of them: {names}; {cure}.')
 
     def _describe(self, image: Path, label: Path | None) -> dict:
-        width, height = image_size(image)
-        if self.check_pixels:
-            check_pixels(image)
+        width, height = self._check_image(image)
         return dict(
             img_id=image.name[: -len(self.img_suffix) - 1],
             file_name=image.name,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from mmrotate_plugin.datasets import DOTADataset, dota
+from mmrotate_plugin.datasets import DOTADataset, broken
 from mmrotate_plugin.datasets.broken import BrokenFileError, check_pixels, image_size
 
 SHIP = '10 10 30 10 30 20 10 20 ship 0\n'
@@ -45,7 +45,7 @@ def warned(monkeypatch, tmp_path):
         with file.open('a') as stream:
             stream.write(text + '\n')
 
-    monkeypatch.setattr(dota, 'print_log', record)
+    monkeypatch.setattr(broken, 'print_log', record)
     return lambda: file.read_text().splitlines() if file.is_file() else []
 
 
@@ -125,3 +125,49 @@ def test_a_jpeg_that_was_cut_off(tmp_path):
     file.write_bytes(whole[:-10])
     with pytest.raises(BrokenFileError, match=r'a\.jpg is broken: its end is missing'):
         image_size(file)
+
+
+HRSC = """<HRSC_Image><Img_SizeWidth>60</Img_SizeWidth><HRSC_Objects><HRSC_Object><mbox_cx>30</mbox_cx>
+<mbox_cy>20</mbox_cy><mbox_w>20</mbox_w><mbox_h>8</mbox_h><mbox_ang>0.3</mbox_ang><header_x>40</header_x><header_y>20</header_y></HRSC_Object>
+</HRSC_Objects></HRSC_Image>"""
+CORNERS = dict(x_left_top=10, y_left_top=10, x_right_top=30, y_right_top=10, x_right_bottom=30, y_right_bottom=20,
+               x_left_bottom=10, y_left_bottom=20)  # fmt: skip
+DIOR = (
+    '<annotation><size><width>60</width><height>40</height></size><object><name>ship</name><robndbox>'
+    + ''.join(f'<{key}>{value}</{key}>' for key, value in CORNERS.items())
+    + '</robndbox></object></annotation>'
+)
+
+
+@pytest.mark.parametrize('name, suffix, xml', [('HRSCDataset', '.bmp', HRSC), ('DIORDataset', '.jpg', DIOR)])
+def test_data_sets_with_xml_files(name, suffix, xml, tmp_path, warned):
+    pytest.importorskip('mmrotate')
+    from mmengine.registry import DATASETS
+
+    labels = tmp_path / 'xml'
+    labels.mkdir()
+    whole = cv2.imencode(suffix, np.full((40, 60, 3), 90, np.uint8))[1].tobytes()
+    names = [f'{i:03}' for i in range(20)]
+    for stem in names:
+        (tmp_path / f'{stem}{suffix}').write_bytes(whole)
+        (labels / f'{stem}.xml').write_text(xml)
+    (labels / '003.xml').write_text(xml[: len(xml) // 2])
+    (labels / '005.xml').write_text(xml.replace('mbox_w', 'box_w').replace('<name>ship', '<name>zeppelin'))
+    (tmp_path / f'007{suffix}').write_bytes(b'')
+    (tmp_path / f'009{suffix}').unlink()
+    (tmp_path / 'list.txt').write_text('\n'.join(names))
+    cfg = dict(type=f'mmrotate_plugin.{name}', data_root=f'{tmp_path}/', ann_file='list.txt', ann_subdir='xml/')
+    cfg |= dict(img_subdir='', data_prefix=dict(sub_data_root='')) if name == 'HRSCDataset' else dict(
+        data_prefix=dict(img_path=''))  # fmt: skip
+    dataset = DATASETS.build(cfg)
+    assert [dataset.get_data_info(i)['img_id'] for i in range(4)] == ['000', '001', '002', '004']
+    assert len(dataset) == 16 and len(dataset.get_data_info(0)['instances']) == 1
+    *each, total = warned()
+    for part, text in zip(('003.xml', '005.xml', f'007{suffix}', f'009{suffix}'), each, strict=True):
+        assert part in text and 'left out' in text
+    assert total.startswith('4 of 20 images are left out')
+    with pytest.raises(BrokenFileError, match=r'003\.xml cannot be used \(ParseError'):
+        DATASETS.build({**cfg, 'strict': True})
+    host = DATASETS.get(f'mmrotate.{name}')
+    with pytest.raises(SyntaxError):  # what mmrotate does, without a name
+        host(**{key: value for key, value in cfg.items() if key != 'type'})
