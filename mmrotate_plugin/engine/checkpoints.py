@@ -1,13 +1,12 @@
 """Which checkpoints of a work directory are whole, and which of them is the last."""
 
 import errno
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from re import fullmatch
+
+from ..checkpoints import CheckpointError, check_whole
 
 POINTER = 'last_checkpoint'
 _NAME = r'(.*_)(\d+)\.pth'
@@ -19,26 +18,16 @@ class DiskFullError(Exception):
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a file of `torch.save`, or None.
-
-    torch reads the numbers in it without a look at their checksums; here all are compared, about a second per GB.
+    """What is wrong with a checkpoint file, or None; see `checkpoints.check_whole`.
 
     Raises:
         OSError: If it cannot be read.
     """
-    with path.open('rb') as file:
-        first = file.read(2)
-    size = path.stat().st_size
-    if not size:
-        return 'it is empty'
-    if first != b'PK':  # torch before 1.6 wrote plain pickles, without a checksum
-        return None if first[:1] == b'\x80' else f'{size} bytes that torch.save did not write'
     try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError):
-        return f'it was cut off after {size} bytes, or its list of contents is damaged'
-    return f"its part '{wrong}' does not match its checksum" if wrong else None
+        check_whole(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def training_checkpoints(folder: Path) -> list[Path]:

@@ -8,9 +8,11 @@ import numpy as np
 from mmengine.config import Config
 from numpy.typing import NDArray
 
+from ..adf import NoMomentRule
 from ..adf.progress import track
+from ..models.uncertainty.tracing import UnsupportedDetector
 from . import cli
-from .inference import Detections, Detector
+from .inference import Detections, Detector, best_first
 
 SMALLEST = 32  # pixels; a patch below that has no map left at the usual strides
 
@@ -27,7 +29,7 @@ class PatchDetector:
     overlap should be as long as the longest object: one that no patch has whole is found in parts.
 
     Args:
-        detector: With a pipeline that takes arrays.
+        detector: With a pipeline that takes arrays. An uncertain one gives deviations of its boxes, but no heat map.
         size: Side of a patch, pixels; where the image is smaller it is padded.
         overlap: Of neighbouring patches, pixels.
         batch_size: Patches at a time.
@@ -47,7 +49,6 @@ class PatchDetector:
         if batch_size < 1:
             raise cli.UsageError(f'--patch-batch-size must be 1 or more, not {batch_size}')
         try:
-            from mmcv.transforms import Compose
             from mmrotate.apis import inference_detector_by_patches
             from mmrotate.datasets.transforms import LoadPatchFromNDArray
             from mmrotate.utils import slide_window
@@ -56,7 +57,8 @@ class PatchDetector:
         self.detector = detector
         self.size, self.step, self.batch_size, self.show = size, size - overlap, batch_size, show
         self.nms = nms_of(detector.model.cfg)
-        self.pipeline = Compose([LoadPatchFromNDArray(), *detector.pipeline.transforms[1:]])
+        load = LoadPatchFromNDArray()
+        self.pipeline = lambda data: detector.pipeline(load(data))
         self._detect, self._slide = inference_detector_by_patches, slide_window
 
     def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
@@ -74,6 +76,7 @@ class PatchDetector:
                 found = sample.pred_instances
                 sample.pred_instances = found[found.scores >= score_thr]
                 kept += len(sample.pred_instances)
+                sample.pop('score_std_map', None)  # of this patch alone, and large
             done += 1
             next(bar, None)
             if done == batches and not kept:
@@ -88,12 +91,12 @@ class PatchDetector:
             found = merged.pred_instances
         except _NothingError as nothing:
             found = nothing.args[0]
+        except (NoMomentRule, UnsupportedDetector) as error:
+            raise cli.UsageError(f'no uncertainty of this detector: {error}') from error
         finally:
             handle.remove()
             bar.close()
-        found = found[found.scores.argsort(descending=True)]
-        boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-        return Detections(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy())
+        return best_first(found)
 
 
 def nms_of(cfg: Config) -> dict[str, Any]:

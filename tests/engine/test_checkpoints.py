@@ -35,13 +35,13 @@ def test_one_wrong_bit_amid_the_numbers(saved):
     data[len(data) // 2] ^= 1
     saved.write_bytes(data)
     assert torch.load(saved, weights_only=True)['state_dict']['weight'].shape == (100, 100)  # torch does not notice
-    assert 'does not match its checksum' in damage(saved)
+    assert 'the checksum of its record' in damage(saved)
 
 
 def test_what_torch_did_not_write(tmp_path):
     path = tmp_path / 'text.pth'
     path.write_text('a text')
-    assert damage(path) == '6 bytes that torch.save did not write'
+    assert '6 bytes that torch.save did not write' in damage(path)
 
 
 def touch(folder: Path, name: str, age: int) -> Path:
