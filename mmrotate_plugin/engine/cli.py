@@ -199,7 +199,7 @@ def build_loop(runner: Runner, part: str) -> Any:
     where = _data_place(config.get('dataset', {}))
     try:
         loop = getattr(runner, f'{part}_loop')
-    except (KeyError, ValueError, IndexError, OSError) as error:  # what data sets raise about their files
+    except (KeyError, ValueError, IndexError, OSError, AssertionError) as error:  # what data sets raise about files
         raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {_text(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
