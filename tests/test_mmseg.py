@@ -32,7 +32,7 @@ def test_segmentation_network_trains_and_predicts(name):
     def batch():
         inputs, samples = [], []
         for _ in range(2):
-            sample = SegDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size)))
+            sample = SegDataSample(metainfo=dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), (size, size)))
             sample.gt_sem_seg = PixelData(data=torch.randint(0, 6, (1, size, size)))
             inputs.append(torch.randint(0, 256, (3, size, size), dtype=torch.uint8))
             samples.append(sample)

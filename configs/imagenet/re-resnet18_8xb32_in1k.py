@@ -10,35 +10,35 @@ custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
 num_classes = 1000
 size = 225  # 32m + 1: the strided lattices keep the image's centre
 model = dict(
-    type='ImageClassifier',
+    type='mmpretrain.ImageClassifier',
     backbone=dict(type='mmrotate_plugin.ReResNet', depth=18, group='C8', out_indices=(3,)),
-    neck=dict(type='GlobalAveragePooling'),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(
-        type='LinearClsHead',
+        type='mmpretrain.LinearClsHead',
         num_classes=num_classes,
         in_channels=512,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0),
         topk=(1, 5),
     ),
 )
-data_preprocessor = dict(num_classes=num_classes)
+data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=num_classes)
 
-_flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
+_flip = dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal')
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=size),
+            dict(type='mmpretrain.LoadImageFromFile'),
+            dict(type='mmpretrain.RandomResizedCrop', scale=size),
             _flip,
-            dict(type='PackInputs'),
+            dict(type='mmpretrain.PackInputs'),
         ]
     )
 )
 _evaluated = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=257, edge='short'),
-    dict(type='CenterCrop', crop_size=size),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.LoadImageFromFile'),
+    dict(type='mmpretrain.ResizeEdge', scale=257, edge='short'),
+    dict(type='mmpretrain.CenterCrop', crop_size=size),
+    dict(type='mmpretrain.PackInputs'),
 ]
 val_dataloader = dict(dataset=dict(pipeline=_evaluated))
 test_dataloader = dict(dataset=dict(pipeline=_evaluated))

@@ -6,9 +6,9 @@ default_scope = 'mmseg'
 size = (513, 513)  # 32m + 1: the strided lattices keep the image's centre
 norm_cfg = dict(type='BN', requires_grad=True)  # SyncBN where several processes train
 model = dict(
-    type='EncoderDecoder',
+    type='mmseg.EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor',
+        type='mmseg.SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
@@ -25,7 +25,7 @@ model = dict(
         norm_cfg=norm_cfg,
     ),
     decode_head=dict(
-        type='FCNHead',
+        type='mmseg.FCNHead',
         in_channels=512,
         in_index=3,
         channels=128,
@@ -33,19 +33,19 @@ model = dict(
         num_classes=6,
         norm_cfg=norm_cfg,
         align_corners=True,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+        loss_decode=dict(type='mmseg.CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
 
-_labels = dict(type='LoadAnnotations', reduce_zero_label=True)
-_data = dict(type='PotsdamDataset', data_root='data/potsdam')
+_labels = dict(type='mmseg.LoadAnnotations', reduce_zero_label=True)
+_data = dict(type='mmseg.PotsdamDataset', data_root='data/potsdam')
 _evaluated = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=size, keep_ratio=True),
+    dict(type='mmseg.LoadImageFromFile'),
+    dict(type='mmseg.Resize', scale=size, keep_ratio=True),
     _labels,
-    dict(type='PackSegInputs'),
+    dict(type='mmseg.PackSegInputs'),
 ]
 train_dataloader = dict(
     batch_size=4,
@@ -56,14 +56,14 @@ train_dataloader = dict(
         **_data,
         data_prefix=dict(img_path='img_dir/train', seg_map_path='ann_dir/train'),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='mmseg.LoadImageFromFile'),
             _labels,
-            dict(type='RandomResize', scale=size, ratio_range=(0.5, 2.0), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=size, cat_max_ratio=0.75),
-            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='RandomFlip', prob=0.5, direction='vertical'),
-            dict(type='PhotoMetricDistortion'),
-            dict(type='PackSegInputs'),
+            dict(type='mmseg.RandomResize', scale=size, ratio_range=(0.5, 2.0), keep_ratio=True),
+            dict(type='mmseg.RandomCrop', crop_size=size, cat_max_ratio=0.75),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='vertical'),
+            dict(type='mmseg.PhotoMetricDistortion'),
+            dict(type='mmseg.PackSegInputs'),
         ],
     ),
 )
@@ -79,7 +79,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
 max_iters = 20000
@@ -98,12 +98,12 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters // 10),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    visualization=dict(type='mmseg.SegVisualizationHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+visualizer = dict(type='mmseg.SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)

@@ -74,6 +74,7 @@ def scenes(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def tiny_config(scenes, tmp_path_factory) -> Path:
+    pytest.importorskip('mmrotate')  # the base of the config
     path = tmp_path_factory.mktemp('configs') / 'tiny.py'
     path.write_text(CONFIG.format(root=f'{scenes}/', depth=18))
     return path
@@ -83,7 +84,10 @@ def tiny_config(scenes, tmp_path_factory) -> Path:
 def trained(tiny_config, tmp_path_factory) -> Path:
     """The work directory of one epoch of training."""
     work_dir = tmp_path_factory.mktemp('trained')
-    assert load_tool('train')([str(tiny_config), '--work-dir', str(work_dir), '--seed', '0', '--pictures', '2']) == 0
+    options = ['--work-dir', str(work_dir), '--seed', '0', '--pictures', '2']
+    if importlib.util.find_spec('tensorboard') is not None:
+        options.append('--tensorboard')
+    assert load_tool('train')([str(tiny_config), *options]) == 0
     return work_dir
 
 
