@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-import mmrotate_plugin  # noqa: F401
+from mmrotate_plugin.models.weights import MisfitError
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = ['re-resnet18_8xb32_in1k', 'adf-resnet18_8xb32_in1k']
@@ -84,6 +84,12 @@ def test_pretrained_weights_start_a_detector(name, tmp_path):
     assert not torch.allclose(detector.eval().backbone(x)[-1], expected)
     detector.init_weights()
     assert torch.equal(detector.eval().backbone(x)[-1], expected)
+
+    if kind == 'ReResNet':
+        del learnt['prefix']
+        cfg.model.backbone.init_cfg = learnt
+        with pytest.raises(MisfitError, match="add prefix='backbone.'"):
+            MODELS.build(cfg.model).init_weights()
 
 
 @pytest.mark.parametrize('name', sorted(file.stem for file in (CONFIGS / 'imagenet').glob('*.py')))
