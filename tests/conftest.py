@@ -13,14 +13,14 @@ from mmengine.structures import InstanceData
 
 @contextmanager
 def skipped_without_mmrotate() -> Iterator[None]:
-    """The original stack has no mmrotate on Python 3.10 and later (1.0.0rc1 imports collections.Sequence)."""
+    """Skip what fails for want of mmrotate alone: the original stack has none that imports on Python 3.10 and later."""
     try:
         yield
     except Exception as error:
         cause = error
         while cause is not None and find_spec('mmrotate') is None:
             if isinstance(cause, ModuleNotFoundError) and (cause.name or str(cause)).split(maxsplit=1)[0] == 'mmrotate':
-                pytest.skip('needs mmrotate, which is not installed')
+                pytest.skip('needs mmrotate, whose last original, 1.0.0rc1, does not import on Python >= 3.10')
             cause = cause.__cause__
         raise
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
+events = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
 
 CONFIG = """
 _base_ = 'mmrotate_plugin::imagenet/re-resnet18_8xb32_in1k.py'
@@ -47,11 +48,14 @@ def folder(tmp_path):
 
 def test_tools_train_and_test_a_classifier(folder, tool):
     config, work_dir = str(folder / 'config.py'), folder / 'run'
-    assert tool('train')([config, '--work-dir', str(work_dir), '--seed', '0']) == 0
+    assert tool('train')([config, '--work-dir', str(work_dir), '--seed', '0', '--tensorboard']) == 0
     checkpoint = work_dir / 'epoch_4.pth'
     keys = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict'].keys()
     assert any(key.startswith('backbone.conv1.') for key in keys)
     assert not (work_dir / 'pictures').exists()
+    (file,) = work_dir.glob('*/vis_data/events.out.tfevents.*')
+    written = events.EventAccumulator(str(file)).Reload()
+    assert {'loss', 'lr', 'accuracy/top1'} <= set(written.Tags()['scalars']) and not written.Tags()['images']
 
     assert tool('test')([config, str(checkpoint), '--work-dir', str(work_dir)]) == 0
     metrics = json.loads((work_dir / 'test_metrics.json').read_text())['metrics']
