@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
 	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 15 minutes on 2 cores)'
-	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it and draw its detections'
+	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
 	@echo 'make test    set-up, then ruff and all tests (ARGS="tests/test_packaging.py -k lock" for some of them)'
 	@echo 'make test-legacy   the tests on the original stack, in $(LEGACY_VENV): torch 2.0.1, mmcv 2.0.1, mmdet 3.0.0'
 	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'

@@ -15,10 +15,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
+from ..arguments import typed
 from ..registry import DATASETS
 from .filtering import filter_empty
 
 _THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
+_FARTHEST = 1e6  # pixels; no image is as large, and sides of 1e20 overflow float32
+_LARGEST = 64 * 2**20  # bytes of a label file; DOTA's largest has 2 MB
 _HEADERS = ('imagesource:', 'gsd:')
 _SHAPE_OF_A_LINE = "'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty'"
 
@@ -68,10 +71,14 @@ class DOTADataset(BaseDataset):
     Raises:
         FileNotFoundError: If a folder, its files, or the partner of an image or label file is missing.
         ValueError: If an argument is wrong, an image cannot be read, or (`strict`) a line.
+
+    Files are found by listing the two folders, so nothing in a label file can name one elsewhere. Links in the folders
+    are followed.
     """
 
     METAINFO = {'classes': tuple(_V1), 'palette': list(_V1.values())}
 
+    @typed
     def __init__(self, diff_thr: int = 100, img_suffix: str = 'png', *, strict: bool = False, **kwargs) -> None:
         self.diff_thr = diff_thr
         self.img_suffix = img_suffix.lstrip('.')
@@ -99,6 +106,9 @@ class DOTADataset(BaseDataset):
             )
         names = sorted(os.listdir(folder))
         found = {name[: -len(suffix)]: Path(folder, name) for name in names if name.endswith(suffix)}
+        for path in found.values():
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise FileNotFoundError(f'{argument}: {str(path)!r} is no file (a folder, a pipe or a broken link).')
         if not found:
             others = sorted({os.path.splitext(name)[1] for name in names} - {''})
             there = f'it holds files ending in {", ".join(others)}' if others else 'it holds no files'
@@ -133,8 +143,11 @@ class DOTADataset(BaseDataset):
         labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
         known = set(labels) | set(self.METAINFO['classes'])
         instances, refused = [], []
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise ValueError(f'{path} has {size} bytes; a label file has at most {_LARGEST}. Is it one?')
         text = path.read_text(encoding='utf-8-sig', errors='replace')
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split('\n'), 1):  # as editors count, unlike splitlines
             if not line.strip() or line.strip().lower().startswith(_HEADERS):
                 continue
             try:
@@ -151,7 +164,8 @@ class DOTADataset(BaseDataset):
                 )
         if refused:
             shown = '; '.join(f'line {number}: {reason}' for number, reason in refused[:8])
-            more = f'; and lines {", ".join(str(number) for number, _ in refused[8:])}' if len(refused) > 8 else ''
+            more = f'; and lines {", ".join(str(number) for number, _ in refused[8:100])}' if len(refused) > 8 else ''
+            more += ', ...' if len(refused) > 100 else ''
             print_log(
                 f'{path}: left out {len(refused)} of {len(refused) + len(instances)} objects: {shown}{more}',
                 logger='current',
@@ -197,13 +211,15 @@ def parse_line(line: str, known: set[str]) -> tuple[list[float], str, int]:
         raise BadLine(f'{_clip(line)!r} does not begin with 8 numbers; it must be {_SHAPE_OF_A_LINE}') from None
     if not all(map(math.isfinite, polygon)):
         raise BadLine(f'{_clip(line)!r} has a coordinate that is not finite')
+    if max(map(abs, polygon)) > _FARTHEST:
+        raise BadLine(f'{_clip(line)!r} has a coordinate beyond {_FARTHEST:.0f} pixels')
     name = fields[8]
     if name not in known:
-        raise BadLine(f'class {name!r} is unknown; known are {", ".join(sorted(known))}')
+        raise BadLine(f'class {_clip(name)!r} is unknown; known are {", ".join(sorted(known))}')
     try:
         difficulty = int(fields[9]) if len(fields) == 10 else 0
     except ValueError:
-        raise BadLine(f'difficulty {fields[9]!r} is no whole number; 0 is easy, 1 is difficult') from None
+        raise BadLine(f'difficulty {_clip(fields[9])!r} is no whole number; 0 is easy, 1 is difficult') from None
     return polygon, name, difficulty
 
 

@@ -190,7 +190,7 @@ CASES = [
     ('test', '{cfg} {root}/none.pth', ["checkpoint '{root}/none.pth' does not exist"]),
     ('test', '{cfg} {root}', ['is a folder, not a file']),
     ('test', '{cfg} {root}/text.pth', ['is not a checkpoint: 14 bytes']),
-    ('test', '{cfg} {root}/cut.pth', ['is not a checkpoint']),
+    ('test', '{cfg} {root}/cut.pth', ['is not a whole checkpoint', 'the end is missing']),
     ('test', '{cfg} {root}/list.pth', ['not a checkpoint of a model', 'list']),
     ('test', '{cfg} {root}/cls.pth --work-dir {root}/w', ['does not fit', 'a classification network']),
     (

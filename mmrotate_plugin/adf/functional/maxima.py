@@ -1,8 +1,8 @@
 """Maxima: of two values, over dimensions, and of windows for pooling."""
 
-import functools
 import math
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -10,12 +10,11 @@ from torch import Tensor
 
 from ..compiler import constant_result
 from ..gaussian import Gaussian, moment_rule
-from .activations import FAR
+from .normal import FAR, blockwise, cumulative, density_and_tail
 
 Moments = tuple[Tensor, Tensor]
 Size = int | Sequence[int]
 
-LOG_ROOT_PI = 0.5 * math.log(math.pi)
 NO_INDICES = 'return_indices=True: a maximum of Gaussians has no certain place; use return_indices=False'
 
 
@@ -115,30 +114,35 @@ def _pair_max(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float = 1.0, 
     return _PairMax.apply(m1, v1, m2, v2, rho, lam)
 
 
+def _pair_moments(
+    m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, mean: Tensor, var: Tensor,
+    a: Tensor, t: Tensor, u: Tensor, e: Tensor, p: Tensor, *, rho: float, lam: float,
+) -> None:  # fmt: skip
+    """Write the moments into `mean` and `var`; the rest are temporaries."""
+    torch.add(v1, v2, out=var)
+    torch.clamp_min(var, torch.finfo(var.dtype).tiny, out=a).rsqrt_()
+    torch.sub(m1, m2, out=t).nan_to_num_(0.0)  # minus infinity, the padding, may meet its like
+    torch.mul(t, a, out=mean)
+    torch.abs(mean, out=t).clamp_max_(FAR[t.dtype])
+    a.mul_(var)  # the root of v1 + v2
+    density_and_tail(t, e, p, u)
+    e.addcmul_(t, p, value=-1).clamp_min_(0)
+    cumulative(mean, p, out=u, work=mean)
+    torch.maximum(m1, m2, out=mean).addcmul_(a, e, value=rho)
+    t.add_(e).mul_(e).mul_(var)
+    torch.lerp(v2, v1, u, out=var)
+    var.add_(t, alpha=-lam).clamp_min_(0)
+
+
 class _PairMax(torch.autograd.Function):
     """Moments of the maximum of two Gaussians; formula in `max_pool2d`.
 
     Its own function, because autograd would keep ten tensors of a map's size and divide by a variance of zero.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float, lam: float) -> Moments:
-        s = v1 + v2
-        a = s.sqrt()
-        zero = s.new_zeros(())
-        # u = t / sqrt(2), signed. Two exact values: nothing can win (infinity), or they tie (0 / 0)
-        u = torch.addcdiv(zero, m1 - m2, a, value=math.sqrt(0.5)).nan_to_num_(posinf=1e15, neginf=-1e15)
-        t = u.abs().clamp_max_(FAR[u.dtype] * math.sqrt(0.5))
-        tails = torch.erfc(t)  # 2 Phi(-t)
-        excess = torch.addcmul(zero - LOG_ROOT_PI, t, t, value=-1).exp_().addcmul_(t, tails, value=-1)  # sqrt(2) e
-        mean = torch.maximum(m1, m2).addcmul_(a, excess, value=rho * math.sqrt(0.5))
-        # torch.where would take as long as everything else here
-        weight = torch.sub(zero + 0.5, tails, alpha=0.5).copysign_(u).add_(0.5)
-        var = torch.lerp(v2, v1, weight)
-        spread = torch.add(excess, t, alpha=2).mul_(excess)
-        return mean, var.addcmul_(s, spread, value=-0.5 * lam).clamp_min_(0)
+        return blockwise(partial(_pair_moments, rho=rho, lam=lam), (m1, v1, m2, v2), outputs=2, temporaries=5)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Moments) -> None:  # noqa: ARG004
@@ -189,7 +193,7 @@ def _corrections(n1: int, n2: int) -> tuple[float, float]:
     return rho, (v_high * (1 - tail) + v_low * tail - var) / (s * excess * (t + excess))
 
 
-@functools.cache
+@cache
 def _greatest(n: int) -> tuple[float, float]:
     """Mean and variance of the greatest of `n` standard normal values, by quadrature."""
     points = [i / 64 for i in range(-640, 641)]
