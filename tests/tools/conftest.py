@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +81,15 @@ def tiny_config(scenes, tmp_path_factory) -> Path:
     return path
 
 
+def forget_visualizers() -> None:
+    """mmengine keeps one visualizer for each name and process, and gives a later training that of an earlier one."""
+    kinds = [Visualizer]
+    while kinds:
+        kind = kinds.pop()
+        kind._instance_dict.clear()
+        kinds += kind.__subclasses__()
+
+
 @pytest.fixture(scope='session')
 def trained(tiny_config, tmp_path_factory) -> Path:
     """The work directory of one epoch of training."""
@@ -87,7 +97,9 @@ def trained(tiny_config, tmp_path_factory) -> Path:
     options = ['--work-dir', str(work_dir), '--seed', '0', '--pictures', '2']
     if importlib.util.find_spec('tensorboard') is not None:
         options.append('--tensorboard')
+    forget_visualizers()
     assert load_tool('train')([str(tiny_config), *options]) == 0
+    forget_visualizers()
     return work_dir
 
 
