@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import is_compiling
+from ..compiler import apply, is_compiling
 from ..gaussian import Gaussian, moment_rule
 from .normal import BLOCK, FAR, blockwise, cumulative, density_and_tail, wide
 
@@ -25,24 +25,27 @@ def as_type(dtype: torch.dtype, mean: Tensor, var: Tensor) -> Gaussian:
     return Gaussian(mean.to(dtype), var.to(dtype))
 
 
+Buffer = Tensor | None  # to write into; None makes a new one
+
+
 def _relu_variance(
-    mean: Tensor, var: Tensor, to_var: Tensor, r: Tensor, t: Tensor, u: Tensor, e: Tensor, p: Tensor
-) -> None:
-    """Write the variance into `to_var`, 1 / standard deviation into `r` and g(-|z|) into `e`; the rest is spoilt."""
-    torch.clamp_min(var, torch.finfo(var.dtype).tiny, out=r).rsqrt_()
-    torch.abs(mean, out=t).mul_(r).clamp_max_(FAR[t.dtype])  # |z|
-    density_and_tail(t, e, p, u)
+    mean: Tensor, var: Tensor, to_var: Buffer, r: Buffer, t: Buffer, u: Buffer, e: Buffer, p: Buffer
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The variance, 1 / standard deviation and g(-|z|), in the buffers `to_var`, `r` and `e`."""
+    r = torch.clamp_min(var, torch.finfo(var.dtype).tiny, out=r).rsqrt_()
+    t = torch.abs(mean, out=t).mul_(r).clamp_max_(FAR[var.dtype])  # |z|
+    e, p = density_and_tail(t, e, p, u)
     e.addcmul_(t, p, value=-1).clamp_min_(0)
-    cumulative(mean, p, out=u, work=to_var)
+    u = cumulative(mean, p, out=u, work=to_var)
     # not E[x^2] - mean^2, which loses 2 % at mean 100, variance 0.01 in float32
     u.addcmul_(t.add_(e), e, value=-1).clamp_min_(0)
-    torch.mul(u, var, out=to_var)
+    return torch.mul(u, var, out=to_var), r, e
 
 
-def _relu_moments(mean: Tensor, var: Tensor, to_mean: Tensor, to_var: Tensor, r: Tensor, *others: Tensor) -> None:
-    """Write the moments into `to_mean` and `to_var`; the rest is as of `_relu_variance`."""
-    _relu_variance(mean, var, to_var, r, *others)
-    torch.clamp_min(mean, 0, out=to_mean).addcmul_(r.mul_(var), others[2])
+def _relu_moments(mean: Tensor, var: Tensor, to_mean: Buffer, *buffers: Buffer) -> Moments:
+    """Mean and variance, in the buffers `to_mean` and the first of `buffers`, which are those of `_relu_variance`."""
+    to_var, r, e = _relu_variance(mean, var, *buffers)
+    return torch.clamp_min(mean, 0, out=to_mean).addcmul_(r.mul_(var), e), to_var
 
 
 def _relu_gradients(mean: Tensor, var: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Moments:
@@ -75,7 +78,7 @@ class _ReLU(torch.autograd.Function):
     def backward(ctx: Any, grad_mean: Tensor, grad_var: Tensor) -> Moments:
         inputs = (*ctx.saved_tensors, grad_mean, grad_var)
         # a second derivative may be asked for, or several gradients at once (vmap)
-        if torch.is_grad_enabled() or is_compiling() or grad_mean.numel() <= BLOCK:
+        if torch.is_grad_enabled() or is_compiling() or not grad_mean.is_cpu or grad_mean.numel() <= BLOCK:
             dtype = wide(grad_mean.dtype)
             to_mean, to_var = _relu_gradients(*(i.to(dtype) for i in inputs))
             return to_mean.to(grad_mean.dtype), to_var.to(grad_mean.dtype)
@@ -96,9 +99,11 @@ class _ReLUVariance(torch.autograd.Function):
         return _ReLU.backward(ctx, torch.zeros_like(grad_var), grad_var)
 
 
-def _write_relu_gradients(*tensors: Tensor) -> None:
-    for out, value in zip(tensors[-2:], _relu_gradients(*tensors[:-2]), strict=True):
+def _write_relu_gradients(*tensors: Tensor) -> Moments:
+    to_mean, to_var = tensors[-2:]
+    for out, value in zip((to_mean, to_var), _relu_gradients(*tensors[:-2]), strict=True):
         out.copy_(value)
+    return to_mean, to_var
 
 
 @moment_rule(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -116,12 +121,12 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    return Gaussian(*_ReLU.apply(x.mean, x.var))
+    return Gaussian(*apply(_ReLU, x.mean, x.var))
 
 
 def relu_variance(x: Gaussian) -> Tensor:
     """The variance of `relu`, whose mean costs a tenth more."""
-    return _ReLUVariance.apply(x.mean, x.var)
+    return apply(_ReLUVariance, x.mean, x.var)
 
 
 @moment_rule(F.leaky_relu, F.leaky_relu_)

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler import constant_result
+from ..compiler import apply, constant_result
 from ..gaussian import Gaussian, moment_rule
 from .normal import FAR, blockwise, cumulative, density_and_tail
 
 Moments = tuple[Tensor, Tensor]
+Buffer = Tensor | None  # to write into; None makes a new one
 Size = int | Sequence[int]
 
 NO_INDICES = 'return_indices=True: a maximum of Gaussians has no certain place; use return_indices=False'
@@ -111,27 +112,26 @@ def max_over(mean: Tensor, var: Tensor, dim: int, *, values: int) -> Moments:
 
 
 def _pair_max(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float = 1.0, lam: float = 1.0) -> Moments:
-    return _PairMax.apply(m1, v1, m2, v2, rho, lam)
+    return apply(_PairMax, m1, v1, m2, v2, rho, lam)
 
 
 def _pair_moments(
-    m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, mean: Tensor, var: Tensor,
-    a: Tensor, t: Tensor, u: Tensor, e: Tensor, p: Tensor, *, rho: float, lam: float,
-) -> None:  # fmt: skip
-    """Write the moments into `mean` and `var`; the rest are temporaries."""
-    torch.add(v1, v2, out=var)
-    torch.clamp_min(var, torch.finfo(var.dtype).tiny, out=a).rsqrt_()
-    torch.sub(m1, m2, out=t).nan_to_num_(0.0)  # minus infinity, the padding, may meet its like
-    torch.mul(t, a, out=mean)
-    torch.abs(mean, out=t).clamp_max_(FAR[t.dtype])
-    a.mul_(var)  # the root of v1 + v2
-    density_and_tail(t, e, p, u)
+    m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, mean: Buffer, var: Buffer,
+    a: Buffer, t: Buffer, u: Buffer, e: Buffer, p: Buffer, *, rho: float, lam: float,
+) -> Moments:  # fmt: skip
+    """Mean and variance, in the buffers `mean` and `var`; the rest are temporaries."""
+    s = torch.add(v1, v2, out=var)
+    a = torch.clamp_min(s, torch.finfo(s.dtype).tiny, out=a).rsqrt_()
+    d = torch.sub(m1, m2, out=t).nan_to_num_(0.0)  # minus infinity, the padding, may meet its like
+    z = torch.mul(d, a, out=mean)
+    t = torch.abs(z, out=t).clamp_max_(FAR[s.dtype])
+    a.mul_(s)  # the root of v1 + v2
+    e, p = density_and_tail(t, e, p, u)
     e.addcmul_(t, p, value=-1).clamp_min_(0)
-    cumulative(mean, p, out=u, work=mean)
-    torch.maximum(m1, m2, out=mean).addcmul_(a, e, value=rho)
-    t.add_(e).mul_(e).mul_(var)
-    torch.lerp(v2, v1, u, out=var)
-    var.add_(t, alpha=-lam).clamp_min_(0)
+    u = cumulative(z, p, out=u, work=mean)
+    top = torch.maximum(m1, m2, out=mean).addcmul_(a, e, value=rho)
+    t.add_(e).mul_(e).mul_(s)
+    return top, torch.lerp(v2, v1, u, out=var).add_(t, alpha=-lam).clamp_min_(0)
 
 
 class _PairMax(torch.autograd.Function):

@@ -28,7 +28,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def density_and_tail(t: Tensor, density: Tensor, tail: Tensor, work: Tensor) -> None:
+def density_and_tail(
+    t: Tensor, density: Tensor | None = None, tail: Tensor | None = None, work: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     r"""The standard normal density :math:`\varphi(t)` and :math:`\Phi(-t)`, for t from 0 to `FAR`.
 
     In float32 the tail is the density times Mills' ratio, which is a polynomial of degree 7 in :math:`1 / (1 + 0.34 t)`
@@ -39,27 +41,27 @@ def density_and_tail(t: Tensor, density: Tensor, tail: Tensor, work: Tensor) -> 
 
     Args:
         t: float32 or float64.
-        density, tail, work: Of its shape and type, to be overwritten: the results, and a temporary.
+        density, tail, work: Tensors of its shape and type to be overwritten, the results and a temporary; None for new
+            ones.
     """
     if t.dtype != torch.float32:
-        torch.mul(t, t, out=density).mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
-        torch.mul(t, math.sqrt(0.5), out=tail).erfc_().mul_(0.5)
-        return
+        density = torch.mul(t, t, out=density).mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+        return density, torch.mul(t, math.sqrt(0.5), out=tail).erfc_().mul_(0.5)
     # the power of 2 takes a fifth of the time of the exponential function
     scale, offset = -0.5 / math.log(2), -0.5 * math.log2(2 * math.pi)
     if t.is_cpu and not is_compiling():  # constants as tensors: one pass instead of two or three
-        torch.add(_constant(1.0), t, alpha=SLOPE, out=work).reciprocal_()
-        torch.add(_constant(MILLS[-2]), work, alpha=MILLS[-1], out=tail)
+        work = torch.add(_constant(1.0), t, alpha=SLOPE, out=work).reciprocal_()
+        tail = torch.add(_constant(MILLS[-2]), work, alpha=MILLS[-1], out=tail)
         for coefficient in MILLS[-3::-1]:
             torch.addcmul(_constant(coefficient), tail, work, out=tail)
-        torch.addcmul(_constant(offset), t, t, value=scale, out=density).exp2_()
+        density = torch.addcmul(_constant(offset), t, t, value=scale, out=density).exp2_()
     else:
-        torch.mul(t, SLOPE, out=work).add_(1).reciprocal_()
-        torch.mul(work, MILLS[-1], out=tail).add_(MILLS[-2])
+        work = torch.mul(t, SLOPE, out=work).add_(1).reciprocal_()
+        tail = torch.mul(work, MILLS[-1], out=tail).add_(MILLS[-2])
         for coefficient in MILLS[-3::-1]:
             tail.mul_(work).add_(coefficient)
-        torch.mul(t, t, out=density).mul_(scale).add_(offset).exp2_()
-    tail.mul_(density)
+        density = torch.mul(t, t, out=density).mul_(scale).add_(offset).exp2_()
+    return density, tail.mul_(density)
 
 
 @cache
@@ -67,26 +69,25 @@ def _constant(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float32, device='cpu')
 
 
-def cumulative(z: Tensor, tail: Tensor, out: Tensor, work: Tensor) -> None:
-    r"""Write :math:`\Phi(z)` into `out`, from the sign of z and the tail :math:`\Phi(-|z|)`; `work` is a temporary.
+def cumulative(z: Tensor, tail: Tensor, out: Tensor | None = None, work: Tensor | None = None) -> Tensor:
+    r""":math:`\Phi(z)`, from the sign of z and the tail :math:`\Phi(-|z|)`; `work` is a temporary.
 
     torch.where would cost more than all the rest of a moment rule on a CPU.
     """
-    torch.sign(z, out=out).clamp_min_(0)
-    torch.neg(tail, out=work).add_(1)
-    torch.lerp(tail, work, out, out=out)
+    positive = torch.sign(z, out=out).clamp_min_(0)
+    return torch.lerp(tail, torch.neg(tail, out=work).add_(1), positive, out=out)
 
 
 def blockwise(
-    function: Callable[..., None], inputs: Sequence[Tensor], *, outputs: int, temporaries: int
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], *, outputs: int, temporaries: int
 ) -> tuple[Tensor, ...]:
     """Apply an elementwise function of tensors of one shape block by block, with temporaries that stay in the cache.
 
     The passes of a moment rule are bound by memory otherwise. A compiler fuses them by itself.
 
     Args:
-        function: Gets parts of the inputs in the type to compute in, and writes into as many outputs and temporaries
-            of their shape.
+        function: Gets parts of the inputs in the type to compute in, and as many tensors of their shape to write the
+            outputs and temporaries into, or None in their place. It returns the outputs.
         inputs: Tensors of one shape, dtype and device.
         outputs, temporaries: How many.
 
@@ -97,10 +98,8 @@ def blockwise(
     dtype, kind = wide(first.dtype), first.dtype
     dense = all(i.is_contiguous() for i in inputs)
     if is_compiling() or not (dense and first.is_cpu) or first.numel() <= BLOCK:
-        out = [torch.empty_like(first, dtype=dtype) for _ in range(outputs)]
-        spare = [torch.empty_like(first, dtype=dtype) for _ in range(temporaries)]
-        function(*(i.to(dtype) for i in inputs), *out, *spare)
-        return tuple(o.to(kind) for o in out)
+        found = function(*(i.to(dtype) for i in inputs), *[None] * (outputs + temporaries))
+        return tuple(o.to(kind) for o in found)
     threads = torch.get_num_threads()
     whole = BLOCK if threads == 1 else SHARE * threads
     size = -(-first.numel() // max(1, round(first.numel() / whole)))  # blocks of about one size
