@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
     from mmrotate_plugin.engine.inference import Detections, Detector
+    from mmrotate_plugin.engine.patches import PatchDetector
     from mmrotate_plugin.visualization.draw import Image
 
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
@@ -27,6 +28,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', required=True, help='picture to write; for a folder of images, a folder')
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw detections from this score on (default 0.3)')
+    parser.add_argument('--patch-size', type=int, metavar='PIXELS', help='go over large images in patches of this side')
+    parser.add_argument(
+        '--patch-overlap', type=int, metavar='PIXELS', help='of patches; the longest object (default: a fifth of them)'
+    )
+    parser.add_argument('--patch-batch-size', type=int, metavar='N', help='patches at a time (default 1)')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
     parser.add_argument(
         '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
@@ -55,6 +61,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name in ('noise_std', 'method'):
         if getattr(args, name) is not None and not args.uncertainty:
             parser.error(f'--{name.replace("_", "-")} {getattr(args, name)} needs --uncertainty')
+    if args.patch_size is None and (args.patch_overlap, args.patch_batch_size) != (None, None):
+        parser.error('--patch-overlap and --patch-batch-size need --patch-size')
     return args
 
 
@@ -91,11 +99,13 @@ def image_demo(args: argparse.Namespace) -> None:
     if args.uncertainty:
         tell_uncertainty(detector)
 
+    find = by_patches(detector, args) if args.patch_size is not None else detector
+
     done, broken, others = 0, 0, []
     for source, target in jobs:
         try:
             image = read_image(source)
-            found = detect(detector, image, source, args.score_thr)
+            found = detect(find, image, source, args.score_thr)
         except ImageError as error:
             if Path(args.image).is_file():
                 raise cli.UsageError(str(error)) from error
@@ -120,6 +130,14 @@ def image_demo(args: argparse.Namespace) -> None:
     if others:
         print(f'warning: {len(others)} files of {args.image} are not images: {names}; skipped', file=sys.stderr)
     print(f'{done} of {done + broken} images drawn' + (f' in {args.out}' if len(jobs) > 1 else ''))
+
+
+def by_patches(detector: 'Detector', args: argparse.Namespace) -> 'PatchDetector':
+    from mmrotate_plugin.engine.patches import PatchDetector
+
+    overlap = args.patch_size // 5 if args.patch_overlap is None else args.patch_overlap
+    batch_size = 1 if args.patch_batch_size is None else args.patch_batch_size
+    return PatchDetector(detector, size=args.patch_size, overlap=overlap, batch_size=batch_size, show=True)
 
 
 def set_uncertainty(cfg: 'Config', args: argparse.Namespace) -> None:
@@ -194,11 +212,11 @@ def check_heat_maps(jobs: list[tuple[Path, Path]]) -> None:
             raise cli.UsageError(f"the heat map of '{target}' would replace '{path}'; rename it, or give another --out")
 
 
-def detect(detector: 'Detector', image: 'Image', source: Path, score_thr: float) -> 'Detections':
+def detect(find: 'Detector | PatchDetector', image: 'Image', source: Path, score_thr: float) -> 'Detections':
     from mmrotate_plugin.engine.inference import ImageError
 
     try:
-        return detector(image, score_thr=score_thr)
+        return find(image, score_thr=score_thr)
     except ImageError as error:
         raise ImageError(f"'{source}': {error}") from error
 

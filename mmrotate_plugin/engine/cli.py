@@ -29,6 +29,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from .. import checkpoints
+from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
@@ -43,7 +44,7 @@ class UsageError(Exception):
 
 
 def run(command: Callable[[Args], None], args: Args) -> int:
-    """Run a command. Wrong input ends it with one line on stderr and status 2, Ctrl-C with 130.
+    """Run a command. Wrong input and broken files end it with one line on stderr and status 2, Ctrl-C with 130.
 
     Checkpoints, whoever reads them meanwhile, are refused if they hold more than weights, unless
     `args.unsafe_checkpoint` is set.
@@ -53,6 +54,9 @@ def run(command: Callable[[Args], None], args: Args) -> int:
             command(args)
     except (UsageError, checkpoints.CheckpointError) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
+        return 2
+    except BrokenFileError as error:  # from a data worker it comes with the traceback there
+        print(f'error: {str(error).strip().splitlines()[-1].split("BrokenFileError: ")[-1]}', file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)  # noqa: T201
@@ -188,6 +192,8 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     """Prepare distributed runs; on machines without a GPU, `--launcher pytorch` works with gloo."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     cfg.launcher = launcher
+    if launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UsageError(f'torchrun started {os.environ["WORLD_SIZE"]} processes: add --launcher pytorch')
     if launcher == 'none' or torch.cuda.is_available():
         return
     if launcher != 'pytorch' or 'RANK' not in os.environ:
@@ -197,8 +203,9 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     # mmengine's own start-up selects a CUDA device; it leaves a group alone that exists already
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+    import_module('mmrotate_plugin.models.distributed')
     cfg.model_wrapper_cfg = {
-        'type': 'MMDistributedDataParallel',
+        'type': 'CPUDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),

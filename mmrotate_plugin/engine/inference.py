@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import nn
 
 from ..adf import NoMomentRule
+from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
 from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import class_colours
@@ -60,10 +62,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise ImageError(f"'{path}' cannot be read: {error.strerror}") from error
     if not data:
         raise ImageError(f"'{path}' is an empty file")
-    cut = (data.startswith(b'\x89PNG') and b'IEND' not in data[-1024:]) or (
-        data.startswith(b'\xff\xd8\xff') and b'\xff\xd9' not in data[-1024:]
-    )
-    if cut:
+    if lacks_end(data, data):
         raise ImageError(f"'{path}' is broken: its end is missing after {len(data)} bytes")
     try:
         raw = np.frombuffer(data, np.uint8)
@@ -162,22 +161,26 @@ class Detector:
             sample = inference_detector(self.model, image, test_pipeline=self.pipeline)
         except (NoMomentRule, UnsupportedDetector) as error:
             raise cli.UsageError(f'no uncertainty of this detector: {error}') from error
-        found = sample.pred_instances
-        found = found[found.scores >= score_thr]
-        found = found[found.scores.argsort(descending=True)]
-        boxes = getattr(found.bboxes, 'tensor', found.bboxes)
         scores_map = sample.get('score_std_map')
         if scores_map is not None:  # of the network's input, of which the image was resized as a whole
             size = image.shape[1], image.shape[0]
             scores_map = cv2.resize(scores_map.cpu().numpy(), size, interpolation=cv2.INTER_LINEAR)
-        stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
-        return Detections(
-            boxes.cpu().numpy(),
-            found.labels.cpu().numpy(),
-            found.scores.cpu().numpy(),
-            *(None if std is None else std.cpu().numpy() for std in stds),
-            scores_map,
-        )
+        found = sample.pred_instances
+        return best_first(found[found.scores >= score_thr], scores_map)
+
+
+def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:
+    """What a detector predicts, as arrays."""
+    found = found[found.scores.argsort(descending=True)]
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
+    return Detections(
+        boxes.cpu().numpy(),
+        found.labels.cpu().numpy(),
+        found.scores.cpu().numpy(),
+        *(None if std is None else std.cpu().numpy() for std in stds),
+        scores_map,
+    )
 
 
 def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:

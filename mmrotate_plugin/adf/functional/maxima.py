@@ -122,7 +122,9 @@ def _pair_moments(
     """Mean and variance, in the buffers `mean` and `var`; the rest are temporaries."""
     s = torch.add(v1, v2, out=var)
     a = torch.clamp_min(s, torch.finfo(s.dtype).tiny, out=a).rsqrt_()
-    d = torch.sub(m1, m2, out=t).nan_to_num_(0.0)  # minus infinity, the padding, may meet its like
+    # minus infinity, the padding, may meet its like; not by nan_to_num, which a compiler computes value by value
+    finite = torch.finfo(m1.dtype).max / 4
+    d = torch.clamp(m1, -finite, finite, out=t).sub_(torch.clamp(m2, -finite, finite, out=u))
     z = torch.mul(d, a, out=mean)
     t = torch.abs(z, out=t).clamp_max_(FAR[s.dtype])
     a.mul_(s)  # the root of v1 + v2

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import constant_result, is_compiling
+from ..compiler import constant_result, is_compiling, is_tracing
 from ..gaussian import Gaussian, moment_rule
 from .maxima import NO_INDICES, Size, like, max_over, single_precision, tree_max
 
@@ -61,7 +61,7 @@ def max_pool2d(
     out = [_count_windows(*args, ceil_mode) for args in zip(sizes, kernel, step, pad, dilate, strict=True)]
     if min(out) < 1:
         raise ValueError(f'kernel_size={kernel_size} with dilation={dilation} exceeds the padded map of {tuple(sizes)}')
-    mean, var = single_precision(x)
+    mean, var = (_kept(t) for t in single_precision(x))
     # what the last window lacks to the right: more than the padding with ceil_mode, less where the stride leaves a rest
     reach = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(out, step, dilate, kernel, strict=True)]
     right = [max(r - p - n, 0) for r, p, n in zip(reach, pad, sizes, strict=True)]
@@ -218,6 +218,12 @@ def adaptive_avg_pool2d(x: Gaussian, output_size: Any) -> Gaussian:
         i = torch.arange(n, device=mean.device)
         counts.append(-(-(i + 1) * size // n) - i * size // n)
     return Gaussian(mean, var / (counts[0].unsqueeze(-1) * counts[1]))
+
+
+def _kept(x: Tensor) -> Tensor:
+    """The map itself; a compiler that would compute it anew for each place of a window is made to keep it."""
+    # inductor stores the input of a pooling, here of single values
+    return F.avg_pool2d(x, 1) if is_compiling() and not is_tracing() else x
 
 
 def _padded(x: Tensor, sides: Sequence[tuple[int, int, int]], value: float) -> Tensor:
