@@ -1,16 +1,18 @@
-# make setup | test | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
+# make setup | test | test-legacy | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
 VENV ?= .venv
 export VENV
+LEGACY_VENV ?= .venv-legacy
 ARGS ?=
 # OpenMP's threads spin while they wait; where something else uses a core, that makes small layers five times slower
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup test demo clean
+.PHONY: help setup test test-legacy demo clean
 
 help:
 	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 15 minutes on 2 cores)'
 	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
 	@echo 'make test    set-up, then ruff and all tests (ARGS="tests/test_packaging.py -k lock" for some of them)'
+	@echo 'make test-legacy   the tests on the original stack, in $(LEGACY_VENV): torch 2.0.1, mmcv 2.0.1, mmdet 3.0.0'
 	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'
 	@echo 'Options: PYTHON=/path/to/python3.11, VENV=/other/place, MAX_JOBS=1 where memory is short'
 
@@ -21,11 +23,16 @@ test: setup
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pytest $(ARGS)
 
+# the tests alone: ruff reads the same files there
+test-legacy:
+	@LOCK=requirements-legacy.lock VENV='$(LEGACY_VENV)' PYTHON='$(PYTHON)' bash tools/setup.sh
+	$(LEGACY_VENV)/bin/python -m pytest $(ARGS)
+
 demo: setup
 	$(VENV)/bin/python tools/demo.py $(ARGS)
 
 # only what the set-up made: a directory of that name without its stamps stays
 clean:
-	@if [ -d '$(VENV)/.setup' ]; then rm -rf '$(VENV)'; fi
+	@for venv in '$(VENV)' '$(LEGACY_VENV)'; do if [ -d "$$venv/.setup" ]; then rm -rf "$$venv"; fi; done
 	rm -rf build *.egg-info .pytest_cache .ruff_cache
 	find mmrotate_plugin tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} +

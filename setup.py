@@ -35,6 +35,7 @@ setup(
             '.mim/configs/*.py',
             '.mim/configs/*/*.py',
             '.mim/configs/*/*/*.py',
+            '.mim/configs/*/metafile.yml',
         ]
     },
     install_requires=['e2cnn>=0.2.3'],

@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +69,10 @@ def test_quoted_command_works(command, tmp_path, monkeypatch, capsys):
         check_options(command.words, monkeypatch, capsys)
         return
     status = run_tool(command.words, monkeypatch)
-    assert status == 0, capsys.readouterr().err
+    error = capsys.readouterr().err
+    if find_spec('mmrotate') is None and 'mmrotate is not installed' in error:
+        pytest.skip('the config needs mmrotate, which is not installed')
+    assert status == 0, error
     made = {file.name for file in tmp_path.glob('docs/**/*.*')}  # what a command writes there illustrates the page
     page = next(p for p in PAGES if p.name == command.page)
     linked = {Path(link).name for link in LINK.findall(page.read_text(encoding='utf-8'))}

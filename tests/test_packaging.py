@@ -21,6 +21,9 @@ from mmrotate_plugin._dependencies import check_dependencies
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / 'requirements.lock'
+LEGACY = {'LOCK': 'requirements-legacy.lock', 'VENV': '.venv-legacy', 'STUB_WHEEL': 'mmcv'}
+# what each lock file leaves out of the dependencies: opencv-python needs libGL, triton needs a GPU
+LOCKS = {'requirements.lock': {'opencv-python'}, LEGACY['LOCK']: {'opencv-python', 'triton'}}
 
 # Stands in for Python, pip included, and notes what it was asked for.
 STUB = r"""#!/usr/bin/env bash
@@ -37,7 +40,9 @@ if [[ -n $STUB_FAIL && "$*" == *"$STUB_FAIL"* ]]; then echo "$STUB_REASON"; exit
 if [[ -n $STUB_HANG && "$*" == *"$STUB_HANG"* ]]; then echo $$ > "$STUB_CALLS.pid"; exec sleep 60; fi
 case "$1 $2 $3" in
     '-m venv '*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-    '-m pip wheel') while [[ $1 != -w ]]; do shift; done; mkdir -p "$2" && touch "$2/onedl_mmcv-0-any.whl" ;;
+    '-m pip wheel')
+        while [[ $1 != -w ]]; do shift; done
+        mkdir -p "$2" && touch "$2/${STUB_WHEEL:-onedl_mmcv}-0-any.whl" ;;
 esac
 """
 
@@ -50,7 +55,7 @@ class Project:
         self.calls = path / 'calls'
         self.calls.touch()
         self.venv = self.root / '.venv'
-        for name in ('tools/setup.sh', 'requirements.lock', 'setup.py', 'mmrotate_plugin/version.py'):
+        for name in ('tools/setup.sh', *LOCKS, 'setup.py', 'mmrotate_plugin/version.py'):
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.root / name)
         self.bin = path / 'bin'
@@ -243,11 +248,32 @@ def test_ci_runs_make_test_and_that_sets_up_lints_and_tests():
     assert re.search(r'setup\.sh.*-m ruff check \..*-m pytest', plan, re.DOTALL)
 
 
-# ---- the lock file
+def test_setup_makes_the_original_stack_from_its_own_lock_file_beside_the_other(project):
+    code, _, err = project.setup(**LEGACY, STUB_PYTHON='3.12 1 1')
+    assert code == 1 and 'needs Python 3.11 (found: python3 is 3.12' in err and project.done() == []
+
+    assert project.setup()[0] == 0
+    project.done()
+    assert project.setup(**LEGACY)[0] == 0
+    assert (project.root / '.venv-legacy/.setup/done').is_file() and project.done() == FULL
+    assert project.setup()[1].endswith('is up to date\n')  # that of the forks is as it was
+    assert project.setup(**LEGACY)[1].endswith('.venv-legacy is up to date\n')
 
 
-def locked() -> dict[str, str]:
-    lines = [line.split(' #')[0].strip() for line in LOCK.read_text().splitlines()]
+def test_make_test_legacy_sets_up_the_original_stack_and_tests_there():
+    env = {key: value for key, value in os.environ.items() if not key.startswith(('MAKE', 'VENV'))}
+    command = ['make', '-n', 'test-legacy', 'ARGS=tests/adf']
+    plan = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"LOCK=requirements-legacy.lock VENV='?\.venv-legacy.*setup\.sh\n", plan)
+    assert re.search(r'\.venv-legacy/bin/python -m pytest .*tests/adf', plan)
+    assert 'legacy' not in (ROOT / '.ci/run').read_text()
+
+
+# ---- the lock files
+
+
+def locked(name: str = LOCK.name) -> dict[str, str]:
+    lines = [line.split(' #')[0].strip() for line in (ROOT / name).read_text().splitlines()]
     lines = [line for line in lines if line and not line.startswith('#')]
     loose = [line for line in lines if not re.fullmatch(r'[A-Za-z0-9][\w.-]*==\d[\w.]*', line)]
     assert loose == []
@@ -263,8 +289,19 @@ def test_lock_pins_everything_once():
     assert 'opencv-python' not in pins  # would need libGL
 
 
+def test_legacy_lock_pins_the_original_stack():
+    pins = locked(LEGACY['LOCK'])
+    original = dict(torch='2.0.1', torchvision='0.15.2', mmcv='2.0.1', mmengine='0.10.7', mmdet='3.0.0')
+    assert original.items() <= pins.items() and pins['numpy'].startswith('1.26.')
+    assert int(pins['setuptools'].split('.')[0]) < 70
+    assert not [name for name in pins if name.startswith('onedl')] and 'mmrotate' not in pins
+    shared = set(pins) & set(locked()) & {'e2cnn', 'pytest', 'hypothesis', 'scipy', 'tensorboard'}
+    assert len(shared) == 5 and {name: pins[name] for name in shared} == {name: locked()[name] for name in shared}
+
+
 def test_lock_has_every_dependency_at_a_version_that_fits():
-    pins, wrong, seen = locked(), [], 0
+    here = LEGACY['LOCK'] if metadata.version('torch') == locked(LEGACY['LOCK'])['torch'] else LOCK.name
+    pins, wrong, seen = locked(here), [], 0
     for name in pins:
         try:
             requirements = metadata.distribution(name).requires or []
@@ -276,7 +313,7 @@ def test_lock_has_every_dependency_at_a_version_that_fits():
             if need.marker and not need.marker.evaluate({'extra': ''}):
                 continue
             pin = pins.get(canonicalize_name(need.name))
-            if need.name != 'opencv-python' and (pin is None or not need.specifier.contains(pin, prereleases=True)):
+            if need.name not in LOCKS[here] and (pin is None or not need.specifier.contains(pin, prereleases=True)):
                 wrong.append(f'{name} needs {text}, locked is {pin}')
     assert wrong == []
     assert seen > 40
@@ -292,7 +329,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     for name in ('mmrotate_plugin', 'configs'):
         ignore = shutil.ignore_patterns('__pycache__')
         shutil.copytree(ROOT / name, path / 'source' / name, symlinks=True, ignore=ignore)
-    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE'):
+    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml'):
         shutil.copy(ROOT / name, path / 'source' / name)
     command = [
         sys.executable,
@@ -313,6 +350,7 @@ def test_wheel_holds_all_modules_and_configs(wheel):
     have = set(wheel.namelist())
     modules = {str(file.relative_to(ROOT)) for file in (ROOT / 'mmrotate_plugin').rglob('*.py')}
     configs = {f'mmrotate_plugin/.mim/{file.relative_to(ROOT)}' for file in (ROOT / 'configs').rglob('*.py')}
+    configs |= {f'mmrotate_plugin/.mim/{file.relative_to(ROOT)}' for file in (ROOT / 'configs').rglob('*.yml')}
     assert modules - have == set() and configs - have == set() and configs
     assert {'mmrotate_plugin/py.typed', 'mmrotate_plugin/.mim/model-index.yml'} <= have
     assert any(name.endswith('/LICENSE') for name in have)

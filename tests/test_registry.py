@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from mmengine.registry import MODELS as ROOT
@@ -8,6 +9,8 @@ from mmengine.registry import DefaultScope, Registry
 import mmrotate_plugin  # noqa: F401
 from mmrotate_plugin.models import ReFPN, ReResNet
 from mmrotate_plugin.registry import DATASETS, HOOKS, HOSTED, METRICS, MODELS, TRANSFORMS, register
+
+needs_mmrotate = pytest.mark.skipif(find_spec('mmrotate') is None, reason='needs mmrotate, which is not installed')
 
 
 def run(code):
@@ -24,6 +27,7 @@ def test_bare_names_are_found_from(scope):
         assert registry.get('ennConv') is MODELS.get('ennConv') is not None
 
 
+@needs_mmrotate
 def test_mmdet_and_mmrotate_keep_their_own_names():
     from mmdet.models import ResNet as MMDetResNet
     from mmdet.registry import MODELS as MMDET
@@ -80,6 +84,7 @@ print(*(type(m).__module__.split('.')[0] for m in (net.backbone, net.neck, layer
 
 
 @pytest.mark.slow
+@needs_mmrotate
 def test_override_makes_an_unmodified_redet_config_train_and_predict_on_the_cpu():
     assert run(OVERRIDDEN_REDET).splitlines()[-1] == 'mmrotate_plugin mmrotate_plugin mmrotate_plugin'
 

@@ -4,12 +4,13 @@ import json
 import re
 from pathlib import Path
 
-import mmrotate
 import pytest
 import torch
 from mmengine.config import Config
 
 import mmrotate_plugin  # noqa: F401
+
+mmrotate = pytest.importorskip('mmrotate')
 
 CONFIGS = Path(mmrotate.__file__).parent / '.mim' / 'configs'
 # Of mmrotate's configs with a ResNet there are 34 that differ in the kinds of their parts. These train a step and

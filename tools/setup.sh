@@ -6,15 +6,16 @@
 # that was interrupted, or a changed lock file, repeats only what is missing. The compile continues file by file.
 #
 # Variables, all optional:
-#   PYTHON                 interpreter to make .venv with (default: the first suitable of python3, python3.12, 3.11, 3.10)
+#   PYTHON                 interpreter to make .venv with (default: the first suitable of python3 and those of the lock file)
 #   VENV                   where to make it (default: .venv)
+#   LOCK                   the packages, in the layout of requirements.lock, which is the default
 #   MAX_JOBS               files to compile at once (default: by cores and free memory)
 #   MMROTATE_PLUGIN_CACHE  where compiled mmcv wheels are kept for the next clone (default: ~/.cache/mmrotate_plugin;
 #                          empty: nowhere)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-lock=$root/requirements.lock
+lock=$root/${LOCK:-requirements.lock}
 venv=${VENV:-.venv}
 [[ $venv == /* ]] || venv=$root/$venv
 state=$venv/.setup
@@ -62,11 +63,14 @@ except ImportError:
     venv = False
 print("%d.%d %d %d" % (sys.version_info[0], sys.version_info[1], header, venv))
 '
-supported() { [[ $1 == 3.10 || $1 == 3.11 || $1 == 3.12 ]]; }
+# The versions of Python that the lock file is for, newest first.
+read -r -a pythons <<<"$(sed -n 's/^# Python: *//p' "$lock")"
+supported() { [[ " ${pythons[*]} " == *" $1 "* ]]; }
+pythons_in_words() { printf '%s\n' "${pythons[@]}" | tac | paste -sd, | sed 's/,/, /g; s/\(.*\), /\1 or /'; }
 
 # Sets base (interpreter), minor (3.11), header and venv_module (0 or 1).
 choose_python() {
-    local candidate found seen='' candidates=(python3 python3.12 python3.11 python3.10)
+    local candidate found seen='' candidates=(python3 "${pythons[@]/#/python}")
     base=
     [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
     for candidate in "${candidates[@]}"; do
@@ -79,7 +83,7 @@ choose_python() {
             base=$candidate minor=$version header=$has_header venv_module=$has_venv
         fi
     done
-    [[ -n $base ]] || die "needs Python 3.10, 3.11 or 3.12 (found: ${seen:-none in ${candidates[*]}}); name one: make setup PYTHON=/path/to/python3.11"
+    [[ -n $base ]] || die "needs Python $(pythons_in_words) (found: ${seen:-none in ${candidates[*]}}); name one: PYTHON=/path/to/python3.11"
 }
 
 has_virtualenv() { command -v virtualenv >/dev/null || "$base" -m virtualenv --version >/dev/null 2>&1; }
@@ -99,6 +103,7 @@ if [[ -e $venv || -L $venv ]]; then
     fi
 fi
 
+mmcv=$(part mmcv | sed 's/==.*//')  # onedl-mmcv, or mmcv itself
 key_tools=$(part tools | hash_of)
 key_torch=$(part torch | hash_of)
 key_libraries=$(part libraries | hash_of)
@@ -237,7 +242,7 @@ if ! is_done torch "$key_torch"; then
 fi
 
 if ! is_done libraries "$key_libraries"; then
-    say '4/6 mmengine, mmdet, mmrotate, e2cnn and the other libraries: typically 1 to 2 minutes'
+    say '4/6 mmengine, mmdet, e2cnn and the other libraries: typically 1 to 2 minutes'
     install_part libraries
     finish libraries "$key_libraries"
 fi
@@ -295,19 +300,19 @@ mmcv_progress() {
 
 compile_mmcv() {
     local version
-    version=$(pin mmcv onedl-mmcv)
+    version=$(pin mmcv "$mmcv")
     if [[ ! -f $build/unpacked ]]; then
         rm -rf "$build"
         mkdir -p "$build"
         logged_or_die mmcv-download pip_progress "$py" -m pip download --no-deps --no-build-isolation \
-            --no-binary onedl-mmcv -d "$build" "onedl-mmcv==$version"
-        "$py" -m tarfile -e "$build/onedl_mmcv-$version.tar.gz" "$build" >/dev/null
+            --no-binary "$mmcv" -d "$build" "$mmcv==$version"
+        "$py" -m tarfile -e "$build/${mmcv//-/_}-$version.tar.gz" "$build" >/dev/null
         touch "$build/unpacked"
     fi
     # Recent setuptools puts CFLAGS in the place of Python's own flags: without -O2 here the operators would be
     # compiled unoptimised. -g0: debug information only costs time and space.
     logged_or_die mmcv mmcv_progress env "CFLAGS=-O2 -g0 -DNDEBUG" MMCV_WITH_OPS=1 "MAX_JOBS=$max_jobs" \
-        "$py" -m pip wheel -v --no-deps --no-build-isolation --no-cache-dir -w "$build/wheel" "$build/onedl_mmcv-$version"
+        "$py" -m pip wheel -v --no-deps --no-build-isolation --no-cache-dir -w "$build/wheel" "$build/${mmcv//-/_}-$version"
 }
 use_mmcv() {
     logged mmcv-install pip_progress "$py" -m pip install --no-deps --no-cache-dir --force-reinstall "$1" &&
@@ -335,7 +340,7 @@ if ! is_done mmcv "$key_mmcv"; then
     } 2>/dev/null | hash_of)
     build=$state/mmcv-$wheel_key
     cache=${MMROTATE_PLUGIN_CACHE-${XDG_CACHE_HOME:-${HOME:-$venv}/.cache}/mmrotate_plugin}
-    kept=$(compgen -G "$cache/$wheel_key/onedl_mmcv-*.whl" || true)
+    kept=$(compgen -G "$cache/$wheel_key/${mmcv//-/_}-*.whl" || true)
     if [[ -n $cache && -n $kept ]]; then
         say "5/6 mmcv with the operators compiled before (kept in $cache): some seconds"
         if ! use_mmcv "$kept"; then
@@ -349,7 +354,7 @@ if ! is_done mmcv "$key_mmcv"; then
         if [[ $choice == cpu ]]; then took='78 files, typically 8 minutes on 2 cores, 4 on 4'; else took='for CPU and GPU, typically 15 to 40 minutes'; fi
         say "5/6 compile mmcv's operators, $max_jobs at a time: $took"
         compile_mmcv
-        made=$(compgen -G "$build/wheel/onedl_mmcv-*.whl") || die "mmcv failed: pip made no wheel; log: $venv/setup-mmcv.log"
+        made=$(compgen -G "$build/wheel/${mmcv//-/_}-*.whl") || die "mmcv failed: pip made no wheel; log: $venv/setup-mmcv.log"
         if ! use_mmcv "$made"; then
             rm -rf "$build"
             die "mmcv's compiled operators do not work: $(reason "$venv/setup-mmcv-check.log"); log: $venv/setup-mmcv.log, $venv/setup-mmcv-check.log"
@@ -369,7 +374,9 @@ if ! is_done package "$(package_key)"; then
     logged_or_die package pip_progress "$py" -m pip install --no-deps --no-build-isolation -e "$root"
     finish package "$(package_key)"
 fi
-logged_or_die check pip_progress "$py" -c "import cv2, e2cnn, hypothesis, mmdet, mmengine, mmrotate, pytest, scipy, torchvision
+hosts=mmdet
+[[ -z $(pin libraries onedl-mmrotate) ]] || hosts+=', mmrotate'
+logged_or_die check pip_progress "$py" -c "import cv2, e2cnn, hypothesis, mmengine, $hosts, pytest, scipy, torchvision
 $try_mmcv"
 
 rm -rf "$state/tmp"

@@ -34,6 +34,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='seed of the random numbers')
     parser.add_argument('--pictures', type=int, default=8, help='pictures per validation (default: 8, 0: none)')
     parser.add_argument(
+        '--tensorboard', action='store_true', help='write scalars and pictures for TensorBoard too'
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         metavar='KEY=VALUE',
@@ -125,6 +128,8 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     saves = (cfg.setdefault('default_hooks', {})).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
     if saves is not None and str(saves.get('type')) in ('CheckpointHook', 'mmengine.CheckpointHook'):
         saves.type = 'mmrotate_plugin.WholeCheckpointHook'
+    if args.tensorboard:
+        use_tensorboard(cfg)
 
 
 def prepare_resume(cfg: Config, args: argparse.Namespace, work_dir: Path) -> dict[str, Any] | None:
@@ -201,6 +206,24 @@ def run_training(cfg: Config, args: argparse.Namespace, work_dir: Path, checkpoi
         runner.logger.warning(f'interrupted at iteration {runner.iter}; the same command with --resume goes on')
         raise
     runner.logger.info(f'finished after {runner.iter} iterations; checkpoints, log and pictures are in {work_dir}')
+
+
+def use_tensorboard(cfg: Config) -> None:
+    """Add mmengine's TensorBoard backend to the visualizer, and give it the pictures of detections."""
+    from mmrotate_plugin.engine import cli
+
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise cli.UsageError(f'--tensorboard: {error}; pip install tensorboard') from error
+    visualizer = cfg.get('visualizer') or dict(type='Visualizer')
+    backends = visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
+    if not any('TensorboardVisBackend' in str(backend['type']) for backend in backends):
+        backends = [*backends, dict(type='TensorboardVisBackend')]
+    cfg.visualizer = {**visualizer, 'vis_backends': backends}
+    for hook in cfg.custom_hooks:
+        if 'DetectionPicturesHook' in str(hook['type']):
+            hook['to_backends'] = True
 
 
 def use_amp(cfg: Config) -> None:

@@ -161,6 +161,7 @@ def _seeded(seed: int | None, model: nn.Module, x: Any) -> Iterator[None]:
     tensors = [*model.parameters(), *model.buffers(), *(x if isinstance(x, tuple) else (x,))]
     devices = [t.device for t in tensors if isinstance(t, (Tensor, Gaussian)) and t.device.type != 'cpu']
     kind = devices[0].type if devices else 'cuda'
-    with torch.random.fork_rng({d for d in devices if d.type == kind}, device_type=kind):
+    other = {} if kind == 'cuda' else {'device_type': kind}  # which torch 2.0 does not know
+    with torch.random.fork_rng({d for d in devices if d.type == kind}, **other):
         torch.manual_seed(seed)
         yield

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import Tensor
 
 from ..registry import HOOKS, register
@@ -22,7 +23,8 @@ class DetectionPicturesHook(Hook):
 
     The pixels are those of the batch (before the model's preprocessor), so that it works for data sets without files.
     Boxes are expected where OpenMMLab's evaluation expects them, in the original image: predictions rescaled,
-    annotations loaded after the resizing of the pipeline. Both are mapped to the pixels that the network saw.
+    annotations loaded after the resizing of the pipeline. Both are mapped to the pixels that the network saw. Samples
+    without `pred_instances`, those of a classifier or a segmentation network, have no picture.
 
     Args:
         max_pictures: Number of pictures per validation or test; -1 for all, 0 for none.
@@ -30,12 +32,20 @@ class DetectionPicturesHook(Hook):
         out_dir: Folder; by default `pictures/val` and `pictures/test` in the work directory. A later validation
             replaces the pictures of an earlier one.
         suffix: '.png' or '.jpg'.
+        to_backends: Give them to the visualizer's backends, such as `TensorboardVisBackend`, too: tag `val/NAME`, the
+            number of training iterations as step. `LocalVisBackend` is left out, as it would write the same files.
     """
 
     priority = 'LOW'
 
     def __init__(
-        self, max_pictures: int = 8, *, score_thr: float = 0.3, out_dir: str | None = None, suffix: str = '.png'
+        self,
+        max_pictures: int = 8,
+        *,
+        score_thr: float = 0.3,
+        out_dir: str | None = None,
+        suffix: str = '.png',
+        to_backends: bool = False,
     ) -> None:
         if not isinstance(max_pictures, int) or max_pictures < -1:
             raise ValueError(f'max_pictures must be -1 (all) or a count, but is {max_pictures!r}')
@@ -45,6 +55,7 @@ class DetectionPicturesHook(Hook):
         self.score_thr = score_thr
         self.out_dir = out_dir
         self.suffix = suffix
+        self.to_backends = to_backends
         self.written: list[Path] = []
 
     def before_val_epoch(self, runner: Runner) -> None:  # noqa: ARG002
@@ -96,6 +107,8 @@ class DetectionPicturesHook(Hook):
         for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
             if self.max_pictures != -1 and len(self.written) >= self.max_pictures:
                 return
+            if not hasattr(sample, 'pred_instances'):
+                continue
             picture = sample_picture(
                 pixels,
                 sample,
@@ -103,8 +116,17 @@ class DetectionPicturesHook(Hook):
                 palette=meta.get('palette'),
                 score_thr=self.score_thr,
             )
-            name = f'{len(self.written):04d}_{sample_name(sample)}{self.suffix}'
-            self.written.append(write_whole(folder / name, encode_image(picture, self.suffix)))
+            name = f'{len(self.written):04d}_{sample_name(sample)}'
+            self.written.append(write_whole(folder / f'{name}{self.suffix}', encode_image(picture, self.suffix)))
+            if self.to_backends:
+                add_to_backends(runner.visualizer, f'{mode}/{name}', picture, runner.iter)
+
+
+def add_to_backends(visualizer: Visualizer, tag: str, picture: np.ndarray, step: int) -> None:
+    """Give a picture, (H, W, 3) in BGR, to all backends of a visualizer but `LocalVisBackend`."""
+    for backend in visualizer._vis_backends.values():
+        if not isinstance(backend, LocalVisBackend):
+            backend.add_image(tag, picture[..., ::-1].copy(), step)
 
 
 def sample_name(sample: Any) -> str:

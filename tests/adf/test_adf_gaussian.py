@@ -182,6 +182,7 @@ class Block(nn.Module):
         return torch.mean(torch.cat([first * second, x[:, 1:]], 1).flatten(2), -1)
 
 
+@pytest.mark.needs_torch('2.1', 'torch.compile for Python 3.11')
 @pytest.mark.parametrize('floor', [0.0, 1e-3])
 def test_an_unmodified_module_compiles_in_one_graph(floor):
     torch._dynamo.reset()

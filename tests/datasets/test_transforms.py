@@ -6,7 +6,6 @@ from mmcv.transforms import Resize
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import TRANSFORMS
-from mmrotate.structures import RotatedBoxes
 
 from mmrotate_plugin.datasets import SymmetricResize, resize_symmetric
 
@@ -89,6 +88,8 @@ def test_boxes_masks_and_maps_follow():
     assert results['gt_seg_map'].shape == (97, 193)
     rows, columns = np.nonzero(results['gt_seg_map'])
     assert abs(rows.mean() + 0.5 - 25 * y) < 1 and abs(columns.mean() + 0.5 - 50 * x) < 1
+    from mmrotate.structures import RotatedBoxes
+
     turned = SymmetricResize(scale=64)(
         dict(img=noise(32, 32), gt_bboxes=RotatedBoxes(torch.tensor([[8.0, 16.0, 10.0, 4.0, 0.5]])))
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement, InstanceData
+from mmengine.visualization import LocalVisBackend
 
 from mmrotate_plugin.engine.hooks import DetectionPicturesHook, sample_name, sample_picture
 from mmrotate_plugin.registry import HOOKS
@@ -114,6 +115,33 @@ def test_all_pictures_into_a_folder(tmp_path):
     assert len(list((tmp_path / 'show').glob('*.jpg'))) == 5
     run_hook(DetectionPicturesHook(0), tmp_path)
     assert not (tmp_path / 'pictures').exists()
+
+
+def test_samples_of_a_classifier_have_no_picture(tmp_path):
+    hook = DetectionPicturesHook(-1)
+    _, sample = make_sample()
+    del sample.pred_instances
+    runner = SimpleNamespace(work_dir=str(tmp_path), val_dataloader=SimpleNamespace(dataset=None))
+    hook.after_val_iter(runner, 0, {'inputs': [torch.zeros(3, 8, 8)]}, [sample])
+    assert hook.written == [] and not (tmp_path / 'pictures').exists()
+
+
+def test_backends_get_the_pictures_in_rgb_but_not_the_one_that_writes_files(tmp_path):
+    seen = []
+    backend = SimpleNamespace(add_image=lambda tag, image, step: seen.append((tag, image, step)))
+    backends = dict(local=LocalVisBackend(str(tmp_path)), other=backend)
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path),
+        val_dataloader=SimpleNamespace(dataset=None),
+        visualizer=SimpleNamespace(_vis_backends=backends),
+        iter=7,
+    )
+    image, sample = make_sample(img_path='ship.png')
+    DetectionPicturesHook(to_backends=True).after_val_iter(runner, 0, {'inputs': [packed(image)]}, [sample])
+    ((tag, picture, step),) = seen
+    assert (tag, step) == ('val/0000_ship', 7)
+    assert np.array_equal(picture[..., ::-1], cv2.imread(str(tmp_path / 'pictures/val/0000_ship.png')))
+    assert not (tmp_path / 'vis_image').exists()
 
 
 @pytest.mark.parametrize(

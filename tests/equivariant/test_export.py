@@ -1,5 +1,7 @@
 import copy
+import inspect
 import pickle
+import re
 
 import pytest
 import torch
@@ -31,6 +33,7 @@ from mmrotate_plugin.testing import randomize_norms_, relative_error
 # Folding rounds each filter once more, by half a unit: over 53 convolutions in a row that is far below
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 CHANNELS = [16, 32, 64, 128]
+OLD_TORCH = torch.__version__.startswith('2.0.')
 
 
 def make(depth=18, group='C8', base_channels=16, **options):
@@ -210,6 +213,8 @@ def test_every_layer_has_a_plain_counterpart(layer, kind, dtype):
     layer = randomize_norms_(copy.deepcopy(layer)).to(dtype)
     if isinstance(layer, (ennConv, ennTrivialConv)) and layer.bias is not None:
         nn.init.normal_(layer.bias)
+    if dtype == torch.bfloat16 and re.search('reflect|replicate|nearest-exact', str(layer)) and OLD_TORCH:
+        pytest.skip('that padding or interpolation in bfloat16 on CPUs came with torch 2.1')
     plain = export(layer)
     assert type(plain) is kind and not plain.training
     assert difference(plain, layer.eval(), torch.randn(2, 16, 11, 11, dtype=dtype)) < 1e-6
@@ -347,7 +352,10 @@ KEPT = [PreActivation, ReadTwice, ConvolvedTwice, NormedTwice, TwoNames, Untrace
         hooked, patched,
         lambda: nn.Sequential(Standardised(8, 8, 3), nn.BatchNorm2d(8)),
         lambda: nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(8, 8, 3)), nn.BatchNorm2d(8)),
-        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), nn.BatchNorm2d(8)),
+        pytest.param(
+            lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), nn.BatchNorm2d(8)),
+            marks=pytest.mark.needs_torch('2.1', 'weight_norm as a parametrization'),
+        ),
         lambda: ConvModule(8, 8, 3, norm_cfg=dict(type='BN'), order=('norm', 'conv', 'act')),
         lambda: ConvModule(8, 8, 3, norm_cfg=dict(type='BN'), order=('conv', 'act', 'norm'))]  # fmt: skip
 
@@ -371,6 +379,8 @@ def test_a_norm_that_cannot_be_folded_stays_and_is_named(build):
     'options', [dict(bias=True), dict(efficient_conv_bn_eval=True), dict(padding_mode='reflect')], ids=str
 )
 def test_conv_modules_fold(conv_cfg, norm_cfg, options):
+    if not options.keys() <= inspect.signature(ConvModule).parameters.keys():
+        pytest.skip('efficient_conv_bn_eval came with mmcv 2.1')
     net = randomize_norms_(ConvModule(16, 16, 3, padding=1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, **options)).eval()
     if net.conv.bias is not None:
         nn.init.normal_(net.conv.bias)
@@ -384,7 +394,11 @@ def test_norms_without_affine_parameters_fold():
     assert difference(export(net), net, torch.randn(1, 8, 9, 9)) < 1e-6
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    'dtype',
+    [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.needs_torch('2.1', 'float16 on CPUs'))],
+    ids=str,
+)
 def test_low_precision_is_rounded_once(dtype):
     net = randomize_norms_(nn.Sequential(ennConv(8, 8, 3), ennBN(8))).eval().to(dtype)
     plain = export(net)

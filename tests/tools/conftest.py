@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,9 +103,19 @@ def scenes(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def tiny_config(scenes, tmp_path_factory) -> Path:
+    pytest.importorskip('mmrotate')  # the base of the config
     path = tmp_path_factory.mktemp('configs') / 'tiny.py'
     path.write_text(CONFIG.format(root=f'{scenes}/', depth=18))
     return path
+
+
+def forget_visualizers() -> None:
+    """mmengine keeps one visualizer for each name and process, and gives a later training that of an earlier one."""
+    kinds = [Visualizer]
+    while kinds:
+        kind = kinds.pop()
+        kind._instance_dict.clear()
+        kinds += kind.__subclasses__()
 
 
 @pytest.fixture(scope='session')
@@ -118,7 +129,12 @@ def small_config(tmp_path_factory) -> Path:
 def trained(tiny_config, tmp_path_factory) -> Path:
     """The work directory of one epoch of training."""
     work_dir = tmp_path_factory.mktemp('trained')
-    assert load_tool('train')([str(tiny_config), '--work-dir', str(work_dir), '--seed', '0', '--pictures', '2']) == 0
+    options = ['--work-dir', str(work_dir), '--seed', '0', '--pictures', '2']
+    if importlib.util.find_spec('tensorboard') is not None:
+        options.append('--tensorboard')
+    forget_visualizers()
+    assert load_tool('train')([str(tiny_config), *options]) == 0
+    forget_visualizers()
     return work_dir
 
 

@@ -279,6 +279,7 @@ def test_quantities(value, unit, text):
     assert quantity(value, unit) == text
 
 
+@pytest.mark.needs_torch('2.1', 'a square that keeps its input alone')
 def test_kept_bytes_are_those_of_the_maps():
     """Of conv, norm and in-place ReLU: the input, the map of the convolution, and that of the norm, the output."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))

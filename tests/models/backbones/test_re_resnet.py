@@ -205,7 +205,7 @@ def test_bad_arguments_are_named(bad, message):
         ReResNet(18, **bad)
 
 
-@pytest.mark.skipif(not hasattr(torch, 'compiler'), reason='needs torch.compile')
+@pytest.mark.needs_torch('2.1', 'torch.compile for Python 3.11')
 @pytest.mark.parametrize('mode', ['train', 'eval', 'no_grad'])
 def test_compiles_without_a_graph_break(mode):
     torch._dynamo.reset()

@@ -134,7 +134,7 @@ class SavedBytes:
         return self
 
     def pack(self, t):
-        self.total += t.nbytes
+        self.total += t.numel() * t.element_size()
         return t
 
     def __exit__(self, *error):

@@ -6,8 +6,6 @@ import pytest
 import torch
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, RoIAlignRotated, rotated_feature_align
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmrotate.models.layers.align import FRM
-from mmrotate.models.roi_heads.roi_extractors import RotatedSingleRoIExtractor
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian, NoMomentRule
@@ -114,6 +112,8 @@ def test_modulated_deformable_convolution_is_its_squared_matrix(options, spread)
 
 def refinement(sizes=((5, 6), (3, 3))):
     """R3Det's module, and boxes for two images: some at their own place, some outside."""
+    from mmrotate.models.layers.align import FRM
+
     module = FRM(2, [8, 16]).double()
     boxes = [[torch.rand(h * w, 5, dtype=torch.float64) * 64 - 8 for h, w in sizes] for _ in range(2)]
     for image in boxes:
@@ -217,6 +217,8 @@ def extractor_of(kind):
     if kind == 'straight':
         return SingleRoIExtractor(dict(type='RoIAlign', output_size=2, sampling_ratio=0), **common), BOXES
     layer = dict(type='RoIAlignRotated', output_size=2, sampling_ratio=2, clockwise=True)
+    from mmrotate.models.roi_heads.roi_extractors import RotatedSingleRoIExtractor
+
     return RotatedSingleRoIExtractor(layer, **common), TURNED
 
 
@@ -268,7 +270,10 @@ def test_variances_learn():
     torch.testing.assert_close(grad.flatten(), expected)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    'dtype',
+    [torch.float32, pytest.param(torch.float16, marks=pytest.mark.needs_torch('2.1', 'float16 on CPUs'))],
+)
 def test_lower_precision_stays_close(dtype):
     layer, x = RoIAlign(2, 0.25, 2), random_gaussian(1, 2, 9, 8)
     rois = rois_of(BOXES[:1])

@@ -1,7 +1,6 @@
 import copy
 from pathlib import Path
 
-import mmrotate
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -12,6 +11,8 @@ from torch import nn
 from mmrotate_plugin.adf import NoMomentRule
 from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
 from mmrotate_plugin.models.uncertainty.calibration import calibrate_detector
+
+mmrotate = pytest.importorskip('mmrotate')
 
 MMROTATE = Path(mmrotate.__file__).parent / '.mim' / 'configs'
 SIZE = 65
