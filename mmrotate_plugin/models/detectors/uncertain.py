@@ -21,6 +21,7 @@ from ..uncertainty.noise import ImageNoise
 from ..uncertainty.operators import operator_rules
 from ..uncertainty.results import detach_detections, put_score_maps, put_stds, tensor_of, values_of, variance_of
 from ..uncertainty.tracing import Trace, UnsupportedDetector, named_errors, untraceable
+from ..uncertainty.training import boxes_with_variance, heteroscedastic_losses, plain_losses
 
 Outputs = list[tuple[Tensor, Tensor | None]]  # of heads: the value, and its variance if it was propagated
 
@@ -140,7 +141,28 @@ class UncertainDetector(BaseModel):
         """As of mmdet's detectors: 'loss', 'predict' or 'tensor'."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
         return self.detector(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Any]:
+        """Losses of the detector; each `HeteroscedasticLoss` of its dense head gets the propagated variance.
+
+        Without one, or with ``enabled=False``, it is the detector's training and costs nothing. `method` does not
+        matter. The noise that is propagated is to be in the images: `AddNoise` puts it there.
+
+        Args:
+            inputs: (B, C, H, W), normalised.
+            data_samples: With ground truth.
+
+        Raises:
+            UnsupportedDetector: If the loss is in a head that cannot hand it a variance.
+        """
+        if not self.enabled or not heteroscedastic_losses(self.detector):
+            return self.detector(inputs, data_samples, mode='loss')
+        x = self._gaussian(inputs, self.noise(inputs, data_samples))
+        with boxes_with_variance(self.detector), self.propagating():
+            return plain_losses(self.detector(x, data_samples, mode='loss'))
 
     def predict(self, inputs: Tensor, data_samples: Any, rescale: bool = True) -> Any:
         """Detections with standard deviations.
