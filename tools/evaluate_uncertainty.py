@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CORRUPTIONS = ('gaussian:4', 'gaussian:8', 'gaussian:16', 'impulse:8', 'blur:1')
 EPILOG = """
 Corruptions are gaussian:STD and impulse:STD (salt and pepper), standard deviations in grey levels; blur:PIXELS,
-contrast:FACTOR, jpeg:QUALITY. Gains are fitted on images of the validation set with Gaussian noise of the level that the
-detector is told; the error on the other half of the test images. DIR/uncertainty.json has all numbers, of each
+contrast:FACTOR, jpeg:QUALITY. Gains are fitted on images of the validation set with Gaussian noise of the level that
+the detector is told; the error on the other half of the test images. DIR/uncertainty.json has all numbers, of each
 checkpoint too, DIR/uncertainty.md the tables; both are written anew after each condition.
 """
 

@@ -24,7 +24,7 @@ _pipeline = _base_.synthetic_train.pipeline
 _noise = dict(type='mmrotate_plugin.AddNoise', std=noise_std)
 train_dataloader = dict(dataset=dict(pipeline=[*_pipeline[:-1], _noise, _pipeline[-1]]))
 
-max_epochs = 2
+max_epochs = 1
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-4),

@@ -1,4 +1,4 @@
-"""Data sets: synthetic scenes that need no files, and DOTA's own files read as they are; sizes that keep symmetry; noise."""
+"""Data sets: synthetic scenes that need no files, and DOTA's own files read as they are; image transforms."""
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
 from .noise import AddNoise

@@ -6,7 +6,8 @@ import numpy as np
 
 from .uncertainty_boxes import as_array
 
-SHARES = np.concatenate([[0.0], np.logspace(-4, 0, 161)])  # of the constant part in the mean of the variance
+TINY = np.finfo(float).tiny
+SHARES = np.logspace(-2, 0, 101)  # of the constant part in the mean of the variance
 
 
 def fit_errors(residual: Any, std: Any) -> np.ndarray:
@@ -15,12 +16,13 @@ def fit_errors(residual: Any, std: Any) -> np.ndarray:
     A detector errs also where there is no noise, and more on what is hard, where noise moves it more too. So
 
     .. math::
-        r_i \sim N(0, a v_i + b), \qquad a, b \ge 0
+        r_i \sim N(0, a v_i + b)
 
     of which the second part is that of a network with one error for all detections (`a = 0` is its likelihood), the
     first scales the variances as Laves et al., MIDL 2020 and Levi et al., Sensors 2022 (arXiv:1905.11659) do. With
-    :math:`w_i = (1 - c) v_i / \bar v + c` the best scale is the mean of :math:`r_i^2 / w_i`, which leaves the share c of
-    the constant part to be searched, over 162 values from 0 to 1.
+    :math:`w_i = (1 - c) v_i / \bar v + c` the best scale is the mean of :math:`r_i^2 / w_i`. That leaves the share c of
+    the constant part to be searched, over 101 values from 0.01 to 1: never 0, since a coordinate that the box coder
+    clips to the image has no deviation and errs too.
 
     Args:
         residual, std: (N, D), of detections that are not judged by the result.
@@ -54,10 +56,7 @@ def _fit(square: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
     if not mean > 0:
         return 0.0, float(square.mean())
     weight = (1 - SHARES)[:, None] * (variance / mean) + SHARES[:, None]  # (shares, N)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        scale = np.nan_to_num(square / weight, nan=0.0, posinf=np.inf).mean(1)
-        likelihood = np.log(scale) + np.log(weight).mean(1)  # -2 of the logarithm, but for constants
-    # a residual of a detection without variance rules out that there is no constant part
-    likelihood[~np.isfinite(scale) | (weight <= 0).any(1)] = np.inf
+    scale = (square / weight).mean(1)
+    likelihood = np.log(np.maximum(scale, TINY)) + np.log(weight).mean(1)  # -2 of the logarithm, but for constants
     best = int(np.argmin(likelihood))
     return float((1 - SHARES[best]) * scale[best] / mean), float(SHARES[best] * scale[best])

@@ -99,7 +99,7 @@ class HeteroscedasticLoss(nn.Module):
             )
         if pred.ndim != 2 or pred.shape[1] != self.columns or pred.shape != target.shape:
             raise ValueError(
-                f'pred is {tuple(pred.shape)} and target {tuple(target.shape)}; both must be (N, columns={self.columns})'
+                f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; both must be (N, columns={self.columns})'
             )
         s = self.variance(pred)
         if self.kind == 'gaussian':
