@@ -11,6 +11,8 @@ from mmengine.config import DictAction
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmengine.config import Config
 
     from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation, Plan
@@ -67,8 +69,8 @@ def evaluate(args: argparse.Namespace) -> None:
     results: dict[str, dict] = {path: {} for path in checkpoints}
     tables = ''
     with cli.threaded_evaluation():
-        runs = {path: make(args, cfg, checkpoints[path], path, plan).run() for path in checkpoints}
-        for done in zip(*runs.values(), strict=True):  # condition by condition: an interrupted run has whole ones
+        runs = {path: make(args, cfg, checkpoints[path], path, plan) for path in checkpoints}
+        for done in conditions(runs):
             for path, (name, result) in zip(runs, done, strict=True):
                 results[path][name] = result
             print(f'{done[0][0]}: done', flush=True)
@@ -77,6 +79,21 @@ def evaluate(args: argparse.Namespace) -> None:
             cli.write_json(out / 'uncertainty.json', {**facts, 'summary': summary, 'each': results})
             write_whole(out / 'uncertainty.md', tables)
     print(tables)
+
+
+def conditions(runs: dict[str, 'Evaluation']) -> 'Iterator[tuple]':
+    """Of all trainings, condition by condition, so that an interrupted run has whole ones.
+
+    Raises:
+        UsageError: If the detector or its data are not fit for it.
+    """
+    from mmrotate_plugin import adf
+    from mmrotate_plugin.engine import cli
+
+    try:
+        yield from zip(*(evaluation.run() for evaluation in runs.values()), strict=True)
+    except (ValueError, TypeError, adf.NoMomentRule) as error:
+        raise cli.UsageError(f'the evaluation cannot go on: {error}') from error
 
 
 def make_plan(args: argparse.Namespace) -> 'Plan':

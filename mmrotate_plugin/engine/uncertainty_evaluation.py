@@ -70,6 +70,8 @@ class Plan:
         for name, least in (('num_images', 4), ('num_fit', 1), ('num_samples', 8), ('dropout_samples', 2)):
             if getattr(self, name) < least:
                 raise ValueError(f'{name}={getattr(self, name)} must be {least} or more')
+        if not 0 < self.assumed_noise < math.inf:
+            raise ValueError(f'assumed_noise={self.assumed_noise} must be a number above 0, in grey levels')
         if not 1 <= self.num_jacobian <= self.num_images:
             raise ValueError(f'num_jacobian={self.num_jacobian} must be from 1 to num_images={self.num_images}')
 
@@ -130,13 +132,8 @@ class Evaluation:
             rows['monte_carlo'] = self._predict(batches, method='monte_carlo', num_samples=plan.num_samples)['']
         if 'jacobian' in plan.methods:
             rows['jacobian'] = self._predict(batches[: plan.num_jacobian], method='jacobian')['']
-        self._calibrate(level)
-        passes = plan.dropout_samples if 'dropout' in plan.methods else 0
-        found = self._predict(batches, method='propagated', dropout_samples=passes)
-        rows['propagated'] = found['_data' if passes else '']
-        if passes:
-            rows['dropout'], rows['propagated + dropout'] = found['_model'], found['']
-        rows['confidence'] = [without_deviations(image) for image in rows['propagated']]
+        if {'confidence', 'propagated', 'dropout'} & set(plan.methods):
+            self._propagated(batches, level, rows)
         wanted = [row for method in plan.methods for row in METHODS[method]]
         truth = rows.get('monte_carlo')
         return {
@@ -144,6 +141,17 @@ class Evaluation:
             'map': self._map(corruption),
             'methods': {row: judge(rows[row], truth if row != 'confidence' else None) for row in wanted},
         }
+
+    def _propagated(self, batches: Sequence[dict[str, Any]], level: float, rows: dict[str, Records]) -> None:
+        """The ways that the calibrated gains are for, and the detections alone."""
+        plan = self.plan
+        self._calibrate(level)
+        passes = plan.dropout_samples if 'dropout' in plan.methods else 0
+        found = self._predict(batches, method='propagated', dropout_samples=passes)
+        rows['propagated'] = found['_data' if passes else '']
+        if passes:
+            rows['dropout'], rows['propagated + dropout'] = found['_model'], found['']
+        rows['confidence'] = [without_deviations(image) for image in rows['propagated']]
 
     def _predict(self, batches: Sequence[dict[str, Any]], **options: Any) -> dict[str, Records]:
         """Records by the suffix of the deviations that they hold: '', and the parts '_data' and '_model'."""
