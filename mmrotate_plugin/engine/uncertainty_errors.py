@@ -1,10 +1,16 @@
 """From the deviation that noise makes to that of the whole error: two numbers for each coordinate, fitted to truth."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from .uncertainty_boxes import as_array
+from .uncertainty_metric import UncertaintyMetric, read_sample
+
+if TYPE_CHECKING:
+    from ..models.detectors.uncertain import UncertainDetector
 
 TINY = np.finfo(float).tiny
 SHARES = np.logspace(-2, 0, 101)  # of the constant part in the mean of the variance
@@ -49,6 +55,40 @@ def total_std(std: Any, error: np.ndarray) -> np.ndarray:
         error: (D, 2), of `fit_errors`.
     """
     return np.sqrt(as_array(std) ** 2 * error[:, 0] + error[:, 1])
+
+
+@torch.no_grad()
+def fit_detector_errors(model: 'UncertainDetector', batches: Iterable[Any]) -> np.ndarray:
+    """Fit the error of a detector's boxes, and leave it in the model: `bboxes_std` is that of the error from then on.
+
+    The numbers are a buffer that goes with the state dict. Calibrate before (`calibrate_detector`), and fit anew when
+    anything changes that moves the deviations: the gains, the noise, `method` or `dropout_samples`.
+
+    Args:
+        model: In eval mode.
+        batches: As `test_step` takes them, a data loader such as the runner's `val_dataloader`, with ground truth and
+            the noise that the detector is to meet. Not the images that it is judged by, nor those of its training.
+
+    Returns:
+        (D, 2), see `fit_errors`.
+
+    Raises:
+        ValueError: If less than two detections match ground truth, as `UncertaintyMetric` matches.
+    """
+    metric = UncertaintyMetric()
+    model.set_detection_error(None)
+    kept = [
+        metric.match(read_sample(sample.to_dict(), metric.score_thr))[0]
+        for batch in batches
+        for sample in model.test_step(batch)
+    ]
+    if not kept:
+        raise ValueError('there are no batches to fit an error to')
+    residuals, std = (np.concatenate([part[name] for part in kept]) for name in ('residuals', 'std'))
+    error = fit_errors(residuals, std)
+    some = next(model.parameters())
+    model.set_detection_error(torch.from_numpy(error).to(some))
+    return error
 
 
 def _fit(square: np.ndarray, variance: np.ndarray) -> tuple[float, float]:

@@ -230,11 +230,12 @@ def spread(length: int, number: int) -> list[int]:
 
 
 def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
-    """What `calibrate_detector` left in the state dict."""
+    """What `calibrate_detector` and `fit_detector_errors` left in the state dict."""
     from ..adf.calibration import GAIN, NOISE
+    from ..models.detectors.uncertain import ERROR
     from ..models.detectors.uncertain import GAIN as DETECTION_GAIN
 
-    names = (GAIN, NOISE, DETECTION_GAIN)
+    names = (GAIN, NOISE, DETECTION_GAIN, ERROR)
     return {key: value.clone() for key, value in model.state_dict().items() if key.rpartition('.')[2] in names}
 
 

@@ -49,8 +49,8 @@ def test_writes_tables_of_all_trainings(evaluate, tiny_config, checkpoints, tmp_
         assert abs(after - before) > 0.01  # a detector of one epoch needs little of it
         assert 0.3 < rows['jacobian']['raw']['ratio_score'] < 3  # of eight samples on one image
     a, b = (results['each'][path]['gaussian:8']['methods']['propagated']['raw'] for path in checkpoints)
-    mean = results['summary']['gaussian:8']['methods']['propagated']['raw']['ratio_w']['mean']
-    assert mean == pytest.approx((a['ratio_w'] + b['ratio_w']) / 2) and a['ratio_w'] != b['ratio_w']
+    mean = results['summary']['gaussian:8']['methods']['propagated']['raw']['ratio_score']['mean']
+    assert mean == pytest.approx((a['ratio_score'] + b['ratio_score']) / 2) and a != b
 
 
 def test_wrong_input_is_one_line(evaluate, tiny_config, checkpoints, tmp_path, capsys):

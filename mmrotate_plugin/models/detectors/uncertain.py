@@ -28,6 +28,7 @@ Outputs = list[tuple[Tensor, Tensor | None]]  # of heads: the value, and its var
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
 VARIANCES = tuple(name for name in CHOICES['variance'] if name != 'none')
 GAIN = 'detection_gain'  # buffer: factors of the variances of box and score, (D,)
+ERROR = 'detection_error'  # buffer: factor and constant that make a box's variance that of its error, (D - 1, 2)
 MISFIT = 2.0  # noise variances that differ by more than this factor need another calibration
 
 
@@ -42,6 +43,9 @@ class UncertainDetector(BaseModel):
       coordinates, in pixels (of the original image, where boxes are), radians for the angle;
     - with `dropout_samples`, their parts ``scores_std_data``, ``bboxes_std_data`` (noise of the image) and
       ``scores_std_model``, ``bboxes_std_model`` (Monte Carlo dropout): total variance = data + model.
+
+    After `engine.uncertainty_errors.fit_detector_errors`, ``bboxes_std`` is that of the whole error, which a detector
+    makes without noise too.
 
     How the noise of the image gets there is chosen by `method`:
 
@@ -120,7 +124,7 @@ class UncertainDetector(BaseModel):
         self.noise = ImageNoise(detector, noise_std, noise_variance)
         self._warned = False
         accept_gains(self)
-        self._register_load_state_dict_pre_hook(_expect_gain, with_module=True)
+        self._register_load_state_dict_pre_hook(_expect_buffers, with_module=True)
 
     def train(self, mode: bool = True) -> 'UncertainDetector':
         self.detector.train(mode)
@@ -196,7 +200,7 @@ class UncertainDetector(BaseModel):
                 data = self.sampled(inputs, variance, data_samples, line, outputs, self.num_samples, self.seed)
             if self.dropout_samples:
                 model = self._by_dropout(inputs, data_samples, line)
-            put_stds(found, data, model)
+            put_stds(found, data, model, self._buffers.get(ERROR))
         return found
 
     def _warn_of_misfit(self) -> None:
@@ -305,6 +309,12 @@ class UncertainDetector(BaseModel):
         if gain is not None:
             self.register_buffer(GAIN, gain)
 
+    def set_detection_error(self, error: Tensor | None) -> None:
+        """Factors and constants of the variances of boxes, (D, 2), see `fit_detector_errors`; None takes them back."""
+        self._buffers.pop(ERROR, None)
+        if error is not None:
+            self.register_buffer(ERROR, error)
+
     def _check_traced(self, found: Any) -> None:
         found = [sample.pred_instances for sample in found if len(sample.pred_instances)]
         parts = [part for some in found for part in (tensor_of(some.bboxes), some.scores)]
@@ -363,12 +373,13 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def _expect_gain(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Take up the detection gains of a state dict, or drop them where it has none."""
-    module._buffers.pop(GAIN, None)
-    if prefix + GAIN in state:
-        some = next(module.parameters(), torch.empty(0))
-        module.register_buffer(GAIN, torch.ones_like(state[prefix + GAIN], device=some.device))
+def _expect_buffers(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    """Take up the gains and errors of detections in a state dict, or drop those that it has not."""
+    some = next(module.parameters(), torch.empty(0))
+    for name in (GAIN, ERROR):
+        module._buffers.pop(name, None)
+        if prefix + name in state:
+            module.register_buffer(name, torch.ones_like(state[prefix + name], device=some.device))
 
 
 def _numbers(values: Tensor) -> str:
