@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
 	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 15 minutes on 2 cores)'
-	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it and draw its detections'
+	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
 	@echo 'make test    set-up, then ruff and all tests (ARGS="tests/test_packaging.py -k lock" for some of them)'
 	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'
 	@echo 'Options: PYTHON=/path/to/python3.11, VENV=/other/place, MAX_JOBS=1 where memory is short'

@@ -7,15 +7,16 @@ A name registered here lives in two places:
 - mmengine's root registries, where the lookup of every scope ends: the bare ``type='ReResNet'`` works from mmdet,
   mmpretrain, mmsegmentation, and from mmcv's ``build_conv_layer`` and its sisters.
 
-Classes that need a host (`HOSTED`) are found by their scoped name only, and imported when they are asked for.
+Classes that need a host (`HOSTED`, `HOSTED_DATASETS`) are found by their scoped name only, and imported when they are
+asked for.
 
 A host that registers the same bare name in its own scope (mmrotate: ``ReResNet``, ``ReFPN``) is asked first and wins
 there. ``mmrotate_plugin.override_mmrotate`` changes that, explicitly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -26,25 +27,32 @@ from mmengine.registry import Registry
 
 SCOPE = 'mmrotate_plugin'
 
-# names whose modules import mmdet, which takes seconds: imported when a config asks for one
+# names whose modules import mmdet or mmrotate, which takes seconds: imported when a config asks for one
 HOSTED = {
     'ReDet': 'mmrotate_plugin.models.detectors.redet',
     'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain',
 }
+HOSTED_DATASETS = dict.fromkeys(('DIORDataset', 'HRSCDataset'), 'mmrotate_plugin.datasets.xml_files')
 
 
-class ModelRegistry(Registry):
-    """A registry that imports the modules of `HOSTED` on demand."""
+class HostedRegistry(Registry):
+    """A registry that imports modules on demand: by the names of the classes in them."""
+
+    def __init__(self, *args: Any, hosted: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hosted = hosted
 
     def get(self, key: str) -> type | None:
         scope, name = self.split_scope_key(key)
-        if name in HOSTED and scope in (None, SCOPE):
-            import_module(HOSTED[name])
+        if name in self.hosted and scope in (None, SCOPE):
+            import_module(self.hosted[name])
         return super().get(key)
 
 
-MODELS = ModelRegistry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmrotate_plugin.models'])
-DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
+MODELS = HostedRegistry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmrotate_plugin.models'], hosted=HOSTED)
+DATASETS = HostedRegistry(
+    'dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'], hosted=HOSTED_DATASETS
+)
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine'])

@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--networks',
         help='names, with commas between: plain, folded, C8 or another group, C8+cp (recomputing maps), exported-C8, '
-        f'fourier-C8, adf, adf-rank1, mmrotate (default {FULL["networks"]})',
+        f'fourier-C8, adf, adf-bfloat16, adf-rank1, adf-delta, mmrotate (default {FULL["networks"]})',
     )
     parser.add_argument(
         '--baseline',

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fit the variance gains of a detector's backbone: python tools/calibrate_uncertainty.py CONFIG CHECKPOINT ..."""
+"""Fit the variance gains of a detector or its backbone: python tools/calibrate_uncertainty.py CONFIG CHECKPOINT ..."""
 
 import argparse
 import io
@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
 if TYPE_CHECKING:
@@ -22,26 +20,36 @@ if TYPE_CHECKING:
 
     from mmrotate_plugin.adf.calibration import Calibration
     from mmrotate_plugin.engine.inference import Detector
+    from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
+    from mmrotate_plugin.models.uncertainty.calibration import DetectorCalibration
 
 READS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 EPILOG = """
-The output holds the weights of CHECKPOINT and the gains, for ADFResNet in place of the config's ResNet; optimizer
-states are left out. Its report, FILE.json, tells the standard deviations of each layer over those of Monte Carlo,
-before and after, also on images that the fit did not see. All images are cut to one size, around their centres.
+Backbone, neck, head and boxes are fitted where the config's model is an UncertainDetector, or with --detector; else
+the backbone alone. The output holds the weights of CHECKPOINT and the gains, for an UncertainDetector around the
+detector, or for ADFResNet in place of the config's ResNet; optimizer states are left out. Its report, FILE.json, tells
+the standard deviations of each layer over those of Monte Carlo, before and after, and those of the backbone's layers or
+of the boxes also on images that the fit did not see. All images are cut to one size, around their centres.
 """
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Fit variance gains for the backbone of a detector by Monte Carlo over the noise of its images.',
+        description='Fit variance gains for a detector or its backbone by Monte Carlo over the noise of its images.',
         epilog=EPILOG,
     )
-    parser.add_argument('config', help='config file; its backbone is an ADFResNet or any other ResNet')
+    parser.add_argument('config', help='config file of an UncertainDetector or of any other detector')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--noise-std', type=float, required=True, help='standard deviation of the noise, grey levels of 0 to 255'
     )
     parser.add_argument('--out', required=True, help='checkpoint to write, .pth; the report goes beside it, .json')
+    parser.add_argument(
+        '--detector', action='store_true', help='fit neck, head and boxes too, as for an UncertainDetector'
+    )
+    parser.add_argument(
+        '--min-score', type=float, help='detections that count in the fit of boxes, from this score on (default 0.1)'
+    )
     parser.add_argument('--figure', help='draw the report too, into this .png file')
     parser.add_argument('--images', help="folder of images (default: the config's val data set)")
     parser.add_argument('--num-images', type=int, default=8, help='images of the fit (default 8)')
@@ -51,7 +59,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the noise (default 0)')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
+        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
+    )
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
     args = parser.parse_args(argv)
     if not (math.isfinite(args.noise_std) and args.noise_std > 0):
@@ -59,6 +70,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name, least in (('num_images', 1), ('held_out', 0), ('num_samples', 8), ('size', 33)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f'--{name.replace("_", "-")} must be {least} or more, not {getattr(args, name)}')
+    if args.min_score is not None and not 0 <= args.min_score < 1:
+        parser.error(f'--min-score must be 0 or more and less than 1, not {args.min_score}')
     if not args.out.endswith('.pth'):
         parser.error(f"--out must end with .pth, not '{args.out}'")
     if args.figure and not args.figure.endswith('.png'):
@@ -69,13 +82,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def calibrate(args: argparse.Namespace) -> None:
     import torch
 
-    from mmrotate_plugin import adf
-    from mmrotate_plugin.adf.calibration import calibrate as fit
     from mmrotate_plugin.engine import cli
     from mmrotate_plugin.engine.files import write_whole
     from mmrotate_plugin.engine.inference import Detector, select_device
-    from mmrotate_plugin.equivariant.fields import group_order
-    from mmrotate_plugin.models.uncertainty.noise import normalised_variance
+    from mmrotate_plugin.engine.uncertainty_setup import add_uncertainty, is_uncertain
+    from mmrotate_plugin.visualization.calibration import draw_calibration
 
     out = Path(args.out)
     if out.is_dir():
@@ -85,39 +96,22 @@ def calibrate(args: argparse.Namespace) -> None:
     cli.writable_folder(out.parent, '--out')
     device = select_device(args.device)
     cfg = cli.load_config(args.config, args.cfg_options)
+    configured = is_uncertain(cfg.model)
+    whole = configured or args.detector
+    if not whole and args.min_score is not None:
+        raise cli.UsageError(f'--min-score {args.min_score} is for boxes: add --detector to fit them')
+    if whole and not configured:
+        add_uncertainty(cfg, noise_std=args.noise_std)
     checkpoint = cli.read_checkpoint(args.checkpoint)
     checkpoint['state_dict'] = without_gains(checkpoint['state_dict'])
     detector = Detector(cfg, checkpoint, args.checkpoint, device=device)
-    backbone = getattr(detector.model, 'backbone', None)
-    if backbone is None:
+    if getattr(detector.model, 'backbone', None) is None:
         raise cli.UsageError(
             f"config '{args.config}' has no backbone: {type(detector.model).__name__} cannot be fitted"
         )
     images = crop(load_images(args, cfg, detector), args.size).to(device)
-    variance = normalised_variance(args.noise_std, detector.model.data_preprocessor)
-    count = args.num_images
-    print(
-        f'{len(images)} images of {images.shape[3]} x {images.shape[2]} pixels, {len(images) - count} of them held out'
-    )
-    group = getattr(backbone, 'group', None)
-    propagate, plain = runners(backbone)
-    try:
-        with propagate:
-            report = fit(
-                backbone,
-                images[:count],
-                variance,
-                held_out=images[count:] if len(images) > count else None,
-                num_samples=args.num_samples,
-                share=group_order(group) if isinstance(group, str) else 1,
-                plain=plain,
-                seed=args.seed,
-                progress=True,
-            )
-    except adf.NoMomentRule as error:
-        raise cli.UsageError(
-            f'the backbone, {type(backbone).__name__}, cannot propagate a variance: {error}'
-        ) from error
+    print(f'{len(images)} images of {images.shape[3]} x {images.shape[2]} pixels, {args.held_out} of them held out')
+    report = (fit_detector if whole else fit_backbone)(detector.model, images, args)
     print(report)
 
     state = detector.model.state_dict()
@@ -133,20 +127,93 @@ def calibrate(args: argparse.Namespace) -> None:
         raise cli.UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
     if args.figure:
         try:
-            write_whole(args.figure, draw(report))
+            write_whole(args.figure, draw_calibration(report))
         except OSError as error:
             raise cli.UsageError(f"--figure '{args.figure}' cannot be written: {error.strerror or error}") from error
-    gains = sum(layer.gains is not None for layer in report.layers)
+    layers = report.layers.layers if whole else report.layers
+    gains = sum(layer.gains is not None for layer in layers)
     print(f'{out}: {len(result)} weights, of {gains} modules with gains\n{path}: the table above')
-    if type(backbone).__name__ != 'ADFResNet':
+    if whole and not configured:
+        print("note: only a mmrotate_plugin.UncertainDetector around the config's model takes up the gains")
+    elif whole and detector.model.method != 'propagated':
+        print(f"note: the config's method is '{detector.model.method}'; only 'propagated' uses the gains")
+    elif not whole and type(detector.model.backbone).__name__ != 'ADFResNet':
         print("note: only a mmrotate_plugin.ADFResNet in place of the config's backbone takes up the gains")
+
+
+def fit_backbone(model: 'nn.Module', images: 'Tensor', args: argparse.Namespace) -> 'Calibration':
+    from mmrotate_plugin import adf
+    from mmrotate_plugin.adf.calibration import calibrate as fit
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.models.uncertainty.noise import normalised_variance
+
+    count, backbone = args.num_images, model.backbone
+    propagate, plain = runners(backbone)
+    try:
+        with propagate:
+            return fit(
+                backbone,
+                images[:count],
+                normalised_variance(args.noise_std, model.data_preprocessor),
+                held_out=images[count:] if len(images) > count else None,
+                num_samples=args.num_samples,
+                share=order_of(backbone),
+                plain=plain,
+                seed=args.seed,
+                progress=True,
+            )
+    except adf.NoMomentRule as error:
+        raise cli.UsageError(
+            f'the backbone, {type(backbone).__name__}, cannot propagate a variance: {error}'
+        ) from error
+
+
+def fit_detector(model: 'UncertainDetector', images: 'Tensor', args: argparse.Namespace) -> 'DetectorCalibration':
+    """Backbone, neck, head and boxes; images are taken as whole ones, wherever they were cut."""
+    from mmdet.structures import DetDataSample
+
+    from mmrotate_plugin import adf
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.models.uncertainty.calibration import TooFewDetections, calibrate_detector
+    from mmrotate_plugin.models.uncertainty.noise import normalised_variance
+    from mmrotate_plugin.models.uncertainty.tracing import UnsupportedDetector
+
+    size = tuple(images.shape[-2:])
+    meta = {'img_shape': size, 'ori_shape': size, 'pad_shape': size, 'batch_input_shape': size}
+    meta |= {'scale_factor': (1.0, 1.0), 'flip': False}
+    try:
+        return calibrate_detector(
+            model,
+            images,
+            [DetDataSample(metainfo={**meta, 'img_id': i}) for i in range(len(images))],
+            normalised_variance(args.noise_std, model.data_preprocessor),
+            num_held_out=args.held_out,
+            num_samples=args.num_samples,
+            share=order_of(model.backbone),
+            min_score=0.1 if args.min_score is None else args.min_score,
+            seed=args.seed,
+            progress=True,
+        )
+    except (adf.NoMomentRule, UnsupportedDetector, TooFewDetections) as error:
+        raise cli.UsageError(f'the detector cannot be calibrated: {error}') from error
+
+
+def order_of(backbone: 'nn.Module') -> int:
+    """Of an equivariant backbone's group: so many orientations share a gain."""
+    from mmrotate_plugin.equivariant.fields import group_order
+
+    group = getattr(backbone, 'group', None)
+    return group_order(group) if isinstance(group, str) else 1
 
 
 def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
     """The weights alone, if the checkpoint is calibrated already."""
-    from mmrotate_plugin.adf.calibration import GAIN, NOISE
+    from mmrotate_plugin.adf.gains import is_gain
+    from mmrotate_plugin.models.detectors.uncertain import GAIN as BOX_GAIN
 
-    kept = OrderedDict((key, value) for key, value in state.items() if not key.endswith((f'.{GAIN}', f'.{NOISE}')))
+    kept = OrderedDict(
+        (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] != BOX_GAIN
+    )
     kept._metadata = getattr(state, '_metadata', {})
     return kept
 
@@ -233,32 +300,6 @@ def crop(images: list['Tensor'], size: int | None) -> 'Tensor':
         top, left = ((image.shape[d + 1] - sides[d]) // 2 for d in (0, 1))
         cut.append(image[:, top : top + sides[0], left : left + sides[1]])
     return torch.stack(cut)
-
-
-def draw(report: 'Calibration') -> bytes:
-    """Standard deviations over those of Monte Carlo, layer by layer, with the range of nine in ten values: a PNG."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    held_out = report.layers[0].held_out_after is not None
-    place = np.arange(len(report.layers))
-    for key, colour in (('before', '#c0504d'), ('after', '#2f6fb0')):
-        ratios = np.array([getattr(layer, f'held_out_{key}' if held_out else key) for layer in report.layers])
-        axes.fill_between(place, ratios[:, 0], ratios[:, 2], color=colour, alpha=0.2, linewidth=0)
-        axes.plot(place, ratios[:, 1], 'o-', color=colour, markersize=3, label=f'{key} calibration')
-    axes.axhline(1, color='black', linewidth=0.8)
-    axes.set_xticks(place, [layer.name or '(output)' for layer in report.layers], rotation=90, fontsize=7)
-    axes.set_ylim(0, 2)
-    axes.set_ylabel('standard deviation / Monte Carlo')
-    axes.set_title('images that were held out' if held_out else 'images of the fit', fontsize=10)
-    axes.legend(loc='upper left')
-    file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=100)
-    return file.getvalue()
 
 
 def main(argv: list[str] | None = None) -> int:

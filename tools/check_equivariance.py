@@ -12,8 +12,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
 if TYPE_CHECKING:
@@ -51,7 +49,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--no-compare', action='store_true', help='do without the plain ResNet')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
+        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
+    )
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
     args = parser.parse_args(argv)
     if args.size is not None and args.size < 33:

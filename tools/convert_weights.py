@@ -36,12 +36,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('input', metavar='IN', help='checkpoint file')
     parser.add_argument('output', metavar='OUT', help='checkpoint file to write; must not be IN')
     parser.add_argument('--to', choices=['mmrotate', 'plugin'], required=True, help='whose keys OUT has')
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
+    )
     return parser.parse_args(argv)
 
 
 def convert(args: argparse.Namespace) -> None:
     import torch
-    from mmengine.runner.checkpoint import CheckpointLoader
 
     from mmrotate_plugin.engine import cli
     from mmrotate_plugin.engine.files import write_whole
@@ -53,8 +55,7 @@ def convert(args: argparse.Namespace) -> None:
     if Path(args.output).is_dir():
         raise cli.UsageError(f"OUT '{args.output}' is a folder; give the name of a file")
     state = OrderedDict(checkpoint['state_dict'])
-    raw = CheckpointLoader.load_checkpoint(args.input, map_location='cpu')
-    state._metadata = getattr(raw.get('state_dict', raw), '_metadata', {})  # notes the group
+    state._metadata = getattr(checkpoint['state_dict'], '_metadata', {})  # notes the group
 
     kind = conversion.kind_of(state)
     if kind is None:

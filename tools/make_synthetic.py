@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -28,6 +29,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--val', type=int, default=100, metavar='N', help='validation scenes (default: 100)')
     parser.add_argument('--size', type=int, default=193, metavar='S', help='side of an image in pixels (default: 193)')
     parser.add_argument('--objects', type=int, nargs=2, default=(6, 14), metavar=('LEAST', 'MOST'), help='per scene')
+    parser.add_argument(
+        '--noise-std', type=float, nargs='+', default=[0.0], metavar='N', help='grey levels of noise; two: left, right'
+    )
     parser.add_argument('--seed', type=int, default=0, metavar='K', help='training takes K, validation K + 1')
     parser.add_argument('--header', action='store_true', help="begin label files with DOTA's two header lines")
     parser.add_argument('--force', action='store_true', help='write into a directory that holds other files')
@@ -53,6 +57,12 @@ def label_text(scene: Scene, header: bool) -> str:
     return ''.join(line + '\n' for line in lines)
 
 
+def look(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `draw_scene`."""
+    noise = args.noise_std[0] if len(args.noise_std) == 1 else tuple(args.noise_std)
+    return {'size': args.size, 'num_objects': tuple(args.objects), 'noise_std': noise}
+
+
 def write_split(folder: Path, count: int, seed: int, args: argparse.Namespace) -> int:
     """Write one split; files of an earlier, longer one go. Returns the number of objects."""
     images, labels = folder / 'images', folder / 'labelTxt'
@@ -64,7 +74,7 @@ def write_split(folder: Path, count: int, seed: int, args: argparse.Namespace) -
                 old.unlink()
     objects, start = 0, time.monotonic()
     for index, name in enumerate(names):
-        scene = draw_scene(seed, index, size=args.size, num_objects=tuple(args.objects))
+        scene = draw_scene(seed, index, **look(args))
         write_whole(images / f'{name}.png', cv2.imencode('.png', scene.image)[1].tobytes())
         write_whole(labels / f'{name}.txt', label_text(scene, args.header).encode())
         objects += len(scene.labels)
@@ -94,12 +104,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f'error: --{option} {getattr(args, option)}: must be 0 or more', file=sys.stderr)
             return 2
     try:  # before anything is written
-        draw_scene(args.seed, 0, size=args.size, num_objects=tuple(args.objects))
+        draw_scene(args.seed, 0, **look(args))
     except ValueError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
 
-    facts = {key: getattr(args, key) for key in ('train', 'val', 'size', 'objects', 'seed', 'header')}
+    facts = {key: getattr(args, key) for key in ('train', 'val', 'size', 'objects', 'noise_std', 'seed', 'header')}
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / MARK, json.dumps({**facts, 'classes': CLASSES}, indent=2).encode())

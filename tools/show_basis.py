@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LAYER = 'backbone.conv1'
 OF_A_LAYER = ('group', 'kernel_size', 'dilation', 'trivial_input', 'in_channels', 'out_channels')
-OF_A_MODEL = ('checkpoint', 'layer')
+OF_A_MODEL = ('checkpoint', 'layer', 'unsafe_checkpoint')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -45,6 +45,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     model.add_argument('--config', help='config file of the model')
     model.add_argument('--checkpoint', help='its weights (default: as initialised)')
     model.add_argument('--layer', help=f'path of the layer in the model (default {DEFAULT_LAYER})')
+    model.add_argument(
+        '--unsafe-checkpoint',
+        action='store_true',
+        default=None,
+        help='take any pickle for a checkpoint, and run what it says',
+    )
     args = parser.parse_args(argv)
     reason = 'has no effect on a layer of a --config' if args.config else 'needs a --config'
     for name in OF_A_LAYER if args.config else OF_A_MODEL:

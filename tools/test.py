@@ -6,8 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
 
@@ -23,7 +21,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--show-num', type=int, default=-1, help='number of pictures (default: -1, all)')
     parser.add_argument('--show-score-thr', type=float, default=0.3, help='draw detections from this score on')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
+        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
+    )
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')

@@ -4,9 +4,10 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
@@ -22,9 +23,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from CHECKPOINT, or without one from the latest in the work directory',
+        help='go on from CHECKPOINT, or without one from the last that is whole in the work directory',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
+    parser.add_argument(
+        '--accumulate', type=int, metavar='N', help='add the gradients of N iterations up before each step'
+    )
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument('--seed', type=int, help='seed of the random numbers')
@@ -32,29 +36,73 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
         metavar='KEY=VALUE',
         help='change the config, e.g. optim_wrapper.optimizer.lr=0.01 or key="[(a,b),(c,d)]"',
+    )
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     args = parser.parse_args(argv)
     if args.pictures < 0:
         parser.error(f'--pictures must be 0 or more, not {args.pictures}')
+    if args.accumulate is not None and args.accumulate < 1:
+        parser.error(f'--accumulate must be 1 or more, not {args.accumulate}')
     return args
 
 
 def train(args: argparse.Namespace) -> None:
-    from mmengine.runner import find_latest_checkpoint
-
     from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.checkpoints import DiskFullError, explain_full_disk
 
     cfg = cli.load_config(args.config, args.cfg_options)
     work_dir = cli.set_work_dir(cfg, args.work_dir, args.config)
     if cfg.get('train_cfg') is None or cfg.get('optim_wrapper') is None:
         raise cli.UsageError(f"config '{args.config}' has no train_cfg or no optim_wrapper: it cannot be trained")
+    change_config(cfg, args)
+    checkpoint = None
+    if args.resume:
+        checkpoint = prepare_resume(cfg, args, work_dir)
+    elif cfg.get('load_from') and '://' not in cfg.load_from:
+        cli.read_checkpoint(cfg.load_from, 'load_from')
+    cfg.resume = checkpoint is not None
+
+    cli.set_launcher(cfg, args.launcher, args.local_rank)
+    try:
+        with explain_full_disk():
+            run_training(cfg, args, work_dir, checkpoint)
+    except URLError as error:
+        raise cli.UsageError(
+            f'pretrained weights cannot be downloaded ({error.reason}); put the file where init_cfg says, or '
+            'train without: --cfg-options model.backbone.init_cfg=None'
+        ) from error
+    except DiskFullError as error:
+        raise cli.UsageError(
+            f'the disk is full: {error}. {last_of(work_dir)}; make room, then the same command with --resume goes on'
+        ) from error
+    except FloatingPointError as error:
+        raise cli.UsageError(
+            f'the training diverged: {error}. {last_of(work_dir)}. A lower learning rate (--cfg-options '
+            'optim_wrapper.optimizer.lr=...) or clipping (optim_wrapper.clip_grad.max_norm=...) may help'
+        ) from error
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        if args.amp and 'bfloat16' in str(error).lower().replace(' ', ''):
+            raise cli.UsageError(
+                f'--amp: this model uses an operation that has no bfloat16 on the CPU ({cli.first_line(error)}); '
+                'train without --amp, or on a GPU'
+            ) from error
+        raise
+
+
+def change_config(cfg: Config, args: argparse.Namespace) -> None:
+    """What the options say, and the hooks of this program."""
+    from mmrotate_plugin.engine import cli
+
     if args.amp:
         use_amp(cfg)
+    if args.accumulate is not None:
+        cfg.optim_wrapper.accumulative_counts = args.accumulate
     if args.auto_scale_lr:
         scale = cfg.get('auto_scale_lr')
         if not scale or 'base_batch_size' not in scale:
@@ -67,39 +115,79 @@ def train(args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.seed is not None:
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': args.seed}
-    hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmrotate_plugin.StopAtDivergenceHook')]
+    hooks = list(cfg.get('custom_hooks') or [])
+    for name in ('ExactResumeHook', 'StopAtDivergenceHook'):
+        if not any(name in str(hook.get('type')) for hook in hooks):
+            hooks.append(dict(type=f'mmrotate_plugin.{name}'))
     if args.pictures and not any('DetectionPicturesHook' in str(hook.get('type')) for hook in hooks):
         hooks.append(dict(type='mmrotate_plugin.DetectionPicturesHook', max_pictures=args.pictures))
     cfg.custom_hooks = hooks
+    saves = (cfg.setdefault('default_hooks', {})).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    if saves is not None and str(saves.get('type')) in ('CheckpointHook', 'mmengine.CheckpointHook'):
+        saves.type = 'mmrotate_plugin.WholeCheckpointHook'
 
-    resume_from = None
+
+def prepare_resume(cfg: Config, args: argparse.Namespace, work_dir: Path) -> dict[str, Any] | None:
+    """Read the checkpoint that the training goes on from, and put it and its seed into the config."""
+    from mmrotate_plugin.engine import cli
+
     if args.resume == 'auto':
-        if (work_dir / 'last_checkpoint').is_file():
-            resume_from = find_latest_checkpoint(str(work_dir))
-            if not Path(resume_from).is_file():  # the work directory was moved
-                resume_from = str(work_dir / Path(resume_from).name)
-        else:
+        path, checkpoint = read_last(work_dir)
+        if checkpoint is None:
             cli.warn(f"--resume: no checkpoint in '{work_dir}'; the training starts from the beginning")
-    elif args.resume:
-        resume_from = args.resume
-    checkpoint = cli.read_checkpoint(resume_from, '--resume') if resume_from else None
-    if checkpoint is not None:
-        absent = [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
-        absent += [f'meta.{key}' for key in ('epoch', 'iter') if key not in checkpoint['meta']]
-        if absent:
-            raise cli.UsageError(
-                f"--resume '{resume_from}' holds weights but no state of a training ({', '.join(absent)} missing); "
-                f'to start a new training from them: --cfg-options load_from={resume_from}'
-            )
-        cfg.load_from = resume_from
-    elif cfg.get('load_from') and '://' not in cfg.load_from:
-        cli.read_checkpoint(cfg.load_from, 'load_from')
-    cfg.resume = checkpoint is not None
+            return None
+    else:
+        path, checkpoint = args.resume, cli.read_checkpoint(args.resume, '--resume')
+    absent = [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
+    absent += [f'meta.{key}' for key in ('epoch', 'iter') if key not in checkpoint['meta']]
+    if absent:
+        raise cli.UsageError(
+            f"--resume '{path}' holds weights but no state of a training ({', '.join(absent)} missing); "
+            f'to start a new training from them: --cfg-options load_from={path}'
+        )
+    cfg.load_from = path
+    seed = checkpoint['meta'].get('seed')
+    if seed is not None and args.seed not in (None, seed):
+        raise cli.UsageError(f"--seed {args.seed}: the training of '{path}' has the seed {seed}; leave --seed out")
+    if seed is not None:  # the data are shuffled by it before mmengine restores it
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
+    return checkpoint
 
-    cli.set_launcher(cfg, args.launcher, args.local_rank)
+
+def read_last(work_dir: Path) -> tuple[str, dict[str, Any] | None]:
+    """The last checkpoint in the work directory that is whole; those after it are named.
+
+    Raises:
+        UsageError: If there are some, and none is whole.
+    """
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.checkpoints import training_checkpoints
+
+    found = training_checkpoints(work_dir)
+    for path in found:
+        try:
+            return str(path), cli.read_checkpoint(str(path), '--resume')
+        except cli.UsageError as error:
+            cli.warn(f'{error}; the one before it is tried')
+    if found:
+        raise cli.UsageError(f"--resume: none of the {len(found)} checkpoints of '{work_dir}' is whole")
+    return '', None
+
+
+def last_of(work_dir: Path) -> str:
+    """A sentence, without its full stop, on the last checkpoint that is whole."""
+    from mmrotate_plugin.engine.checkpoints import damage, training_checkpoints
+
+    whole = [path for path in training_checkpoints(work_dir) if damage(path) is None]
+    return f'The last good checkpoint is {whole[0]}' if whole else 'There is no checkpoint yet'
+
+
+def run_training(cfg: Config, args: argparse.Namespace, work_dir: Path, checkpoint: dict[str, Any] | None) -> None:
+    from mmrotate_plugin.engine import cli
+
     runner = cli.build_runner(cfg)
     if checkpoint is not None:
-        cli.load_weights(runner.model, checkpoint, resume_from)
+        cli.load_weights(runner.model, checkpoint, cfg.load_from)
         del checkpoint
     loop = cli.build_loop(runner, 'train')
     if cfg.get('val_cfg') is not None:
@@ -109,23 +197,6 @@ def train(args: argparse.Namespace) -> None:
     try:
         with cli.threaded_evaluation():
             runner.train()
-    except URLError as error:
-        raise cli.UsageError(
-            f'pretrained weights cannot be downloaded ({error.reason}); put the file where init_cfg says, or '
-            'train without: --cfg-options model.backbone.init_cfg=None'
-        ) from error
-    except FloatingPointError as error:
-        raise cli.UsageError(
-            f'the training diverged: {error}; a lower learning rate (--cfg-options optim_wrapper.optimizer.lr=...) or '
-            'clipping (optim_wrapper.clip_grad.max_norm=...) may help'
-        ) from error
-    except (NotImplementedError, RuntimeError, TypeError) as error:
-        if args.amp and 'bfloat16' in str(error).lower().replace(' ', ''):
-            raise cli.UsageError(
-                f'--amp: this model uses an operation that has no bfloat16 on the CPU ({cli.first_line(error)}); '
-                'train without --amp, or on a GPU'
-            ) from error
-        raise
     except KeyboardInterrupt:
         runner.logger.warning(f'interrupted at iteration {runner.iter}; the same command with --resume goes on')
         raise

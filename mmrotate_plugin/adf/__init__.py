@@ -1,7 +1,8 @@
 """Assumed density filtering: values with a mean and a variance through any network. Needs torch alone."""
 
 from . import functional  # registers the rules
-from .calibration import Calibration, accept_gains, calibrate, gain_noise, remove_gains
+from .calibration import Calibration, calibrate
+from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian, NoMomentRule, moment_rule
 from .jacobian import jacobian_variance
 from .layers import (
@@ -59,6 +60,7 @@ __all__ = [
     'estimate_noise',
     'functional',
     'gain_noise',
+    'gain_rule',
     'jacobian_variance',
     'moment_rule',
     'predict',

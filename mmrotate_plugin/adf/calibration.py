@@ -1,9 +1,7 @@
 """Variance gains: what the moment rules miss by taking values for independent, fitted once by Monte Carlo.
 
 A convolution or pooling sums values that noise moves together, and its rule neglects that. How much is missing is
-rather constant for a channel of a trained network, so one factor per channel repairs most of it. The gains are buffers
-of the modules behind whose output they act, so they are saved and moved with the network. They cost a multiplication
-per value.
+rather constant for a channel of a trained network, so one factor per channel repairs most of it. `gains` keeps them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,13 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .gains import remove_gains, set_gain, set_origin
 from .gaussian import Gaussian
 from .modes import eval_mode
 from .noise import Noise, expand_noise
 from .progress import track
 
-GAIN = 'variance_gain'  # buffer of a module: factor of the variance that it puts out, (C, 1, 1) or the like
-NOISE = 'variance_gain_noise'  # buffer of the model: the noise variance of the fit, () or (C,)
 SMALLEST, LARGEST = 1e-2, 1e3  # gains
 NEGLIGIBLE = 0.02  # a module gets no gains if their root mean square logarithm is less: 1 % of standard deviation
 FAINT = 0.05  # values with less than this part of a layer's standard deviation (zeros of a ReLU) have no say
@@ -129,8 +126,8 @@ def calibrate(
 
     A floor (`min_variance`) that is above the variances of a layer hides them: calibrate with a lower one.
 
-    The gains belong to the weights and to the noise: far from the noise variance of the fit, which is kept in the
-    buffer `variance_gain_noise`, calibrate anew.
+    The gains belong to the weights, the noise and the rule for the variance: far from the noise variance of the fit,
+    or with another rule, calibrate anew. Both are kept with the gains (`gain_noise`, `gain_rule`).
 
     Args:
         model: Any module that maps a tensor to what it likes, and that a `Gaussian` can pass. It is run in eval mode
@@ -175,7 +172,7 @@ def calibrate(
         gains = fit.gains(share)
         after = fit.ratios(), other and other.ratios()
     noise = _per_channel(noise_variance, variance)
-    model.register_buffer(NOISE, noise)
+    set_origin(model, noise, fit.rule)
     layers = [
         LayerReport(
             site.name, site.channels, _range(gains.get(site.name)), before[0][site.name], after[0][site.name],
@@ -184,69 +181,6 @@ def calibrate(
         for site in sites
     ]  # fmt: skip
     return Calibration(tuple(layers), tuple(noise.reshape(-1).tolist()), len(images), num_samples)
-
-
-def set_gain(module: nn.Module, gain: Tensor | None) -> None:
-    """Multiply the variance that a module puts out, a `Gaussian` or a pair of mean and variance; None takes it back.
-
-    Args:
-        module: Its output is one Gaussian. Plain tensors pass unchanged.
-        gain: Broadcasts with the output: (C, 1, 1) for maps, (C,) for vectors.
-    """
-    module._buffers.pop(GAIN, None)
-    if gain is not None:
-        module.register_buffer(GAIN, gain)
-        if _apply_gain not in module._forward_hooks.values():
-            module.register_forward_hook(_apply_gain)
-
-
-def remove_gains(model: nn.Module) -> None:
-    """Take back all gains: the moment rules as they are, and a state dict without further keys."""
-    for module in model.modules():
-        set_gain(module, None)
-        module._buffers.pop(NOISE, None)
-        for key in [key for key, hook in module._forward_hooks.items() if hook is _apply_gain]:
-            del module._forward_hooks[key]
-
-
-def accept_gains(model: nn.Module) -> None:
-    """Let a network take over the gains of a state dict, as often as it loads one; one without gains removes them.
-
-    Without it, the gains of a calibrated checkpoint are unexpected keys. `ADFResNet` and the paper's classifiers do
-    it themselves.
-    """
-    if _expect_gains not in [getattr(hook, 'hook', hook) for hook in model._load_state_dict_pre_hooks.values()]:
-        model._register_load_state_dict_pre_hook(_expect_gains, with_module=True)
-
-
-def gain_noise(model: nn.Module) -> Tensor | None:
-    """The noise variance that a network was calibrated at, () or (C,); None if it is not calibrated."""
-    return model._buffers.get(NOISE)
-
-
-def _apply_gain(module: nn.Module, args: tuple[Any, ...], out: Any) -> Any:  # noqa: ARG001  signature of a hook
-    gain = module._buffers.get(GAIN)
-    if gain is None:
-        return out
-    if isinstance(out, Gaussian):
-        var = out.var * gain.to(out.dtype)
-        return out.replace(out.mean, var.clamp_min(out.min_variance) if out.min_variance else var)
-    if isinstance(out, tuple) and len(out) == 2:  # the ADF paper's modules, called with mean and variance
-        mean, var = out
-        return mean, var * gain.to(var.dtype)
-    return out
-
-
-def _expect_gains(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Make buffers for the gains in a state dict, which then fills them."""
-    remove_gains(module)
-    some = next(module.parameters(), torch.empty(0))
-    for name, part in module.named_modules(prefix=prefix.rstrip('.')):
-        key = f'{name}.{GAIN}' if name else GAIN
-        if key in state:
-            set_gain(part, torch.ones_like(state[key], device=some.device))
-    if prefix + NOISE in state:
-        module.register_buffer(NOISE, torch.zeros_like(state[prefix + NOISE], device=some.device))
 
 
 class _Site(NamedTuple):
@@ -312,6 +246,7 @@ class _Comparison:
         self.generator = torch.Generator().manual_seed(seed)
         self.positions: dict[int, Tensor] = {}  # of maps with so many values
         self.truth: dict[tuple[str, int], Tensor] = {}  # of a site's call: (B, C, positions)
+        self.rule = 'diagonal'  # for the variance, which the model may choose itself
 
     def sample(self, plain: Callable[[Tensor], Any] | None, samples: int, text: str, progress: bool | None) -> None:
         """The variances of Monte Carlo."""
@@ -345,6 +280,7 @@ class _Comparison:
         found: dict[str, list[Tensor]] = {}
 
         def compare(site: _Site, call: int, out: Gaussian) -> None:
+            self.rule = out.rule
             ratio = self._ratio(site, call, out)
             found.setdefault(site.name, []).append(ratio[~ratio.isnan()])
 

@@ -11,6 +11,8 @@ Rule = TypeVar('Rule', bound=Callable[..., Any])
 RULES: dict[Callable[..., Any], Callable[..., Any]] = {}  # torch's function or method: its moment rule
 PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules that keep to the means of the plain function
 MOVES: set[Callable[..., Any]] = set()  # those that only move values about, and so need no floor
+DELTA: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules of first order, for rule='delta'
+VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # from the dearest on
 SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized')
 
 
@@ -56,18 +58,21 @@ class Gaussian:
         plain_mean: Means are those of the plain functions, to the bit, and the rules give the variance alone. It goes
             with the value through all operations, if one of several has it. An image that already is noisy needs
             that: moment-matched means would count its noise twice.
-        rank1: Layers take the cheaper rule for the variance, `functional.rank1.rank1_variance`. It goes with the value
-            through all operations, if one of several has it.
+        rule: How the variance is computed: 'diagonal'; 'bfloat16', with convolutions in that type; 'rank1', with their
+            squared weights approximated, see `functional.linear`; or 'delta', which also takes activations and max
+            pooling to first order, see `functional.delta`, and implies `plain_mean`. It goes with the value through
+            all operations; of several, the cheapest, which is the last of these.
 
     Raises:
         TypeError: If one of the two is no tensor of real numbers.
-        ValueError: If their shapes, dtypes or devices differ, or `min_variance` is negative or not finite.
+        ValueError: If their shapes, dtypes or devices differ, or `min_variance` is negative or not finite, or the
+            `rule` is unknown.
     """
 
-    __slots__ = ('mean', 'min_variance', 'plain_mean', 'rank1', 'var')
+    __slots__ = ('mean', 'min_variance', 'plain_mean', 'rule', 'var')
 
     def __init__(
-        self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rank1: bool = False
+        self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rule: str = 'diagonal'
     ) -> None:
         for name, value in (('mean', mean), ('var', var)):
             if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -80,7 +85,9 @@ class Gaussian:
         if not 0 <= min_variance < float('inf'):
             raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
         self.mean, self.var, self.min_variance = mean, var, float(min_variance)
-        self.plain_mean, self.rank1 = bool(plain_mean), bool(rank1)
+        if rule not in VARIANCE_RULES:
+            raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, VARIANCE_RULES))}')
+        self.plain_mean, self.rule = bool(plain_mean) or rule == 'delta', rule
 
     @classmethod
     def __torch_function__(
@@ -104,15 +111,17 @@ class Gaussian:
         inputs = list(gaussians((args, kwargs)))
         floor = max([0.0, *[g.min_variance for g in inputs]])
         plain_mean = True in [g.plain_mean for g in inputs]
-        rank1 = True in [g.rank1 for g in inputs]
-        if plain_mean and function in PLAIN:
+        cheapest = max([g.rule for g in inputs], key=VARIANCE_RULES.index, default='diagonal')
+        if cheapest == 'delta' and function in DELTA:
+            out = DELTA[function](*args, **kwargs)
+        elif plain_mean and function in PLAIN:
             out = PLAIN[function](*args, **kwargs)
         else:
             out = rule(*args, **kwargs)
             if plain_mean:
                 out = _with_means(out, _of_means(function, args, kwargs))
-        if floor or plain_mean or rank1:
-            return _with_traits(out, (floor, plain_mean, rank1), clamp=function not in MOVES)
+        if floor or plain_mean or cheapest != 'diagonal':
+            return _with_traits(out, (floor, plain_mean, cheapest), clamp=function not in MOVES)
         return out
 
     def __getattr__(self, name: str) -> Any:
@@ -128,7 +137,7 @@ class Gaussian:
 
     def replace(self, mean: Tensor, var: Tensor) -> 'Gaussian':
         """Other moments, with the floor, the kind of mean and the rule for the variance of this one."""
-        return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rank1)
+        return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rule)
 
     @property
     def std(self) -> Tensor:
@@ -155,7 +164,7 @@ class Gaussian:
     def __repr__(self) -> str:
         traits = f', min_variance={self.min_variance:g}' if self.min_variance else ''
         traits += ', plain_mean=True' if self.plain_mean else ''
-        traits += ', rank1=True' if self.rank1 else ''
+        traits += f', rule={self.rule!r}' if self.rule != 'diagonal' else ''
         return f'Gaussian(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}{traits})'
 
     def __add__(self, other: Any) -> 'Gaussian':
@@ -210,7 +219,7 @@ def gaussians(values: Any) -> Iterator[Gaussian]:
         yield from gaussians(list(values.values()))
 
 
-def _with_traits(out: Any, traits: tuple[float, bool, bool], *, clamp: bool) -> Any:
+def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> Any:
     if isinstance(out, Gaussian):
         return Gaussian(out.mean, out.var.clamp_min(traits[0]) if clamp and traits[0] else out.var, *traits)
     if isinstance(out, (list, tuple)):

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .calibration import accept_gains
+from .gains import accept_gains
 from .gaussian import Gaussian
 from .layers import (
     AvgPool2d,

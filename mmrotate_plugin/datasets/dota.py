@@ -6,19 +6,21 @@ Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, C
 import logging
 import math
 import os
-import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import Image, UnidentifiedImageError
 
+from ..arguments import typed
 from ..registry import DATASETS
+from .broken import BrokenFileError, SkipsBrokenFiles
 from .filtering import filter_empty
 
 _THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
+_FARTHEST = 1e6  # pixels; no image is as large, and sides of 1e20 overflow float32
+_LARGEST = 64 * 2**20  # bytes of a label file; DOTA's largest has 2 MB
 _HEADERS = ('imagesource:', 'gsd:')
 _SHAPE_OF_A_LINE = "'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty'"
 
@@ -48,7 +50,7 @@ class BadLine(ValueError):
 
 
 @DATASETS.register_module()
-class DOTADataset(BaseDataset):
+class DOTADataset(SkipsBrokenFiles, BaseDataset):
     """DOTA-v1.0, with the arguments and the samples of mmrotate's class of this name.
 
     ``type='mmrotate_plugin.DOTADataset'`` finds it from every scope. Unlike mmrotate's it reads DOTA's own files
@@ -57,37 +59,56 @@ class DOTADataset(BaseDataset):
     finite numbers, a class that DOTA does not have, a box without area, a box that lies outside the image. A box that
     is partly inside stays as it is.
 
+    An image is left out too, with a warning that names it and one that counts them, if its file is empty, cut off or no
+    image, or if its label file cannot be read as text. Damage amid a file shows when it is decoded: a training then
+    takes another image, and a test, where leaving one out would change the result, raises.
+
     Args:
         diff_thr: Objects of a difficulty above it are marked to be ignored.
         img_suffix: Ending of the images' names.
-        strict: Raise at the first line that cannot be used.
+        strict: Raise at the first line, image or label file that cannot be used.
+        check_pixels: Decode every image at the start, to leave damaged ones out of a test as well; takes minutes for
+            thousands of them.
         kwargs: Of mmengine's BaseDataset. `ann_file` is the folder of label files, ``data_prefix['img_path']`` the
             folder of images; they may be one. Without `ann_file` all images of the folder are read, without objects.
             `metainfo` may name a part of the classes; objects of the others are left out.
 
     Raises:
         FileNotFoundError: If a folder, its files, or the partner of an image or label file is missing.
-        ValueError: If an argument is wrong, an image cannot be read, or (`strict`) a line.
+        ValueError: If an argument is wrong, no image can be used, or (`strict`) a line or a file cannot.
+
+    Files are found by listing the two folders, so nothing in a label file can name one elsewhere. Links in the folders
+    are followed.
     """
 
     METAINFO = {'classes': tuple(_V1), 'palette': list(_V1.values())}
 
-    def __init__(self, diff_thr: int = 100, img_suffix: str = 'png', *, strict: bool = False, **kwargs) -> None:
+    @typed
+    def __init__(
+        self,
+        diff_thr: int = 100,
+        img_suffix: str = 'png',
+        *,
+        strict: bool = False,
+        check_pixels: bool = False,
+        **kwargs,
+    ) -> None:
         self.diff_thr = diff_thr
         self.img_suffix = img_suffix.lstrip('.')
-        self.strict = strict
-        super().__init__(**kwargs)
+        super().__init__(strict=strict, check_pixels=check_pixels, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read all label files; every image needs one, an empty one if it has no objects."""
         if 'img_path' not in self.data_prefix:
             raise ValueError(f"data_prefix={self.data_prefix}: the images' folder goes under the key 'img_path'")
         images = self._find(self.data_prefix['img_path'], f'.{self.img_suffix}', "data_prefix['img_path']")
-        if not self.ann_file:
-            return [self._describe(path, None) for path in images.values()]
-        labels = self._find(self.ann_file, '.txt', 'ann_file')
-        self._check_partners(images, labels)
-        return [self._describe(path, labels[stem]) for stem, path in images.items()]
+        labels: dict[str, Path] = {}
+        if self.ann_file:
+            labels = self._find(self.ann_file, '.txt', 'ann_file')
+            self._check_partners(images, labels)
+        return self._keep_usable(
+            [self._or_none(self._describe, path, labels.get(stem)) for stem, path in images.items()]
+        )
 
     def _find(self, folder: str, suffix: str, argument: str) -> dict[str, Path]:
         """Files of a folder by their stems, in order of their names."""
@@ -99,6 +120,9 @@ class DOTADataset(BaseDataset):
             )
         names = sorted(os.listdir(folder))
         found = {name[: -len(suffix)]: Path(folder, name) for name in names if name.endswith(suffix)}
+        for path in found.values():
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise FileNotFoundError(f'{argument}: {str(path)!r} is no file (a folder, a pipe or a broken link).')
         if not found:
             others = sorted({os.path.splitext(name)[1] for name in names} - {''})
             there = f'it holds files ending in {", ".join(others)}' if others else 'it holds no files'
@@ -118,7 +142,7 @@ class DOTADataset(BaseDataset):
                 raise FileNotFoundError(f'no {kind} in {folder!r} for {len(lone)} of them: {names}; {cure}.')
 
     def _describe(self, image: Path, label: Path | None) -> dict:
-        width, height = image_size(image)
+        width, height = self._check_image(image)
         return dict(
             img_id=image.name[: -len(self.img_suffix) - 1],
             file_name=image.name,
@@ -133,8 +157,17 @@ class DOTADataset(BaseDataset):
         labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
         known = set(labels) | set(self.METAINFO['classes'])
         instances, refused = [], []
-        text = path.read_text(encoding='utf-8-sig', errors='replace')
-        for number, line in enumerate(text.splitlines(), 1):
+        try:
+            size = path.stat().st_size
+            if size > _LARGEST:
+                raise BrokenFileError(f'{path} has {size} bytes; a label file has at most {_LARGEST}. Is it one?')
+            data = path.read_bytes()
+        except OSError as error:
+            raise BrokenFileError(f'{path} cannot be read ({error.strerror})') from error
+        if b'\0' in data:
+            raise BrokenFileError(f'{path} is no text: it has zero bytes')
+        text = data.decode('utf-8-sig', errors='replace').replace('\r\n', '\n').replace('\r', '\n')
+        for number, line in enumerate(text.split('\n'), 1):  # as editors count, unlike splitlines
             if not line.strip() or line.strip().lower().startswith(_HEADERS):
                 continue
             try:
@@ -151,12 +184,9 @@ class DOTADataset(BaseDataset):
                 )
         if refused:
             shown = '; '.join(f'line {number}: {reason}' for number, reason in refused[:8])
-            more = f'; and lines {", ".join(str(number) for number, _ in refused[8:])}' if len(refused) > 8 else ''
-            print_log(
-                f'{path}: left out {len(refused)} of {len(refused) + len(instances)} objects: {shown}{more}',
-                logger='current',
-                level=logging.WARNING,
-            )
+            more = f'; and lines {", ".join(str(number) for number, _ in refused[8:100])}' if len(refused) > 8 else ''
+            more += ', ...' if len(refused) > 100 else ''
+            _warn(f'{path}: left out {len(refused)} of {len(refused) + len(instances)} objects: {shown}{more}')
         return instances
 
     def filter_data(self) -> list[dict]:
@@ -197,13 +227,15 @@ def parse_line(line: str, known: set[str]) -> tuple[list[float], str, int]:
         raise BadLine(f'{_clip(line)!r} does not begin with 8 numbers; it must be {_SHAPE_OF_A_LINE}') from None
     if not all(map(math.isfinite, polygon)):
         raise BadLine(f'{_clip(line)!r} has a coordinate that is not finite')
+    if max(map(abs, polygon)) > _FARTHEST:
+        raise BadLine(f'{_clip(line)!r} has a coordinate beyond {_FARTHEST:.0f} pixels')
     name = fields[8]
     if name not in known:
-        raise BadLine(f'class {name!r} is unknown; known are {", ".join(sorted(known))}')
+        raise BadLine(f'class {_clip(name)!r} is unknown; known are {", ".join(sorted(known))}')
     try:
         difficulty = int(fields[9]) if len(fields) == 10 else 0
     except ValueError:
-        raise BadLine(f'difficulty {fields[9]!r} is no whole number; 0 is easy, 1 is difficult') from None
+        raise BadLine(f'difficulty {_clip(fields[9])!r} is no whole number; 0 is easy, 1 is difficult') from None
     return polygon, name, difficulty
 
 
@@ -227,23 +259,8 @@ def check_polygon(polygon: list[float], width: int, height: int) -> None:
         raise BadLine(f'its box (x {x}, y {y}) lies outside the image of {width} x {height} pixels')
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height as they are after decoding, from the file's header."""
-    limit = Image.MAX_IMAGE_PIXELS
-    try:
-        Image.MAX_IMAGE_PIXELS = None  # DOTA-v2.0 has images beyond PIL's limit; the header is read only
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter('ignore')
-            width, height = image.size
-            # a JPEG may be stored lying on its side
-            turned = image.format == 'JPEG' and image.getexif().get(0x0112, 1) >= 5
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(
-            f'{path} cannot be read as an image ({error}); replace it, or remove it and its labels'
-        ) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    return (height, width) if turned else (width, height)
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
 
 
 def _clip(line: str) -> str:

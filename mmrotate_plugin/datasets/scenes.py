@@ -4,6 +4,7 @@ Scene (seed, index) is the same in every process and in any order, for given ver
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,12 +17,12 @@ from .layouts import LAYOUTS
 from .sketch import Sketch, corners, raster
 from .sprites import CLASSES, KINDS, PALETTE, Brush, grey, shade
 
-__all__ = ['CLASSES', 'PALETTE', 'Scene', 'corners', 'draw_scene', 'lay_out', 'paint', 'photograph']
+__all__ = ['CLASSES', 'PALETTE', 'Scene', 'corners', 'draw_scene', 'lay_out', 'noise_levels', 'paint', 'photograph']
 
 ALL_ANGLES = (-180.0, 180.0)
 _FINE = 3  # cells per pixel and side while painting; averaged at the end
 _SMALLEST = 32
-_COURSE, _GROUND, _CAMERA, _LOOKS = range(4)  # independent streams of one scene
+_COURSE, _GROUND, _CAMERA, _LOOKS, _NOISE = range(5)  # independent streams of one scene
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def draw_scene(
     num_objects: int | tuple[int, int] = (6, 14),
     scale: tuple[float, float] = (0.9, 1.3),
     angles: tuple[float, float] = ALL_ANGLES,
+    noise_std: float | tuple[float, float] = 0.0,
 ) -> Scene:
     """Draw scene number `index` of the endless series `seed`.
 
@@ -62,13 +64,39 @@ def draw_scene(
         scale: Least and most factor on the objects' sizes; one factor per scene.
         angles: Least and most angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie along
             the image's axes.
+        noise_std: Standard deviation of white noise, grey levels, that is added to the picture of the camera: a number,
+            or one for the left half and one for the right.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
     """
+    levels = noise_levels(noise_std)
     sketch = lay_out(seed, index, size=size, num_objects=num_objects, scale=scale, angles=angles)
     image = photograph(paint(sketch, seed, index), _stream(seed, index, _CAMERA))
+    if any(levels):
+        image = add_noise(image, levels, _stream(seed, index, _NOISE))
     return Scene(image, sketch.labels, sketch.rboxes)
+
+
+def noise_levels(noise_std: float | Sequence[float]) -> tuple[float, float]:
+    """Of the left and the right half.
+
+    Raises:
+        ValueError: If they are not one or two numbers from 0 on.
+    """
+    levels = tuple(noise_std) if isinstance(noise_std, Sequence) else (noise_std, noise_std)
+    if len(levels) != 2 or not all(isinstance(x, (int, float)) and math.isfinite(x) and x >= 0 for x in levels):
+        raise ValueError(f'noise_std={noise_std}: must be grey levels from 0 on, or a pair (left half, right half)')
+    return float(levels[0]), float(levels[1])
+
+
+def add_noise(image: np.ndarray, levels: tuple[float, float], rng: Generator) -> np.ndarray:
+    """White noise of so many grey levels in the left and the right half, (H, W, 3) uint8."""
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    middle = image.shape[1] // 2
+    noise[:, :middle] *= levels[0]
+    noise[:, middle:] *= levels[1]
+    return np.rint(image + noise).clip(0, 255).astype(np.uint8)
 
 
 def lay_out(

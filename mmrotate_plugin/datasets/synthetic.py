@@ -7,12 +7,14 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import BaseStorageBackend, register_backend
 
+from ..arguments import typed
 from ..registry import DATASETS, register
 from .filtering import filter_empty
-from .scenes import ALL_ANGLES, CLASSES, PALETTE, corners, draw_scene, lay_out
+from .scenes import ALL_ANGLES, CLASSES, PALETTE, corners, draw_scene, lay_out, noise_levels
 
 _URL = re.compile(
-    r'synthetic://(\d+)x(\d+)/objects-(\d+)-(\d+)/scale-([\d.e+-]+)-([\d.]+)(?:/angles(-?[\d.]+)to(-?[\d.]+))?/synthetic-(\d+)-(\d+)\.png'
+    r'synthetic://(\d+)x(\d+)/objects-(\d+)-(\d+)/scale-([\d.e+-]+)-([\d.]+)(?:/angles(-?[\d.]+)to(-?[\d.]+))?'
+    r'(?:/noise-([\d.e+-]+)-([\d.e+-]+))?/synthetic-(\d+)-(\d+)\.png'
 )
 
 
@@ -33,6 +35,8 @@ class SyntheticAerialDataset(BaseDataset):
         scale: Least and most factor on the objects' sizes.
         angles: Least and most angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie along
             the image's axes, to see what a detector makes of angles that it was never trained on.
+        noise_std: Standard deviation of white noise on the images, grey levels: a number, or one for the left half and
+            one for the right.
         cache: Keep painted images in memory (of each worker process; 3 x width x height bytes per scene).
         metainfo: `classes` may name a part of CLASSES, in any order; other objects are drawn, but not annotated.
         filter_cfg: ``dict(filter_empty_gt=True)`` leaves out scenes without annotated objects while training.
@@ -44,6 +48,7 @@ class SyntheticAerialDataset(BaseDataset):
 
     METAINFO = {'classes': CLASSES, 'palette': PALETTE}
 
+    @typed
     def __init__(
         self,
         *,
@@ -53,6 +58,7 @@ class SyntheticAerialDataset(BaseDataset):
         num_objects: int | tuple[int, int] = (6, 14),
         scale: tuple[float, float] = (0.9, 1.3),
         angles: tuple[float, float] = ALL_ANGLES,
+        noise_std: float | tuple[float, float] = 0.0,
         cache: bool = False,
         **kwargs,
     ) -> None:
@@ -69,6 +75,7 @@ class SyntheticAerialDataset(BaseDataset):
         self.num_objects = (num_objects, num_objects) if isinstance(num_objects, int) else tuple(num_objects)
         self.scale = tuple(float(factor) for factor in scale)
         self.angles = tuple(float(angle) for angle in angles)
+        self.noise_std = noise_levels(noise_std)
         self.cache = cache
         self._images: dict[str, np.ndarray] = {}
         super().__init__(**kwargs)
@@ -88,6 +95,8 @@ class SyntheticAerialDataset(BaseDataset):
         )
         if self.angles != ALL_ANGLES:
             folder += f'/angles{self.angles[0]}to{self.angles[1]}'
+        if any(self.noise_std):
+            folder += f'/noise-{self.noise_std[0]}-{self.noise_std[1]}'
         data_list = []
         for index in range(self.length):
             sketch = lay_out(self.seed, index, **spec)
@@ -143,10 +152,12 @@ def draw_address(address: str) -> np.ndarray:
             f'{address!r} is no address of a synthetic scene; they look like '
             'synthetic://193x193/objects-6-14/scale-0.9-1.3/synthetic-<seed>-<index>.png'
         )
-    width, height, low, high, seed, index = (int(match[i]) for i in (1, 2, 3, 4, 9, 10))
+    width, height, low, high, seed, index = (int(match[i]) for i in (1, 2, 3, 4, 11, 12))
     scale = float(match[5]), float(match[6])
     angles = ALL_ANGLES if match[7] is None else (float(match[7]), float(match[8]))
-    return draw_scene(seed, index, size=(width, height), num_objects=(low, high), scale=scale, angles=angles).image
+    noise = 0.0 if match[9] is None else (float(match[9]), float(match[10]))
+    size, objects = (width, height), (low, high)
+    return draw_scene(seed, index, size=size, num_objects=objects, scale=scale, angles=angles, noise_std=noise).image
 
 
 class SyntheticBackend(BaseStorageBackend):

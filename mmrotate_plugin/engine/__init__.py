@@ -1,14 +1,19 @@
 """What runs beside the model: hooks, a metric, mixed precision on the CPU, and what the command-line tools share."""
 
 from .amp import BFloat16OptimWrapper
+from .checkpoint_hook import WholeCheckpointHook
+from .divergence import StopAtDivergenceHook
 from .equivariance_hook import EquivarianceHook
-from .hooks import DetectionPicturesHook, StopAtDivergenceHook
+from .hooks import DetectionPicturesHook
+from .resume_hook import ExactResumeHook
 from .uncertainty_metric import UncertaintyMetric
 
 __all__ = [
     'BFloat16OptimWrapper',
     'DetectionPicturesHook',
     'EquivarianceHook',
+    'ExactResumeHook',
     'StopAtDivergenceHook',
     'UncertaintyMetric',
+    'WholeCheckpointHook',
 ]

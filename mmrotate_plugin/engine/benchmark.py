@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adf import Gaussian
+from ..adf.gaussian import VARIANCE_RULES
 from ..equivariant.fourier import FourierConv2d
 from ..testing import randomize_norms_, relative_error
 from . import cli
@@ -20,8 +21,8 @@ from . import cli
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
 KNOWN = (
     "'plain' (mmdet's ResNet), 'folded' (it, exported), a group such as 'C8' or 'D4' (ReResNet), 'exported-C8', "
-    "'fourier-C8', 'adf' and 'adf-rank1' (ADFResNet), 'mmrotate' (its own ReResNet); 'plain+cp' and 'C8+cp' recompute "
-    'their maps'
+    "'fourier-C8', 'adf', 'adf-bfloat16', 'adf-rank1' and 'adf-delta' (ADFResNet), 'mmrotate' (its own ReResNet); "
+    "'plain+cp' and 'C8+cp' recompute their maps"
 )
 TOLERANCE = 1e-5  # relative error, float32, of maps that are claimed to be the same
 
@@ -74,7 +75,8 @@ def find(name: str, depth: int, base_channels: int) -> Contestant | str:
     is_group = kind[:1] in ('C', 'D') and kind[1:].isdecimal() and (not dash or how in ('exported', 'fourier'))
     converted = base == 'folded' or (is_group and bool(dash))
     may_recompute = base == 'plain' or (is_group and not dash)
-    if not (is_group or base in ('plain', 'folded', 'adf', 'adf-rank1', 'mmrotate')) or (
+    propagates = base == 'adf' or (how == 'adf' and kind in VARIANCE_RULES[1:])
+    if not (is_group or propagates or base in ('plain', 'folded', 'mmrotate')) or (
         plus and (suffix != 'cp' or not may_recompute)
     ):
         raise cli.UsageError(f"--networks: '{name}' is unknown; known are {KNOWN}")
@@ -104,7 +106,8 @@ def find(name: str, depth: int, base_channels: int) -> Contestant | str:
         if is_group:
             options['group'] = kind
         else:
-            options |= {'output': 'gaussian', 'mean': 'adf', 'variance': 'rank1' if base == 'adf-rank1' else 'diagonal'}
+            rule = kind if how else 'diagonal'
+            options |= {'output': 'gaussian', 'mean': 'plain' if rule == 'delta' else 'adf', 'variance': rule}
         build = partial(model, **options)
     if plus:
         again = partial(build, with_cp=True)

@@ -3,15 +3,16 @@
 mmdet and mmrotate are imported by the functions that need them, so that `mmrotate_plugin.engine` works without.
 """
 
+import argparse
 import difflib
 import json
 import logging
 import math
 import os
 import sys
-import zipfile
+import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from importlib import import_module
@@ -20,13 +21,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.hooks import LoggerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from .. import checkpoints
+from ..datasets.broken import BrokenFileError
+from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .files import write_whole
@@ -40,11 +44,19 @@ class UsageError(Exception):
 
 
 def run(command: Callable[[Args], None], args: Args) -> int:
-    """Run a command. Wrong input ends it with one line on stderr and status 2, Ctrl-C with 130."""
+    """Run a command. Wrong input and broken files end it with one line on stderr and status 2, Ctrl-C with 130.
+
+    Checkpoints, whoever reads them meanwhile, are refused if they hold more than weights, unless
+    `args.unsafe_checkpoint` is set.
+    """
     try:
-        command(args)
-    except UsageError as error:
+        with checkpoints.loading(unsafe=getattr(args, 'unsafe_checkpoint', None)):
+            command(args)
+    except (UsageError, checkpoints.CheckpointError) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
+        return 2
+    except BrokenFileError as error:  # from a data worker it comes with the traceback there
+        print(f'error: {str(error).strip().splitlines()[-1].split("BrokenFileError: ")[-1]}', file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)  # noqa: T201
@@ -56,12 +68,17 @@ def warn(text: str) -> None:
     print_log(text, logger='current', level=logging.WARNING)
 
 
-def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = None) -> Config:
     """Read a config, merge `--cfg-options`, register what it refers to, warn of names that find another class.
 
+    Args:
+        path: The config file.
+        options: Values by their dotted names, or texts ``name=value`` as they are typed.
+
     Raises:
-        UsageError: If the file, one of its bases, or an import is missing or wrong.
+        UsageError: If the file, one of its bases, or an import is missing or wrong, or an option.
     """
+    options = options if isinstance(options, Mapping) else parse_options(options or ())
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"config '{path}' {_why_no_file(file)}{_similar(file)}")
@@ -72,21 +89,43 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         cfg = Config.fromfile(file)
     except Exception as error:  # a config is a program: it can fail in any way
         raise UsageError(f"config '{path}' cannot be read: {type(error).__name__}: {error}") from error
-    for key in options or {}:
+    for key in options:
         if key.split('.')[0] not in cfg:
             warn(f"--cfg-options: the config has no '{key.split('.')[0]}'; '{key}' is added, is it misspelt?")
     try:
-        cfg.merge_from_dict(dict(options or {}))
+        cfg.merge_from_dict(dict(options))
     except (KeyError, TypeError, IndexError, ValueError, AssertionError) as error:
-        raise UsageError(f'--cfg-options {dict(options or {})} do not fit the config: {error}') from error
+        raise UsageError(f'--cfg-options {dict(options)} do not fit the config: {error}') from error
     if 'model' not in cfg:
         raise UsageError(f"config '{path}' has no 'model'; it may be one of the parts in _base_")
+    if not isinstance(cfg.model, Mapping):
+        raise UsageError(f"config '{path}': model cannot be built from {cfg.model!r}; it must be a dict with a 'type'")
     scope = cfg.get('default_scope')
     if scope == 'mmrotate' and 'mmrotate' not in sys.modules:
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
     for text in find_mixups(cfg):
         warn(text)
     return cfg
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """What mmengine's DictAction makes of ``name=value ...``; it alone ends in a traceback for a missing ``=``.
+
+    Raises:
+        UsageError: If one of them is not of that form, or its brackets do not match.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('values', nargs='+', action=DictAction)
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, _ = pair.partition('=')
+        if not equals or not all(name.split('.')):
+            raise UsageError(f"--cfg-options '{pair}': must be NAME=VALUE, such as optim_wrapper.optimizer.lr=0.01")
+        try:
+            options.update(parser.parse_args(['--', pair]).values)
+        except (ValueError, AssertionError, IndexError, RecursionError) as error:
+            raise UsageError(f"--cfg-options '{pair}': the value cannot be read ({first_line(error)})") from error
+    return options
 
 
 def register_hosts() -> None:
@@ -153,6 +192,8 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     """Prepare distributed runs; on machines without a GPU, `--launcher pytorch` works with gloo."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     cfg.launcher = launcher
+    if launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UsageError(f'torchrun started {os.environ["WORLD_SIZE"]} processes: add --launcher pytorch')
     if launcher == 'none' or torch.cuda.is_available():
         return
     if launcher != 'pytorch' or 'RANK' not in os.environ:
@@ -162,8 +203,9 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     # mmengine's own start-up selects a CUDA device; it leaves a group alone that exists already
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+    import_module('mmrotate_plugin.models.distributed')
     cfg.model_wrapper_cfg = {
-        'type': 'MMDistributedDataParallel',
+        'type': 'CPUDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
@@ -182,8 +224,10 @@ def build_runner(cfg: Config) -> Runner:
     try:
         runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
         check_groups(getattr(runner.model, 'module', runner.model))
-    except (KeyError, ValueError, FileNotFoundError) as error:
-        raise UsageError(f'the config cannot be built: {_text(error)}') from error
+    except (checkpoints.CheckpointError, UsageError):
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, FileNotFoundError) as error:
+        raise UsageError(f'the config cannot be built: {reason_of(error)}') from error
     return runner
 
 
@@ -191,7 +235,8 @@ def build_loop(runner: Runner, part: str) -> Any:
     """The train, val or test loop, hence its data set.
 
     Raises:
-        UsageError: If files of the data set are missing or wrong, or it has no images.
+        UsageError: If files of the data set are missing or wrong, it has no images, or its annotations name files
+            outside of its folders.
     """
     config = runner.cfg.get(f'{part}_dataloader')
     if config is None:
@@ -199,10 +244,17 @@ def build_loop(runner: Runner, part: str) -> Any:
     where = _data_place(config.get('dataset', {}))
     try:
         loop = getattr(runner, f'{part}_loop')
-    except (KeyError, ValueError, IndexError, OSError) as error:  # what data sets raise about their files
-        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {_text(error)}') from error
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, IndexError, OSError) as error:
+        # what data sets raise about their arguments and files
+        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason_of(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
+    outside = files_outside(loop.dataloader.dataset)
+    if outside:
+        raise UsageError(
+            f'the annotations of {part}_dataloader name {len(outside)} files outside of the data folder '
+            f'({_first(outside)}; {where}): correct them, or set data_root to a folder that holds all of them'
+        )
     return loop
 
 
@@ -218,7 +270,11 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _text(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """An error's text, without the quotes that KeyError adds."""
+    if isinstance(error, (AttributeError, AssertionError)):  # not written for those who read it
+        line = ''.join(place.line or '' for place in traceback.extract_tb(error.__traceback__)[-1:])
+        return f'{type(error).__name__}: {error} ({line})'
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
@@ -248,9 +304,9 @@ def threaded_evaluation() -> Iterator[None]:
             mean_ap.get_context = original
 
 
-def shorten_log_interval(runner: Runner, iterations: int, options: Mapping[str, Any] | None) -> None:
+def shorten_log_interval(runner: Runner, iterations: int, options: Iterable[str] | None) -> None:
     """Log at least about twenty times, so that a short run shows its progress too; what --cfg-options say stays."""
-    if any(key.startswith('default_hooks.logger') for key in options or {}):
+    if any(key.startswith('default_hooks.logger') for key in options or ()):
         return
     wanted = max(1, iterations // 20)
     for hook in runner.hooks:
@@ -263,27 +319,20 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
     """Read a checkpoint to the CPU as `{'state_dict': ..., 'meta': ...}`.
 
     Raises:
-        UsageError: If there is no such file, or it is no checkpoint.
+        UsageError: If there is no such file, it is no checkpoint or not whole, or it holds more than weights (but see
+            `run`).
     """
-    if '://' not in path:
-        file = Path(path)
-        if not file.is_file():
-            raise UsageError(f"{option} '{path}' {_why_no_file(file)}{_similar(file)}")
-        try:
-            with file.open('rb') as stream:
-                first = stream.read(1)
-        except OSError as error:
-            raise UsageError(f"{option} '{path}' cannot be read: {error.strerror}") from error
-        if not zipfile.is_zipfile(file) and first != b'\x80':
-            raise UsageError(
-                f"{option} '{path}' is not a checkpoint: {file.stat().st_size} bytes that torch.save did not write, "
-                'or that were cut off'
-            )
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # unpickling fails in any way
-        reason = str(error).split('\n')[0]
-        raise UsageError(f"{option} '{path}' is not a checkpoint: {type(error).__name__}: {reason}") from error
+        if '://' in path:
+            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        else:
+            checkpoint = checkpoints.load(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{option} '{path}' {_why_no_file(Path(path))}{_similar(Path(path))}") from error
+    except checkpoints.CheckpointError as error:
+        raise UsageError(f'{option} {error}') from error
+    except OSError as error:
+        raise UsageError(f"{option} '{path}' cannot be read: {error.strerror or error}") from error
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get('state_dict'), Mapping):
         state, rest = checkpoint['state_dict'], checkpoint
     else:

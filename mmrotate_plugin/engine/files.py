@@ -5,10 +5,15 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes | str) -> Path:
+def write_whole(path: str | os.PathLike[str], data: bytes | str, *, sync: bool = False) -> Path:
     """Write `data` to `path` in one step; folders above it are made.
 
     A reader, or a crash half way, never sees a part of the file.
+
+    Args:
+        path: File to write.
+        data: What it will hold; a text is encoded as UTF-8.
+        sync: Wait until the disk has it, so that not even a power failure leaves a part of it.
 
     Raises:
         OSError: If the folder or the file cannot be written; nothing is left behind.
@@ -19,6 +24,9 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str) -> Path:
     try:
         with os.fdopen(handle, 'wb') as file:
             file.write(data.encode() if isinstance(data, str) else data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         # mkstemp makes files that only their owner reads; outputs follow the user's umask
         mask = os.umask(0)
         os.umask(mask)

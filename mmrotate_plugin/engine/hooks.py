@@ -107,44 +107,6 @@ class DetectionPicturesHook(Hook):
             self.written.append(write_whole(folder / name, encode_image(picture, self.suffix)))
 
 
-@register(HOOKS)
-class StopAtDivergenceHook(Hook):
-    """End a training whose loss has become infinite or not a number.
-
-    Nothing can be learnt from there on, but mmengine would go on to the last epoch. One such loss alone may be an
-    overflow that mixed precision recovers from, so only several checks in a row count.
-
-    Args:
-        interval: Iterations between two checks.
-        patience: Failed checks in a row that end the training.
-
-    Raises:
-        FloatingPointError: In the training; names the iteration and the parts of the loss.
-    """
-
-    def __init__(self, interval: int = 10, patience: int = 3) -> None:
-        self.interval = interval
-        self.patience = patience
-        self.failed = 0
-
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,  # noqa: ARG002
-        data_batch: dict[str, Any] | None = None,  # noqa: ARG002
-        outputs: dict[str, Tensor] | None = None,
-    ) -> None:
-        if not outputs or not self.every_n_train_iters(runner, self.interval):
-            return
-        wrong = [key for key, value in outputs.items() if isinstance(value, Tensor) and not value.isfinite().all()]
-        self.failed = self.failed + 1 if wrong else 0
-        if self.failed >= self.patience:
-            raise FloatingPointError(
-                f'the loss is infinite or not a number ({", ".join(wrong)}) since about iteration '
-                f'{runner.iter + 1 - self.interval * (self.patience - 1)}'
-            )
-
-
 def sample_name(sample: Any) -> str:
     """A file name without suffix for a data sample: that of its image, or its id."""
     path = sample.metainfo.get('img_path')

@@ -1,6 +1,6 @@
 """A trained detector as a function from an image to boxes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,47 +9,73 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import nn
 
+from ..adf import NoMomentRule
+from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
+from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import class_colours
 from . import cli
+from .uncertainty_setup import inner_model
+
+_OF_WIDE_SAMPLES = (b'II', b'MM', b'#?RADIANCE', b'v/1\x01', b'PF', b'Pf')  # TIFF, HDR, EXR, PFM
 
 
-class ImageError(ValueError):
-    """A file that is no image, or only a part of one."""
+class ImageError(cli.UsageError, ValueError):
+    """A file that is no image, or only a part of one, or an image that the network cannot take."""
 
 
 @dataclass
 class Detections:
-    """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first."""
+    """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first.
+
+    Of an `UncertainDetector`, their standard deviations too, of the shapes of boxes and scores, and if it was asked for
+    `score_map` the largest of a score at each pixel of the image, (H, W).
+    """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
+    boxes_std: NDArray[np.float32] | None = None
+    scores_std: NDArray[np.float32] | None = None
+    score_std_map: NDArray[np.float32] | None = None
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 3) in OpenCV's channel order.
 
+    Grey images get three equal channels, 16 bits become the upper 8, an alpha channel is left out; of several pages or
+    frames the first is read. OpenCV reads up to 2^30 pixels (its OPENCV_IO_MAX_IMAGE_PIXELS), which take 3 GiB.
+
     Raises:
-        ImageError: If it cannot be decoded, or was cut off; OpenCV alone would return grey where data are missing.
+        ImageError: If it cannot be decoded, was cut off (OpenCV alone would return grey where data are missing), has
+            too many pixels, or samples without a known white: 32 or 64 bits.
     """
+    if path.exists() and not path.is_file():
+        raise ImageError(f"'{path}' is not a file")  # reading a pipe would wait
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"'{path}' cannot be read: {error.strerror}") from error
     if not data:
         raise ImageError(f"'{path}' is an empty file")
-    cut = (data.startswith(b'\x89PNG') and b'IEND' not in data[-1024:]) or (
-        data.startswith(b'\xff\xd8\xff') and b'\xff\xd9' not in data[-1024:]
-    )
-    if cut:
+    if lacks_end(data, data):
         raise ImageError(f"'{path}' is broken: its end is missing after {len(data)} bytes")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        raw = np.frombuffer(data, np.uint8)
+        if data.startswith(_OF_WIDE_SAMPLES):
+            image = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+            if image is not None and image.dtype.itemsize > 2:
+                raise ImageError(
+                    f"'{path}' has samples of type {image.dtype}, and nothing says which is white; convert it to 8 bits"
+                )
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR)
     except cv2.error as error:
+        if 'MAX_IMAGE_PIXELS' in error.err:
+            raise ImageError(f"'{path}' has too many pixels: more than 2^30, or OPENCV_IO_MAX_IMAGE_PIXELS") from error
         raise ImageError(f"'{path}' cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"'{path}' is not an image that OpenCV can read")
@@ -83,14 +109,14 @@ def build_model(cfg: Config) -> nn.Module:
     from mmengine.registry import init_default_scope
 
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    if cfg.model.get('backbone') and 'init_cfg' in cfg.model.backbone:
-        cfg.model.backbone.init_cfg = None
+    detector = inner_model(cfg)
+    if detector.get('backbone') and 'init_cfg' in detector.backbone:
+        detector.backbone.init_cfg = None
     try:
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         check_groups(model)
-    except (KeyError, ValueError, TypeError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise cli.UsageError(f'the model of the config cannot be built: {text}') from error
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise cli.UsageError(f'the model of the config cannot be built: {cli.reason_of(error)}') from error
     return model
 
 
@@ -123,18 +149,45 @@ class Detector:
         self.pipeline = image_pipeline(cfg)
 
     def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
-        """Detect on one image (H, W, 3)."""
+        """Detect on one image (H, W, 3).
+
+        Raises:
+            UsageError: If an `UncertainDetector` holds a detector that it cannot take.
+            ImageError: If the test pipeline cannot take its size.
+        """
         from mmdet.apis import inference_detector
 
-        found = inference_detector(self.model, image, test_pipeline=self.pipeline).pred_instances
-        found = found[found.scores >= score_thr]
-        found = found[found.scores.argsort(descending=True)]
-        boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-        return Detections(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy())
+        try:
+            sample = inference_detector(self.model, image, test_pipeline=self.pipeline)
+        except (NoMomentRule, UnsupportedDetector) as error:
+            raise cli.UsageError(f'no uncertainty of this detector: {error}') from error
+        scores_map = sample.get('score_std_map')
+        if scores_map is not None:  # of the network's input, of which the image was resized as a whole
+            size = image.shape[1], image.shape[0]
+            scores_map = cv2.resize(scores_map.cpu().numpy(), size, interpolation=cv2.INTER_LINEAR)
+        found = sample.pred_instances
+        return best_first(found[found.scores >= score_thr], scores_map)
 
 
-def image_pipeline(cfg: Config) -> Any:
-    """The test pipeline for an array instead of a file, without the steps that want annotations."""
+def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:
+    """What a detector predicts, as arrays."""
+    found = found[found.scores.argsort(descending=True)]
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
+    return Detections(
+        boxes.cpu().numpy(),
+        found.labels.cpu().numpy(),
+        found.scores.cpu().numpy(),
+        *(None if std is None else std.cpu().numpy() for std in stds),
+        scores_map,
+    )
+
+
+def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The test pipeline for an array instead of a file, without the steps that want annotations.
+
+    It raises ImageError for images that a step cannot take, such as one whose shorter side is resized to nothing.
+    """
     from mmcv.transforms import Compose
     from mmdet.utils import get_test_pipeline_cfg
 
@@ -148,4 +201,16 @@ def image_pipeline(cfg: Config) -> Any:
         for step, name in zip(steps, names, strict=True)
         if not (name.startswith('Load') or name == 'ConvertBoxType')
     ]
-    return Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+    pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+
+    def prepare(data: dict[str, Any]) -> dict[str, Any]:
+        height, width = data['img'].shape[:2]
+        try:
+            return pipeline(data)
+        except cv2.error as error:
+            raise ImageError(
+                f"an image of {width} x {height} pixels cannot go through the config's test pipeline; is a side too "
+                f'short for its resizing? ({error.err} in {error.func})'
+            ) from error
+
+    return prepare

@@ -231,12 +231,11 @@ def spread(length: int, number: int) -> list[int]:
 
 def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
     """What `calibrate_detector` and `fit_detector_errors` left in the state dict."""
-    from ..adf.calibration import GAIN, NOISE
-    from ..models.detectors.uncertain import ERROR
-    from ..models.detectors.uncertain import GAIN as DETECTION_GAIN
+    from ..adf.gains import is_gain
+    from ..models.detectors.uncertain import ERROR, GAIN
 
-    names = (GAIN, NOISE, DETECTION_GAIN, ERROR)
-    return {key: value.clone() for key, value in model.state_dict().items() if key.rpartition('.')[2] in names}
+    state = model.state_dict()
+    return {key: value.clone() for key, value in state.items() if is_gain(key) or key in (GAIN, ERROR)}
 
 
 def without_deviations(image: Image) -> Image:

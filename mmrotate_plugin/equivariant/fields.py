@@ -11,6 +11,7 @@ from e2cnn.gspaces import FlipRot2dOnR2, GeneralOnR2, Rot2dOnR2
 from e2cnn.nn import FieldType
 
 DEFAULT_GROUP = 'C8'  # the group of ReDet
+LARGEST_N = 64  # e2cnn builds the representations of D360 for minutes
 
 
 @cache
@@ -18,16 +19,16 @@ def parse_group(group: str) -> GeneralOnR2:
     """The e2cnn gspace of a fiber group, one object per name and process.
 
     Args:
-        group: 'C' (rotations) or 'D' (rotations and reflections) and the number N >= 2 of rotations: 'C4', 'D8', ...
+        group: 'C' (rotations) or 'D' (rotations and reflections) and the number of rotations, 2 to 64: 'C4', 'D8', ...
 
     Raises:
         ValueError: If the name is none of these.
     """
     match = re.fullmatch(r'([CD])([1-9]\d*)', group) if isinstance(group, str) else None
-    if match is None or int(match[2]) < 2:
+    if match is None or not 2 <= int(match[2][:9]) <= LARGEST_N:
         raise ValueError(
             f"group={group!r} is no fiber group: use 'C<N>' (N rotations) or 'D<N>' (N rotations and reflections) "
-            "with N >= 2, such as 'C4', 'C8', 'C16', 'D4' or 'D8'"
+            f"with N from 2 to {LARGEST_N}, such as 'C4', 'C8', 'C16', 'D4' or 'D8'"
         )
     return (Rot2dOnR2 if match[1] == 'C' else FlipRot2dOnR2)(int(match[2]))
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .bands import Band, fill_bands
+
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
@@ -17,6 +19,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 TEXT_SCALE = 0.42
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (25, 25, 25)
+PLUS_MINUS = '\N{PLUS-MINUS SIGN}'
 
 
 def to_polygons(boxes: ArrayLike) -> NDArray[np.float64]:
@@ -94,6 +97,8 @@ def draw_boxes(
     *,
     classes: Sequence[str] = (),
     colours: Sequence[Colour] | None = None,
+    scores_std: ArrayLike | None = None,
+    bands: Sequence[Band] | None = None,
     min_size: int = 512,
 ) -> Image:
     """Outline boxes on a copy of an image.
@@ -108,6 +113,9 @@ def draw_boxes(
         scores: (N,) in [0, 1]; boxes of higher score are drawn on top.
         classes: Names for the texts; an index beyond them is written as a number.
         colours: One per class, by default `class_colours`.
+        scores_std: (N,) standard deviations, which the texts then say too.
+        bands: For each box an outer and an inner curve, (P, 2) each, see `box_bands`; the area between them is coloured
+            and the outline is thin, not to cover it.
         min_size: An image whose longer side is below this is enlarged by a whole number, for lines and texts to be
             readable; boxes are scaled along.
 
@@ -120,6 +128,10 @@ def draw_boxes(
     labels = np.zeros(number, int) if labels is None else np.asarray(labels, dtype=int)
     if len(labels) != number or (scores is not None and len(np.asarray(scores)) != number):
         raise ValueError(f'{number} boxes came with {len(labels)} labels and {np.size(scores)} scores')
+    if scores_std is not None and (scores is None or len(np.asarray(scores_std)) != number):
+        raise ValueError(f'{np.size(scores_std)} scores_std came with {np.size(scores)} scores; give one for each')
+    if bands is not None and len(bands) != number:
+        raise ValueError(f'{number} boxes came with {len(bands)} bands')
     if colours is None:
         colours = class_colours(max(len(classes), int(labels.max(initial=0)) + 1))
 
@@ -133,7 +145,11 @@ def draw_boxes(
     visible = polygons[np.isfinite(polygons).all(axis=(1, 2))]
     sides = np.linalg.norm(np.roll(visible, -1, axis=1) - visible, axis=2).min(axis=1)
     width = 2 if len(sides) == 0 or np.median(sides) >= 16 else 1  # thick lines would cover small objects
-    for dark in (True, False):  # all shadows below all lines
+    if bands is not None:
+        width = 1
+        large = [tuple((curve + 0.5) * factor - 0.5 for curve in bands[i]) for i in order]
+        fill_bands(image, large, [colours[labels[i] % len(colours)] for i in order])
+    for dark in (True, False) if bands is None else (False,):  # all shadows below all lines; they would hide bands
         for i in order:
             if not np.isfinite(polygons[i]).all():
                 continue
@@ -141,7 +157,9 @@ def draw_boxes(
             if dark:
                 cv2.polylines(image, corners, True, (0, 0, 0), width + 2, cv2.LINE_AA, shift=4)
             else:
-                cv2.polylines(image, corners, True, colours[labels[i] % len(colours)], width, cv2.LINE_AA, shift=4)
+                colour = colours[labels[i] % len(colours)]
+                colour = colour if bands is None else _lighter(colour)  # a band has the colour itself
+                cv2.polylines(image, corners, True, colour, width, cv2.LINE_AA, shift=4)
 
     taken = np.zeros(image.shape[:2], np.uint8)  # where no text may go: on objects and on other texts
     for polygon in visible:
@@ -152,25 +170,36 @@ def draw_boxes(
         texts = [_ascii(classes[labels[i]] if 0 <= labels[i] < len(classes) else str(labels[i]))]
         if scores is not None:
             score = f'{float(np.asarray(scores)[i]):.2f}'
+            if scores_std is not None:
+                std = float(np.asarray(scores_std)[i])
+                score = f'{score}{PLUS_MINUS}{std:{".2f" if std >= 0.01 else ".1g"}}'
             texts = [f'{texts[0]} {score}', score]
         _place_text(image, texts, polygons[i], colours[labels[i] % len(colours)], taken)
     return image
 
 
+def _lighter(colour: Colour) -> Colour:
+    return tuple(c // 2 + 128 for c in colour)
+
+
 def _ascii(text: str) -> str:
-    """OpenCV's fonts know no other letters."""
-    return text.encode('ascii', 'replace').decode()
+    """OpenCV's fonts know no other letters; `put_text` makes one."""
+    return PLUS_MINUS.join(part.encode('ascii', 'replace').decode() for part in text.split(PLUS_MINUS))
 
 
-def _text_size(text: str, scale: float = TEXT_SCALE) -> tuple[int, int]:
-    (width, height), baseline = cv2.getTextSize(text, FONT, scale, 1)
+def text_size(text: str, scale: float = TEXT_SCALE) -> tuple[int, int]:
+    (width, height), baseline = cv2.getTextSize(text.replace(PLUS_MINUS, '+'), FONT, scale, 1)
     return width + 4, height + baseline + 2
 
 
-def _put_text(image: Image, text: str, x: int, y: int, colour: Colour, scale: float = TEXT_SCALE) -> None:
+def put_text(image: Image, text: str, x: int, y: int, colour: Colour, scale: float = TEXT_SCALE) -> None:
     """Write `text` with its upper left corner at x, y."""
-    (_, height), _ = cv2.getTextSize(text, FONT, scale, 1)
-    cv2.putText(image, text, (x + 2, y + height + 2), FONT, scale, colour, 1, cv2.LINE_AA)
+    plain = text.replace(PLUS_MINUS, '+')
+    (_, height), _ = cv2.getTextSize(plain, FONT, scale, 1)
+    cv2.putText(image, plain, (x + 2, y + height + 2), FONT, scale, colour, 1, cv2.LINE_AA)
+    for i in (i for i, letter in enumerate(text) if letter == PLUS_MINUS):
+        left, right = (x + 2 + cv2.getTextSize(plain[:end], FONT, scale, 1)[0][0] for end in (i, i + 1))
+        cv2.line(image, (left + 1, y + height + 4), (right - 2, y + height + 4), colour, 1)
 
 
 def _place_text(
@@ -183,9 +212,9 @@ def _place_text(
     if right < 0 or bottom < 0 or left >= columns or top >= rows:
         return
     middle = (top + bottom) // 2
-    light = tuple(c // 2 + 128 for c in colour)  # pure blue on dark ground cannot be read
+    light = _lighter(colour)  # pure blue on dark ground cannot be read
     for text in texts:
-        width, height = _text_size(text)
+        width, height = text_size(text)
         places = (
             (left, top - height - 1),
             (right - width, bottom + 2),
@@ -204,7 +233,7 @@ def _place_text(
             here[:] = 1
             patch = image[y : y + height, x : x + width]
             patch[:] = (patch * 0.35).astype(np.uint8)  # the ground shines through
-            _put_text(image, text, x, y, light)
+            put_text(image, text, x, y, light)
             return
 
 
@@ -218,7 +247,7 @@ def legend(classes: Sequence[str], colours: Sequence[Colour] | None = None, *, w
     line, margin, square = 20, 6, 12
     places, x, y = [], margin, margin
     for name in map(_ascii, classes):
-        wide = square + 4 + _text_size(name)[0] + 8
+        wide = square + 4 + text_size(name)[0] + 8
         if x > margin and x + wide > width:
             x, y = margin, y + line
         places.append((x, y, name))
@@ -227,7 +256,7 @@ def legend(classes: Sequence[str], colours: Sequence[Colour] | None = None, *, w
     for (x, y, name), colour in zip(places, colours, strict=False):
         cv2.rectangle(strip, (x, y), (x + square, y + square), colour, -1)
         cv2.rectangle(strip, (x, y), (x + square, y + square), INK, 1)
-        _put_text(strip, name, x + square + 4, y - 1, INK)
+        put_text(strip, name, x + square + 4, y - 1, INK)
     return strip
 
 
@@ -251,9 +280,9 @@ def side_by_side(
     columns = []
     for caption, image in images:
         column = np.full((head + height, image.shape[1], 3), PAPER, np.uint8)
-        while len(caption) > 4 and _text_size(caption, 0.5)[0] > image.shape[1]:
+        while len(caption) > 4 and text_size(caption, 0.5)[0] > image.shape[1]:
             caption = caption[:-4] + '...'
-        _put_text(column, caption, 2, 4, INK, 0.5)
+        put_text(column, caption, 2, 4, INK, 0.5)
         column[head : head + image.shape[0]] = image
         columns += [column, np.full((head + height, gap, 3), PAPER, np.uint8)]
     sheet = np.concatenate(columns[:-1], axis=1)

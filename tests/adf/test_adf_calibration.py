@@ -10,15 +10,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.adf.calibration import (
+from mmrotate_plugin.adf.calibration import _fit_gain, calibrate
+from mmrotate_plugin.adf.gains import (
     GAIN,
-    NOISE,
-    _fit_gain,
     accept_gains,
-    calibrate,
     gain_noise,
+    gain_rule,
+    is_gain,
+    misfit,
     remove_gains,
     set_gain,
+    set_origin,
 )
 
 
@@ -117,7 +119,8 @@ def test_independent_values_need_no_gain():
     """The control: nothing is corrected where the diagonal rule is right."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4).eval())
     calibrate(net, torch.randn(4, 1, 9, 9), 0.1, num_samples=200)
-    assert set(net.state_dict()) - {NOISE} == set(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).state_dict())
+    weights = {key for key in net.state_dict() if not is_gain(key)}
+    assert weights == set(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).state_dict())
 
 
 def test_trained_network_is_right_on_new_images(trained, calibrated):
@@ -287,3 +290,29 @@ def test_equivariant_variance_stays_so_with_shared_gains(share):
     expected = maps.rot90(1, (-2, -1)).reshape(1, -1, 4, *maps.shape[-2:]).roll(1, 2).reshape(turned.shape)
     error = ((turned - expected).norm() / expected.norm()).item()
     assert error < 1e-4 if share == 4 else error > 0.01
+
+
+@pytest.mark.parametrize('rule', ['diagonal', 'delta'])
+def test_the_rule_is_kept_with_the_gains(rule):
+    class Chosen(nn.Sequential):
+        def forward(self, x):
+            return super().forward(Gaussian(x.mean, x.var, rule=rule) if isinstance(x, Gaussian) else x)
+
+    net = Chosen(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 1, 3))
+    calibrate(net, stripes(4, 2)[0], NOISE_VARIANCE, num_samples=16)
+    assert gain_rule(net) == rule
+    fresh = Chosen(*copy.deepcopy(list(net)))
+    accept_gains(fresh)
+    fresh.load_state_dict(net.state_dict())
+    assert gain_rule(fresh) == rule
+    remove_gains(fresh)
+    assert gain_rule(fresh) is None and not any(map(is_gain, fresh.state_dict()))
+
+
+def test_misfit_tells_of_other_noise_and_other_rules():
+    net = nn.Identity()
+    assert misfit(net, 0.01, 'diagonal') is None
+    set_origin(net, torch.tensor([0.01, 0.02]), 'diagonal')
+    assert misfit(net, (0.011, 0.03), 'diagonal') is None and misfit(net, None, 'diagonal') is None
+    assert "rule 'diagonal', but the rule is 'rank1'" in misfit(net, 0.01, 'rank1')
+    assert 'a noise variance of 0.01, 0.02, but the noise is 0.011, 0.05' in misfit(net, (0.011, 0.05), 'diagonal')

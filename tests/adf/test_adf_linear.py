@@ -167,3 +167,33 @@ def test_gaussian_weights_are_refused():
             F.conv2d(image, w)
     with pytest.raises(NoMomentRule, match="'linear' .* Gaussian bias.*bias.mean"):
         F.linear(gaussian(2, 3), torch.ones(4, 3, dtype=torch.float64), gaussian(4))
+
+
+@pytest.mark.parametrize('learns', [False, True])
+@pytest.mark.parametrize('name', ['conv', 'linear'])
+def test_bfloat16_rule_is_the_diagonal_one_up_to_its_roundings(name, learns):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(16, 8, 3, padding=1) if name == 'conv' else torch.nn.Linear(16, 8)
+    shape = (2, 16, 7, 7) if name == 'conv' else (5, 16)
+    mean, var = torch.randn(shape), torch.rand(shape).requires_grad_(learns)
+
+    out = layer(Gaussian(mean, var, rule='bfloat16'))
+    usual = layer(Gaussian(mean, var))
+
+    assert out.mean.equal(layer(mean)) and out.var.dtype == torch.float32
+    error = ((out.var - usual.var) / usual.var).abs().max()
+    # weight, which counts twice, its square, variance and result are rounded to 8 bits each
+    assert 1e-4 < error < 5 * 2**-8
+    if learns:
+        ours, theirs = (torch.autograd.grad(o.var.sum(), (var, layer.weight)) for o in (out, usual))
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == torch.float32 and (a - b).norm() < 0.01 * b.norm()
+
+
+def test_of_several_rules_the_cheapest_goes_on():
+    x = torch.rand(1, 2, 4, 4)
+    usual, half, rank1 = (Gaussian(x, x, rule=rule) for rule in ('diagonal', 'bfloat16', 'rank1'))
+    assert (usual + half).rule == 'bfloat16' and torch.cat([rank1, half]).rule == 'rank1'
+    assert (usual + usual).rule == 'diagonal'
+    with pytest.raises(ValueError, match="rule='full' is unknown: use one of 'diagonal', 'bfloat16', 'rank1'"):
+        Gaussian(x, x, rule='full')

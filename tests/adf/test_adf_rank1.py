@@ -12,10 +12,10 @@ from mmrotate_plugin.adf.functional.rank1 import rank1_variance
 F = nn.functional
 
 
-def gaussian(*shape: int, rank1: bool = True) -> Gaussian:
+def gaussian(*shape: int, rule: str = 'rank1') -> Gaussian:
     generator = torch.Generator().manual_seed(1)
     mean, var = (torch.rand(*shape, dtype=torch.float64, generator=generator) for _ in range(2))
-    return Gaussian(mean - 0.5, var, rank1=rank1)
+    return Gaussian(mean - 0.5, var, rule=rule)
 
 
 def factored(weight, groups: int, transposed: bool):
@@ -56,7 +56,7 @@ def test_equals_the_layer_with_factored_weights(name):
     other.weight.data = factored(layer.weight, getattr(layer, 'groups', 1), 'transposed' in name)
     diagonal = Gaussian(x.mean, x.var)
     torch.testing.assert_close(out.var, other(diagonal).var, rtol=1e-12, atol=0)
-    assert torch.equal(out.mean, layer(x.mean)) and out.rank1
+    assert torch.equal(out.mean, layer(x.mean)) and out.rule == 'rank1'
     # negative control: it is an approximation, so it must differ from the diagonal rule
     assert not torch.allclose(out.var, layer(diagonal).var, rtol=1e-2)
 
@@ -64,7 +64,7 @@ def test_equals_the_layer_with_factored_weights(name):
 def test_exact_where_the_variance_is_constant_and_for_depthwise_layers():
     layer = nn.Conv2d(4, 6, 3, groups=2).double()
     x = gaussian(1, 4, 6, 6)
-    even = Gaussian(x.mean, torch.full_like(x.var, 0.3), rank1=True)
+    even = Gaussian(x.mean, torch.full_like(x.var, 0.3), rule='rank1')
     exact = layer(Gaussian(even.mean, even.var)).var
     torch.testing.assert_close(layer(even).var, exact, rtol=1e-12, atol=0)
     assert not torch.allclose(layer(x).var, layer(Gaussian(x.mean, x.var)).var, rtol=1e-2)
@@ -86,22 +86,22 @@ def test_travels_through_a_network_and_is_not_the_default():
     )
     net = net.double().eval()
     out = net(gaussian(1, 3, 4, 4))
-    assert out.rank1 and 'rank1=True' in repr(out) and out.replace(out.mean, out.var).rank1
-    assert (out + Gaussian(out.mean, out.var)).rank1
-    usual = net(gaussian(1, 3, 4, 4, rank1=False))
-    assert not usual.rank1 and not torch.allclose(out.var, usual.var, rtol=1e-3)
+    assert out.rule == 'rank1' and "rule='rank1'" in repr(out) and out.replace(out.mean, out.var).rule == 'rank1'
+    assert (out + Gaussian(out.mean, out.var)).rule == 'rank1'
+    usual = net(gaussian(1, 3, 4, 4, rule='diagonal'))
+    assert usual.rule == 'diagonal' and not torch.allclose(out.var, usual.var, rtol=1e-3)
 
 
 @pytest.mark.parametrize('name', ['strided, dilated, grouped', 'transposed', 'linear', 'unbatched'])
-@pytest.mark.parametrize('rank1', [True, False])
-def test_gradients(name, rank1):
+@pytest.mark.parametrize('rule', ['diagonal', 'rank1'])
+def test_gradients(name, rule):
     layer, shape = LAYERS[name]
     layer = layer.double()
     x = gaussian(*shape)
 
     def variance(var, weight):
         values = {'weight': weight, 'bias': layer.bias}
-        return torch.func.functional_call(layer, values, Gaussian(x.mean, var, rank1=rank1)).var
+        return torch.func.functional_call(layer, values, Gaussian(x.mean, var, rule=rule)).var
 
     inputs = [x.var.clone().requires_grad_(), layer.weight.detach().clone().requires_grad_()]
     assert torch.autograd.gradcheck(variance, inputs)
@@ -112,7 +112,7 @@ def test_gradients(name, rank1):
 def test_diagonal_gradients_equal_those_that_autograd_finds(name):
     layer, shape = LAYERS[name]
     layer = layer.double()
-    x = gaussian(*shape, rank1=False)
+    x = gaussian(*shape, rule='diagonal')
     leaves = x.var.requires_grad_(), layer.weight
     seed = torch.rand_like(layer(x.mean))
     found = torch.autograd.grad((layer(x).var * seed).sum(), leaves)
@@ -129,10 +129,10 @@ def test_diagonal_gradients_equal_those_that_autograd_finds(name):
     torch.testing.assert_close(alone, expected[0], rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize('rank1', [True, False])
-def test_squared_weights_are_not_saved(rank1):
+@pytest.mark.parametrize('rule', ['diagonal', 'rank1'])
+def test_squared_weights_are_not_saved(rule):
     layer = nn.Conv2d(64, 64, 3, padding=1)
-    x = Gaussian(torch.randn(1, 64, 4, 4), torch.rand(1, 64, 4, 4), rank1=rank1)
+    x = Gaussian(torch.randn(1, 64, 4, 4), torch.rand(1, 64, 4, 4), rule=rule)
 
     def saved_besides_the_parameters(function):
         own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
@@ -154,10 +154,10 @@ def test_squared_weights_are_not_saved(rank1):
     assert saved_besides_the_parameters(lambda: F.conv2d(x.var.requires_grad_(), layer.weight.square())) >= weights
 
 
-@pytest.mark.parametrize('rank1', [True, False])
-def test_gradients_under_autocast(rank1):
+@pytest.mark.parametrize('rule', ['diagonal', 'rank1'])
+def test_gradients_under_autocast(rule):
     layer = nn.Conv2d(8, 8, 3)
-    x = Gaussian(torch.randn(1, 8, 6, 6), torch.rand(1, 8, 6, 6).requires_grad_(), rank1=rank1)
+    x = Gaussian(torch.randn(1, 8, 6, 6), torch.rand(1, 8, 6, 6).requires_grad_(), rule=rule)
     leaves = x.var, layer.weight
     expected = torch.autograd.grad(layer(x).var.sum(), leaves)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -174,7 +174,7 @@ def test_extreme_weights_and_variances_stay_finite(scale):
     layer = nn.Conv2d(2, 3, 3)
     layer.weight.data.mul_(scale)
     for var in (0.0, 1e-45, 1e-30, 1.0):
-        x = Gaussian(torch.randn(1, 2, 5, 5), torch.full((1, 2, 5, 5), var).requires_grad_(), rank1=True)
+        x = Gaussian(torch.randn(1, 2, 5, 5), torch.full((1, 2, 5, 5), var).requires_grad_(), rule='rank1')
         layer.zero_grad()
         out = layer(x).var
         out.sum().backward()
@@ -185,12 +185,12 @@ def test_extreme_weights_and_variances_stay_finite(scale):
             assert not out.any()
 
 
-@pytest.mark.parametrize('rank1', [True, False])
-def test_compiles_in_one_graph_with_gradients(rank1):
+@pytest.mark.parametrize('rule', ['diagonal', 'rank1'])
+def test_compiles_in_one_graph_with_gradients(rule):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2, groups=2))
 
     def variance(mean, var):
-        return net(Gaussian(mean, var, rank1=rank1)).var
+        return net(Gaussian(mean, var, rule=rule)).var
 
     mean, var = torch.randn(1, 3, 6, 6), torch.rand(1, 3, 6, 6)
     expected = variance(mean, var)
@@ -205,7 +205,7 @@ def test_compiles_in_one_graph_with_gradients(rank1):
 def test_half_types_square_in_single_precision():
     layer = nn.Conv2d(8, 4, 3)
     layer.weight.data.mul_(1e-3)  # squares are below the smallest float16
-    x = Gaussian(torch.randn(1, 8, 6, 6), torch.full((1, 8, 6, 6), 1e4), rank1=True)
+    x = Gaussian(torch.randn(1, 8, 6, 6), torch.full((1, 8, 6, 6), 1e4), rule='rank1')
     expected = layer(x).var
     out = layer.half()(x.to(torch.float16))
     assert out.var.dtype == torch.float16

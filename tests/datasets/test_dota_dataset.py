@@ -180,7 +180,7 @@ def test_huge_image_is_measured_without_decoding(make, tmp_path, recwarn):
 
     dataset = make({'P1': SHIP}, lazy_init=True)
     header = chunk(b'IHDR', struct.pack('>IIBBBBB', 29200, 27620, 8, 2, 0, 0, 0))
-    (tmp_path / 'images/P1.png').write_bytes(b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', b''))
+    (tmp_path / 'images/P1.png').write_bytes(b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', b'') + chunk(b'IEND', b''))
     info = dataset.get_data_info(0)
     assert (info['width'], info['height']) == (29200, 27620)
     assert not [w for w in recwarn if 'decompression' in str(w.message).lower()]

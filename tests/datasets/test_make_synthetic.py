@@ -57,6 +57,16 @@ def test_our_reader_gets_the_scenes_back(tool, tmp_path, header):
     check_against_scenes(read(DOTADataset, out, 'val'), 5)
 
 
+def test_noise_on_one_half(tool, tmp_path, capsys):
+    assert call(tool, tmp_path / 'a', '--noise-std', '0', '15') == 0
+    image = cv2.imread(str(tmp_path / 'a/val/images/synthetic-5-00001.png'))
+    assert np.array_equal(image, draw_scene(5, 1, size=97, noise_std=(0, 15)).image)
+    assert np.array_equal(image[:, :48], draw_scene(5, 1, size=97).image[:, :48])
+    assert json.loads((tmp_path / 'a/synthetic.json').read_text())['noise_std'] == [0, 15]
+    assert call(tool, tmp_path / 'b', '--noise-std', '1', '2', '3') == 2
+    assert 'a pair (left half, right half)' in capsys.readouterr().err and not (tmp_path / 'b').exists()
+
+
 def test_mmrotate_reads_it(tool, tmp_path):
     theirs = pytest.importorskip('mmrotate.datasets').DOTADataset
     assert call(tool, tmp_path) == 0

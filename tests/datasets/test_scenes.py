@@ -191,3 +191,23 @@ def test_negative_seed_is_named():
 
 def test_palette_has_a_colour_per_class():
     assert len(PALETTE) == len(CLASSES) == len(set(PALETTE))
+
+
+def test_noise_has_the_asked_for_deviation_on_each_half():
+    clean, other = (draw_scene(3, 1, size=257, noise_std=std).image.astype(float) for std in (0.0, (4, 12)))
+    added = other - clean
+    inside = (clean > 60) & (clean < 195)  # five deviations from where grey levels end
+    for half, std in ((slice(0, 128), 4), (slice(128, None), 12)):
+        values = added[:, half][inside[:, half]]
+        # rounding adds 1/12; five standard errors
+        assert abs(values.std() - (std**2 + 1 / 12) ** 0.5) < 5 * std / (2 * len(values)) ** 0.5
+        assert abs(values.mean()) < 5 * std / len(values) ** 0.5
+    assert (draw_scene(3, 1, size=257).image == clean).all()
+    again = draw_scene(3, 1, size=257, noise_std=(4, 12)).image
+    assert (again == other).all() and (draw_scene(3, 2, size=257, noise_std=(4, 12)).image != again).any()
+
+
+@pytest.mark.parametrize('noise', [-1, (1, -1), (1, 2, 3), float('nan'), 'loud'])
+def test_wrong_noise(noise):
+    with pytest.raises(ValueError, match='noise_std='):
+        draw_scene(0, 0, noise_std=noise)

@@ -220,3 +220,18 @@ def test_angles_bound_what_is_drawn():
     )
     with pytest.raises(ValueError, match='angles='):
         SyntheticAerialDataset(angles=(10, 0)).get_data_info(0)
+
+
+def test_noise_is_part_of_the_address():
+    dataset = SyntheticAerialDataset(length=2, size=97, seed=3, noise_std=[0, 1e-5])
+    info = dataset.get_data_info(1)
+    assert '/noise-0.0-1e-05/' in info['img_path']
+    loud = SyntheticAerialDataset(length=2, size=97, seed=3, noise_std=9).get_data_info(1)
+    expected = draw_scene(3, 1, size=97, noise_std=9).image
+    assert np.array_equal(draw_address(loud['img_path']), expected) and loud['instances'] == info['instances']
+    turned = SyntheticAerialDataset(length=1, size=97, noise_std=9, angles=(45, 45)).get_data_info(0)
+    assert np.array_equal(
+        draw_address(turned['img_path']), draw_scene(0, 0, size=97, noise_std=9, angles=(45, 45)).image
+    )
+    with pytest.raises(ValueError, match='noise_std='):
+        SyntheticAerialDataset(noise_std=-1)

@@ -67,6 +67,45 @@ def test_image_demo_on_a_folder_goes_on_after_broken_files(tool, tiny_config, tr
     assert [p.name for p in out.iterdir()] == ['a.png']
 
 
+def test_image_demo_goes_over_large_images_in_patches(tool, tiny_config, trained, scenes, tmp_path, capsys):
+    image, out = tmp_path / 'large.png', tmp_path / 'out.png'
+    cv2.imwrite(str(image), cv2.resize(cv2.imread(str(scenes / 'images/scene0.png')), (300, 200)))
+    args = [str(image), str(tiny_config), str(trained / 'epoch_1.pth'), '--out', str(out), '--score-thr', '0.001']
+    args += ['--device', 'cpu', '--patch-size', '96']
+    assert tool('image_demo')(args) == 0
+    printed = capsys.readouterr()
+    found = int(printed.out.split('large.png: ')[1].split(' ')[0])
+    assert 5 < found <= 12 * 5  # the config's detector finds 5 in one pass; here in 4 x 3 patches
+    assert '12 patches [' in printed.err and '] 12/12' in printed.err
+    assert cv2.imread(str(out)) is not None
+    assert tool('image_demo')([*args, '--patch-overlap', '96']) == 2
+    assert '--patch-overlap must be 1 or more and below the patch size 96' in only_error(capsys)
+    with pytest.raises(SystemExit):
+        tool('image_demo')([*args[:-2], '--patch-overlap', '9'])
+    assert 'need --patch-size' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_image_in_a_test_is_one_line(workers, tool, tiny_config, trained, scenes, tmp_path, capsys):
+    for folder in ('images', 'labels'):
+        (tmp_path / folder).mkdir()
+        for file in (scenes / folder).iterdir():
+            (tmp_path / folder / file.name).write_bytes(file.read_bytes())
+    damaged = tmp_path / 'images/scene3.png'
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    damaged.write_bytes(data)
+    part = 'test_dataloader.dataset'
+    options = [f'{part}.type=mmrotate_plugin.DOTADataset', f'{part}.data_root={tmp_path}/',
+               f'test_dataloader.num_workers={workers}']  # fmt: skip
+    args = [str(tiny_config), str(trained / 'epoch_1.pth'), '--work-dir', str(tmp_path), '--cfg-options', *options]
+    assert tool('test')(args) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f'error: {damaged} cannot be decoded') and 'check_pixels=True' in error
+    assert tool('test')([*args, f'{part}.check_pixels=True']) == 0
+    capsys.readouterr()
+
+
 def test_image_demo_draws_horizontal_boxes(tool, tmp_path, scenes, capsys):
     config, checkpoint, out = tmp_path / 'hbox.py', tmp_path / 'hbox.pth', tmp_path / 'picture.jpg'
     config.write_text("""
@@ -190,7 +229,7 @@ CASES = [
     ('test', '{cfg} {root}/none.pth', ["checkpoint '{root}/none.pth' does not exist"]),
     ('test', '{cfg} {root}', ['is a folder, not a file']),
     ('test', '{cfg} {root}/text.pth', ['is not a checkpoint: 14 bytes']),
-    ('test', '{cfg} {root}/cut.pth', ['is not a checkpoint']),
+    ('test', '{cfg} {root}/cut.pth', ['is not a whole checkpoint', 'the end is missing']),
     ('test', '{cfg} {root}/list.pth', ['not a checkpoint of a model', 'list']),
     ('test', '{cfg} {root}/cls.pth --work-dir {root}/w', ['does not fit', 'a classification network']),
     (

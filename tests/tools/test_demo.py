@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 STAND_IN = """
 import json, os, pathlib, sys, time
@@ -35,11 +37,25 @@ elif name == 'train':
     (folder / 'epoch_1.pth').touch()
     (folder / 'last_checkpoint').write_text('/moved/away/epoch_1.pth')
 elif name == 'test':
-    (after('--show-dir') / '0000_a.png').touch()
+    if '--show-dir' in args:
+        (after('--show-dir') / '0000_a.png').touch()
+    else:
+        print('01/02 03:04:05 - mmengine - INFO - \\n     cx    cy\\ncoverage_1   0.25   0.683 is right')
+        print('01/02 03:04:05 - mmengine - INFO - Epoch(test) [3/3]  dota/mAP: 0.9  uncertainty/pdq: 0.1  time: 1.0')
     score = 0.2 if 'bad=1' in args else 0.87
-    (after('--work-dir') / 'test_metrics.json').write_text(json.dumps(dict(metrics={{'dota/mAP': score}})))
+    metrics = {{'dota/mAP': score, 'uncertainty/coverage_1_all': 0.25, 'uncertainty/spearman_box': None}}
+    (after('--work-dir') / 'test_metrics.json').write_text(json.dumps(dict(metrics=metrics)))
+elif name == 'calibrate_uncertainty':
+    print('Monte Carlo [###...] 13/128, 4 s left', file=sys.stderr)
+    print('score  0.98  1.01 (0.55 to 1.73)')
+    print('backbone.conv1  32  1.02 to 1.15')
+    out = pathlib.Path(args[args.index('--out') + 1])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.touch()
 else:
     (after('--out') / 'a.png').touch()
+    if '--uncertainty' in args:
+        (after('--out') / 'a.heatmap.png').touch()
 """
 
 
@@ -53,7 +69,8 @@ def demo(tmp_path, monkeypatch):
     root, calls = tmp_path / 'project', tmp_path / 'calls.txt'
     (root / 'tools').mkdir(parents=True)
     (root / 'config.py').write_text('a = 1\n')
-    for name in ('make_synthetic', 'train', 'test', 'image_demo'):
+    (root / 'uncertain.py').write_text('a = 3\n')
+    for name in ('make_synthetic', 'train', 'test', 'image_demo', 'calibrate_uncertainty'):
         (root / 'tools' / f'{name}.py').write_text(STAND_IN.format(calls=str(calls)))
     monkeypatch.setattr(module, 'ROOT', root)
 
@@ -79,6 +96,44 @@ def test_it_runs_the_tools_and_names_what_to_look_at(demo, capsys):
     assert 'tools/train.py config.py --work-dir work/train' in out
     assert 'Epoch(train) [1][1/6]  eta: 0:00:58  loss: 2.0\n' in out and 'much text' not in out
     assert 'much text' in (demo.root / 'work/train.log').read_text()
+
+
+def test_it_ends_with_the_uncertainty(demo, capsys):
+    assert demo('--uncertain-config', 'uncertain.py', '--cfg-options', 'model.x=1', 'y=2') == 0
+    calls = demo.calls()  # the last one of each tool
+    work = 'work/uncertain'
+    assert calls['calibrate_uncertainty'] == (
+        f'calibrate_uncertainty uncertain.py work/train/epoch_1.pth --noise-std 8 --out {work}/calibrated.pth '
+        '--cfg-options model.detector.x=1 y=2'
+    )
+    test = calls['test'].split()
+    assert test[:3] == ['test', 'uncertain.py', f'{work}/calibrated.pth']
+    assert test[5:9] == ['--cfg-options', 'model.detector.x=1', 'y=2', 'test_dataloader.dataset.noise_std=0,15']
+    assert calls['make_synthetic'].endswith('--noise-std 0 15') and f'--out {work}/scenes' in calls['make_synthetic']
+    assert (
+        f'image_demo {work}/scenes/val/images uncertain.py {work}/calibrated.pth --uncertainty' in calls['image_demo']
+    )
+    out = capsys.readouterr().out
+    for name in ('drawn/a.png', 'drawn/a.heatmap.png', 'calibrated.pth'):
+        assert f' {work}/{name}\n' in out
+    for line in (
+        'Monte Carlo [###...] 13/128',
+        'score  0.98  1.01',
+        '     cx    cy',
+        'coverage_1   0.25',
+        '[8/8] bands',
+    ):
+        assert f'\n{line}' in out
+    assert 'backbone.conv1' not in out and 'uncertainty/pdq' not in out
+    assert 'truth: 0.250 of the coordinates' in out and 'deviation and error: undefined' in out
+
+
+def test_the_default_config_has_an_uncertain_one():
+    source = Path(__file__).resolve().parents[2]
+    text = (source / 'tools/demo.py').read_text()
+    plain, uncertain = (re.search(rf"^{name} = '(.*)'", text, re.MULTILINE)[1] for name in ('CONFIG', 'UNCERTAIN'))
+    cfg = Config.fromfile(source / uncertain)
+    assert cfg.model.detector == Config.fromfile(source / plain).model and cfg.model.noise_std == 'estimate'
 
 
 def test_a_finished_training_is_not_repeated_without_fresh(demo, capsys):
@@ -151,5 +206,7 @@ def test_wrong_paths_are_one_line(demo, capsys):
     assert demo('--config', 'nowhere.py') == 2
     (demo.root / 'file').touch()
     assert demo('--work-dir', str(demo.root / 'file/x')) == 2
-    first, second = capsys.readouterr().err.strip().split('\n')
+    assert demo('--uncertain-config', 'none.py') == 2
+    first, second, third = capsys.readouterr().err.strip().split('\n')
+    assert "--uncertain-config 'none.py' does not exist" in third
     assert "'nowhere.py' does not exist" in first and 'file/x' in second

@@ -14,7 +14,7 @@ dior_train = dict(
     ignore_keys=['DATASET_TYPE'],
     datasets=[
         dict(
-            type='DIORDataset',
+            type='mmrotate_plugin.DIORDataset',
             data_root='data/DIOR/',
             ann_file=f'ImageSets/Main/{part}.txt',
             data_prefix=dict(img_path='JPEGImages-trainval'),
@@ -25,7 +25,7 @@ dior_train = dict(
     ],
 )
 dior_test = dict(
-    type='DIORDataset',
+    type='mmrotate_plugin.DIORDataset',
     data_root='data/DIOR/',
     ann_file='ImageSets/Main/test.txt',
     data_prefix=dict(img_path='JPEGImages-test'),

@@ -11,7 +11,7 @@ _turn = dict(type='mmrotate.RandomRotate', prob=0.5, angle_range=180)
 _meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
 hrsc_train = dict(
-    type='HRSCDataset',
+    type='mmrotate_plugin.HRSCDataset',
     data_root='data/hrsc/',
     ann_file='ImageSets/trainval.txt',
     data_prefix=dict(sub_data_root='FullDataSet/'),
@@ -20,7 +20,7 @@ hrsc_train = dict(
 )
 hrsc_rr_train = dict(hrsc_train, pipeline=[_load, *_boxes, _resize, _flip, _turn, dict(type='mmdet.PackDetInputs')])
 hrsc_test = dict(
-    type='HRSCDataset',
+    type='mmrotate_plugin.HRSCDataset',
     data_root='data/hrsc/',
     ann_file='ImageSets/test.txt',
     data_prefix=dict(sub_data_root='FullDataSet/'),

@@ -1,10 +1,23 @@
 """One moment rule per operation, by kind of operation; importing this registers all of them."""
 
-from . import activations, arithmetic, interpolation, linear, maxima, normalization, plain, pooling, shaping, smooth
+from . import (
+    activations,
+    arithmetic,
+    delta,
+    interpolation,
+    linear,
+    maxima,
+    normalization,
+    plain,
+    pooling,
+    shaping,
+    smooth,
+)
 
 __all__ = [
     'activations',
     'arithmetic',
+    'delta',
     'interpolation',
     'linear',
     'maxima',

@@ -1,31 +1,23 @@
 """ReLU and what it makes up, exponential: exact moments."""
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import is_compiling
+from ..compiler import apply, is_compiling
 from ..gaussian import Gaussian, moment_rule
+from .normal import BLOCK, FAR, blockwise, cumulative, density_and_tail, wide
 
 Moments = tuple[Tensor, Tensor]
-BLOCK = 131072  # elements of a temporary per thread: they stay in the cache
-# in standard deviations: the normal density is 5e-35 and 2e-306 there. Beyond, its exponential is a denormal number or
-# underflows, which takes a CPU 10 to 30 times as long
-FAR = {torch.float32: 12.5, torch.float64: 37.5}
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What to compute in: half types lose the small difference of two moments."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def widened(x: Gaussian) -> Gaussian:
     """In the type to compute in."""
-    wide = _wide(x.dtype)
-    return Gaussian(x.mean.to(wide), x.var.to(wide))
+    dtype = wide(x.dtype)
+    return Gaussian(x.mean.to(dtype), x.var.to(dtype))
 
 
 def as_type(dtype: torch.dtype, mean: Tensor, var: Tensor) -> Gaussian:
@@ -33,50 +25,35 @@ def as_type(dtype: torch.dtype, mean: Tensor, var: Tensor) -> Gaussian:
     return Gaussian(mean.to(dtype), var.to(dtype))
 
 
-def _blockwise(function: Callable[..., Moments], *inputs: Tensor) -> Moments:
-    """Apply an elementwise function of tensors of one shape, with temporaries that stay in the cache.
-
-    The dozen passes of a moment rule are bound by memory: on a CPU this makes them four times faster. A compiler
-    fuses them by itself.
-    """
-    first = inputs[0]
-    wide = _wide(first.dtype)
-    dense = all(i.is_contiguous() and i.device.type == 'cpu' for i in inputs)
-    if is_compiling() or not dense or first.numel() <= BLOCK:
-        a, b = function(*(i.to(wide) for i in inputs))
-        return a.to(first.dtype), b.to(first.dtype)
-    out = torch.empty_like(first), torch.empty_like(first)
-    size = BLOCK * torch.get_num_threads()
-    for *parts, a, b in zip(*(t.view(-1).split(size) for t in (*inputs, *out)), strict=True):
-        for part, value in zip((a, b), function(*(p.to(wide) for p in parts)), strict=True):
-            part.copy_(value)
-    return out
+Buffer = Tensor | None  # to write into; None makes a new one
 
 
-def _scaled(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Standard deviation, :math:`|z| = |\mu| / \sigma` up to `FAR`, and :math:`\Phi(-|z|)`."""
-    std = var.sqrt()
-    t = (mean.abs() / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)).clamp_max(FAR[std.dtype])
-    return std, t, torch.erfc(t * math.sqrt(0.5)) * 0.5
-
-
-def _density(t: Tensor) -> Tensor:
-    return torch.exp(t.square() * -0.5) * (1 / math.sqrt(2 * math.pi))
-
-
-def _relu_moments(mean: Tensor, var: Tensor) -> Moments:
-    std, t, tail = _scaled(mean, var)
-    excess = _density(t) - t * tail  # g(-|z|)
-    # tail for z < 0, 1 - tail for z > 0: torch.where costs more than all the rest on a CPU
-    below = torch.addcmul(tail, mean.sign().clamp_min(0), 1 - 2 * tail)
+def _relu_variance(
+    mean: Tensor, var: Tensor, to_var: Buffer, r: Buffer, t: Buffer, u: Buffer, e: Buffer, p: Buffer
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The variance, 1 / standard deviation and g(-|z|), in the buffers `to_var`, `r` and `e`."""
+    r = torch.clamp_min(var, torch.finfo(var.dtype).tiny, out=r).rsqrt_()
+    t = torch.abs(mean, out=t).mul_(r).clamp_max_(FAR[var.dtype])  # |z|
+    e, p = density_and_tail(t, e, p, u)
+    e.addcmul_(t, p, value=-1).clamp_min_(0)
+    u = cumulative(mean, p, out=u, work=to_var)
     # not E[x^2] - mean^2, which loses 2 % at mean 100, variance 0.01 in float32
-    return mean.clamp_min(0) + std * excess, var * (below - (t + excess) * excess).clamp_min(0)
+    u.addcmul_(t.add_(e), e, value=-1).clamp_min_(0)
+    return torch.mul(u, var, out=to_var), r, e
+
+
+def _relu_moments(mean: Tensor, var: Tensor, to_mean: Buffer, *buffers: Buffer) -> Moments:
+    """Mean and variance, in the buffers `to_mean` and the first of `buffers`, which are those of `_relu_variance`."""
+    to_var, r, e = _relu_variance(mean, var, *buffers)
+    return torch.clamp_min(mean, 0, out=to_mean).addcmul_(r.mul_(var), e), to_var
 
 
 def _relu_gradients(mean: Tensor, var: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Moments:
     r"""By :math:`\partial_\mu E f = E f'` and :math:`\partial_v E f = E f'' / 2` (Price's theorem)."""
-    std, t, tail = _scaled(mean, var)
-    density = _density(t)
+    std = var.sqrt()
+    t = (mean.abs() / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)).clamp_max(FAR[std.dtype])
+    tail = torch.erfc(t * math.sqrt(0.5)) * 0.5
+    density = torch.exp(t.square() * -0.5) * (1 / math.sqrt(2 * math.pi))
     out = mean.clamp_min(0) + std * (density - t * tail)
     step = torch.addcmul(tail, mean.sign().clamp_min(0), 1 - 2 * tail)
     # E f'' / 2; at mean 0, variance 0 it is infinite and 0 is used, as torch does at the kink of its ReLU
@@ -91,15 +68,42 @@ class _ReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Moments:
-        return _blockwise(_relu_moments, mean, var)
+        return blockwise(_relu_moments, (mean, var), outputs=2, temporaries=5)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, grad_mean: Tensor, grad_var: Tensor) -> Moments:
-        return _blockwise(_relu_gradients, *ctx.saved_tensors, grad_mean.contiguous(), grad_var.contiguous())
+    def backward(ctx: Any, grad_mean: Tensor, grad_var: Tensor) -> Moments:
+        inputs = (*ctx.saved_tensors, grad_mean, grad_var)
+        # a second derivative may be asked for, or several gradients at once (vmap)
+        if torch.is_grad_enabled() or is_compiling() or not grad_mean.is_cpu or grad_mean.numel() <= BLOCK:
+            dtype = wide(grad_mean.dtype)
+            to_mean, to_var = _relu_gradients(*(i.to(dtype) for i in inputs))
+            return to_mean.to(grad_mean.dtype), to_var.to(grad_mean.dtype)
+        return blockwise(_write_relu_gradients, [i.contiguous() for i in inputs], outputs=2, temporaries=0)
+
+
+class _ReLUVariance(torch.autograd.Function):
+    """The variance alone, where the mean is the plain one."""
+
+    @staticmethod
+    def forward(mean: Tensor, var: Tensor) -> Tensor:
+        return blockwise(_relu_variance, (mean, var), outputs=1, temporaries=5)[0]
+
+    setup_context = _ReLU.setup_context
+
+    @staticmethod
+    def backward(ctx: Any, grad_var: Tensor) -> Moments:
+        return _ReLU.backward(ctx, torch.zeros_like(grad_var), grad_var)
+
+
+def _write_relu_gradients(*tensors: Tensor) -> Moments:
+    to_mean, to_var = tensors[-2:]
+    for out, value in zip((to_mean, to_var), _relu_gradients(*tensors[:-2]), strict=True):
+        out.copy_(value)
+    return to_mean, to_var
 
 
 @moment_rule(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -117,7 +121,12 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    return Gaussian(*_ReLU.apply(x.mean, x.var))
+    return Gaussian(*apply(_ReLU, x.mean, x.var))
+
+
+def relu_variance(x: Gaussian) -> Tensor:
+    """The variance of `relu`, whose mean costs a tenth more."""
+    return apply(_ReLUVariance, x.mean, x.var)
 
 
 @moment_rule(F.leaky_relu, F.leaky_relu_)

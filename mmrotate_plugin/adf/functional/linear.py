@@ -1,4 +1,9 @@
-"""Convolutions and matrix products: linear maps, whose variance goes through the squared weights."""
+"""Convolutions and matrix products: linear maps, whose variance goes through the squared weights.
+
+That takes a second convolution. A `Gaussian` with ``rule='bfloat16'`` has it computed in that type, which leaves a
+standard deviation right to 0.2 % and, where a processor has instructions for it, takes a third of the time;
+``rule='rank1'`` and 'delta' replace the filter, see `rank1`. Means are in the type of the input in all of them.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -178,9 +183,11 @@ def constants_only(operation: str, **parameters: Tensor | None) -> None:
 def _linear(layer: Callable[..., Tensor], x: Gaussian, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Gaussian:
     constants_only(layer.__name__, weight=weight, bias=bias)
     mean = layer(x.mean, weight, bias, *geometry)
-    rule = rank1_variance if x.rank1 else _diagonal_variance
+    rule = rank1_variance if x.rule in ('rank1', 'delta') else _diagonal_variance
     var = x.var
     with _wide(mean.dtype, var.device.type):
+        if x.rule == 'bfloat16' and mean.dtype == torch.float32:
+            var, weight = var.bfloat16(), weight.bfloat16()
         if mean.dtype == torch.float16:  # has no squares of what is below 2.4e-4
             var, weight = var.float(), weight.float()
         return Gaussian(mean, rule(layer, var, weight, *geometry).to(mean.dtype))

@@ -1,21 +1,21 @@
 """Maxima: of two values, over dimensions, and of windows for pooling."""
 
-import functools
 import math
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..compiler import constant_result
+from ..compiler import apply, constant_result
 from ..gaussian import Gaussian, moment_rule
-from .activations import FAR
+from .normal import FAR, blockwise, cumulative, density_and_tail
 
 Moments = tuple[Tensor, Tensor]
+Buffer = Tensor | None  # to write into; None makes a new one
 Size = int | Sequence[int]
 
-LOG_ROOT_PI = 0.5 * math.log(math.pi)
 NO_INDICES = 'return_indices=True: a maximum of Gaussians has no certain place; use return_indices=False'
 
 
@@ -112,7 +112,28 @@ def max_over(mean: Tensor, var: Tensor, dim: int, *, values: int) -> Moments:
 
 
 def _pair_max(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float = 1.0, lam: float = 1.0) -> Moments:
-    return _PairMax.apply(m1, v1, m2, v2, rho, lam)
+    return apply(_PairMax, m1, v1, m2, v2, rho, lam)
+
+
+def _pair_moments(
+    m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, mean: Buffer, var: Buffer,
+    a: Buffer, t: Buffer, u: Buffer, e: Buffer, p: Buffer, *, rho: float, lam: float,
+) -> Moments:  # fmt: skip
+    """Mean and variance, in the buffers `mean` and `var`; the rest are temporaries."""
+    s = torch.add(v1, v2, out=var)
+    a = torch.clamp_min(s, torch.finfo(s.dtype).tiny, out=a).rsqrt_()
+    # minus infinity, the padding, may meet its like; not by nan_to_num, which a compiler computes value by value
+    finite = torch.finfo(m1.dtype).max / 4
+    d = torch.clamp(m1, -finite, finite, out=t).sub_(torch.clamp(m2, -finite, finite, out=u))
+    z = torch.mul(d, a, out=mean)
+    t = torch.abs(z, out=t).clamp_max_(FAR[s.dtype])
+    a.mul_(s)  # the root of v1 + v2
+    e, p = density_and_tail(t, e, p, u)
+    e.addcmul_(t, p, value=-1).clamp_min_(0)
+    u = cumulative(z, p, out=u, work=mean)
+    top = torch.maximum(m1, m2, out=mean).addcmul_(a, e, value=rho)
+    t.add_(e).mul_(e).mul_(s)
+    return top, torch.lerp(v2, v1, u, out=var).add_(t, alpha=-lam).clamp_min_(0)
 
 
 class _PairMax(torch.autograd.Function):
@@ -121,24 +142,9 @@ class _PairMax(torch.autograd.Function):
     Its own function, because autograd would keep ten tensors of a map's size and divide by a variance of zero.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float, lam: float) -> Moments:
-        s = v1 + v2
-        a = s.sqrt()
-        zero = s.new_zeros(())
-        # u = t / sqrt(2), signed. Two exact values: nothing can win (infinity), or they tie (0 / 0)
-        u = torch.addcdiv(zero, m1 - m2, a, value=math.sqrt(0.5)).nan_to_num_(posinf=1e15, neginf=-1e15)
-        t = u.abs().clamp_max_(FAR[u.dtype] * math.sqrt(0.5))
-        tails = torch.erfc(t)  # 2 Phi(-t)
-        excess = torch.addcmul(zero - LOG_ROOT_PI, t, t, value=-1).exp_().addcmul_(t, tails, value=-1)  # sqrt(2) e
-        mean = torch.maximum(m1, m2).addcmul_(a, excess, value=rho * math.sqrt(0.5))
-        # torch.where would take as long as everything else here
-        weight = torch.sub(zero + 0.5, tails, alpha=0.5).copysign_(u).add_(0.5)
-        var = torch.lerp(v2, v1, weight)
-        spread = torch.add(excess, t, alpha=2).mul_(excess)
-        return mean, var.addcmul_(s, spread, value=-0.5 * lam).clamp_min_(0)
+        return blockwise(partial(_pair_moments, rho=rho, lam=lam), (m1, v1, m2, v2), outputs=2, temporaries=5)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Moments) -> None:  # noqa: ARG004
@@ -189,7 +195,7 @@ def _corrections(n1: int, n2: int) -> tuple[float, float]:
     return rho, (v_high * (1 - tail) + v_low * tail - var) / (s * excess * (t + excess))
 
 
-@functools.cache
+@cache
 def _greatest(n: int) -> tuple[float, float]:
     """Mean and variance of the greatest of `n` standard normal values, by quadrature."""
     points = [i / 64 for i in range(-640, 641)]

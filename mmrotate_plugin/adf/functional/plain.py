@@ -1,21 +1,22 @@
 """Rules for Gaussians with `plain_mean`, whose means are those of the plain network.
 
 Without one the dispatcher calls the plain function on the means beside the rule. That is spared here to linear rules,
-whose means are those anyway, and forbidden for what draws or counts: dropout would draw a second mask, batch norm
-count the batch twice.
+whose means are those anyway, to ReLU and max pooling, and forbidden for what draws or counts: dropout would draw a
+second mask, batch norm count the batch twice.
 
 An image that already is noisy moves the statistics of norms as it is, so the variance is divided by the variance of
 the means alone, where the rules for means without noise take the total variance.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..gaussian import PLAIN, RULES, Gaussian
-from . import arithmetic, interpolation, linear, normalization, pooling
+from . import activations, arithmetic, interpolation, linear, normalization, pooling
 
 LINEAR = (
     linear.conv1d, linear.conv2d, linear.conv3d,
@@ -25,6 +26,30 @@ LINEAR = (
     pooling.avg_pool2d, pooling.adaptive_avg_pool2d, interpolation.interpolate, interpolation.pad,
     normalization.dropout, normalization.feature_dropout,
 )  # fmt: skip
+
+
+def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gaussian is never changed in place
+    """ReLU with the plain mean; the variance is that of `activations.relu`, exact.
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    return Gaussian(F.relu(x.mean), activations.relu_variance(x))
+
+
+def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
+    """Max pooling with the plain mean; the variance is that of `pooling.max_pool2d`. Approximate.
+
+    Shape:
+        - Input: (B, C, H, W) or (C, H, W). Output as of `torch.nn.functional.max_pool2d`.
+    """
+    var = pooling.max_pool2d(x, *args, **kwargs).var
+    return Gaussian(F.max_pool2d(channels_last(x.mean), *args, **kwargs).contiguous(), var)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A map (B, C, H, W) in the layout in which CPUs pool it in a seventh of the time; another tensor as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == 'cpu' else x
 
 
 def batch_norm(
@@ -126,4 +151,6 @@ PLAIN.update(
         F.instance_norm: instance_norm,
     }
 )
+PLAIN.update({function: relu for function, rule in RULES.items() if rule is activations.relu})
+PLAIN.update({function: max_pool2d for function, rule in RULES.items() if rule is pooling.max_pool2d})
 PLAIN.update({F.group_norm: group_norm, F.layer_norm: layer_norm})

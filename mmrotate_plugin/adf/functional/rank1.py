@@ -33,7 +33,8 @@ def rank1_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor, *g
         total, shared = _factors(weight.square(), (1,), 0)
         return layer(var, shared, None) * total.squeeze(-1)  # (..., 1) * (O,)
     groups, axes = geometry[3], weight.dim() - 2
-    squared = weight.square().unflatten(0, (groups, -1))  # (G, O / G, I / G, k...), transposed (G, I / G, O / G, k...)
+    # (G, O / G, I / G, k...), transposed (G, I / G, O / G, k...)
+    squared = weight.square().reshape(groups, -1, *weight.shape[1:])
     out_dim = 2 if 'transpose' in layer.__name__ else 1
     total, shared = _factors(squared, tuple(d for d in range(1, axes + 3) if d != out_dim), out_dim)
     out = layer(var, shared.flatten(0, 1), None, *geometry).unsqueeze(-axes - 1)  # (B, G, 1, H', W')

@@ -1,17 +1,22 @@
 """The ResNet that knows how much the noise of its input moves its features."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...adf import Gaussian
+from ...adf.compiler import is_compiling
+from ...adf.gains import misfit
+from ...adf.gaussian import VARIANCE_RULES
 from ...adf.noise import check_noise, fill_noise
+from ...arguments import typed
 from ...registry import MODELS, register
 from .resnet import ResNet
 
 DEFAULT_NOISE_VARIANCE = 1e-3
-CHOICES = {'mean': ('plain', 'adf'), 'variance': ('diagonal', 'rank1', 'none'), 'output': ('mean', 'gaussian')}
+CHOICES = {'mean': ('plain', 'adf'), 'variance': (*VARIANCE_RULES, 'none'), 'output': ('mean', 'gaussian')}
 
 
 @register(MODELS)
@@ -38,15 +43,17 @@ class ADFResNet(ResNet):
         mean: 'plain' keeps the means to those of the plain network, to the bit, also downstream: an image that already
             is noisy would have its noise counted twice otherwise. 'adf' gives the expected features of a noisy image
             whose mean is the input.
-        variance: 'diagonal' takes the values of a map for independent. 'rank1' does too, with the squared weights of
-            convolutions approximated by rank 1, which is cheaper. 'none' computes no variance.
+        variance: 'diagonal' takes the values of a map for independent. So do two cheaper rules: 'bfloat16', whose
+            convolutions of variances are in that type, and 'rank1', with their squared weights approximated by rank 1.
+            'delta' is the cheapest: rank 1, and ReLU and max pooling to first order; it wants ``mean='plain'``.
+            'none' computes no variance.
         output: 'mean' for plain tensors, 'gaussian' for `Gaussian` values.
         options: The arguments of `ResNet`.
 
     Shape:
         - Input: (B, in_channels, H, W), to which the noise is ascribed; or a `Gaussian` of that shape, propagated
           with its own variance (no noise is added), under this network's `mean`, the larger `min_variance`, and the
-          rank-1 rule if one of the two has it.
+          cheaper of both rules.
         - Output: tuple of (B, C_i, H_i, W_i), one per index of `out_indices`; mean and variance with 'gaussian'.
 
     Raises:
@@ -54,6 +61,7 @@ class ADFResNet(ResNet):
             `noise_variance` and `noise_std`, one of `noise_std` and `std` without the other, and what `ResNet` refuses.
     """
 
+    @typed
     def __init__(
         self,
         depth: int,
@@ -71,6 +79,8 @@ class ADFResNet(ResNet):
         for name, value in (('mean', mean), ('variance', variance), ('output', output)):
             if value not in CHOICES[name]:
                 raise ValueError(f'{name}={value!r} is unknown: use one of {", ".join(map(repr, CHOICES[name]))}')
+        if variance == 'delta' and mean != 'plain':
+            raise ValueError(f"variance='delta' is of first order, with plain means: mean={mean!r} needs another rule")
         if variance == 'none' and (mean, output) != ('plain', 'mean'):
             raise ValueError(
                 f"variance='none' has no variance for mean={mean!r}, output={output!r}: use 'plain' and 'mean', or "
@@ -86,6 +96,7 @@ class ADFResNet(ResNet):
         self.noise_variance = _noise_variance(noise_variance, noise_std, std, options.get('in_channels', 3))
         self.min_variance = min_variance
         self.mean, self.variance, self.output = mean, variance, output
+        self._warned = False
 
     def _make_stage(self, *args: Any) -> nn.Sequential:
         stage = super()._make_stage(*args)
@@ -98,14 +109,19 @@ class ADFResNet(ResNet):
         """(B, in_channels, H, W) to the maps of the stages in `out_indices`."""
         if (self.mean, self.output) == ('plain', 'mean'):  # nothing depends on a variance
             return super().forward(x.mean if isinstance(x, Gaussian) else x)
+        if not (self._warned or isinstance(x, Gaussian) or is_compiling()):
+            self._warned = True
+            if (text := misfit(self, self.noise_variance, self.variance)) is not None:
+                warnings.warn(f'ADFResNet is {text} (adf.calibrate)', stacklevel=2)
         outs = super().forward(self._noisy(x))
         return outs if self.output == 'gaussian' else tuple(y.mean for y in outs)
 
     def _noisy(self, x: Tensor | Gaussian) -> Gaussian:
-        plain, rank1 = self.mean == 'plain', self.variance == 'rank1'
+        plain = self.mean == 'plain'
         if isinstance(x, Gaussian):
-            return Gaussian(x.mean, x.var, max(x.min_variance, self.min_variance), plain, rank1 or x.rank1)
-        return Gaussian(x, fill_noise(self.noise_variance, x), self.min_variance, plain, rank1)
+            rule = max(x.rule, self.variance, key=VARIANCE_RULES.index)
+            return Gaussian(x.mean, x.var, max(x.min_variance, self.min_variance), plain, rule)
+        return Gaussian(x, fill_noise(self.noise_variance, x), self.min_variance, plain, self.variance)
 
 
 def _noise_variance(

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from ...arguments import typed
 from ...equivariant import ennAvgPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
@@ -45,6 +46,7 @@ class ReResNet(ResNet):
             or norm, or if `conv_cfg` or `norm_cfg` name another group.
     """
 
+    @typed
     def __init__(
         self,
         depth: int,

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ... import checkpoints
 from ...adf import Gaussian, accept_gains
+from ...arguments import typed
 from ...registry import MODELS
 from ..layers import Cfg
 
@@ -158,6 +160,7 @@ class ResNet(BaseModule):
         ValueError: For arguments out of range; the message names the argument, its value and the range.
     """
 
+    @typed
     def __init__(
         self,
         depth: int,
@@ -181,6 +184,14 @@ class ResNet(BaseModule):
         init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
         _check_arguments(depth, num_stages, strides, dilations, out_indices, style, frozen_stages)
+        channels = base_channels if stem_channels is None else stem_channels
+        widths = {'in_channels': in_channels, 'base_channels': base_channels, 'stem_channels': channels}
+        for name, width in widths.items():
+            if width < 1 + (deep_stem and name == 'stem_channels'):  # half of it lies in a deep stem
+                raise ValueError(f'{name}={width} is no width: use a positive number, such as 64')
+        for name, cfg in (('conv_cfg', conv_cfg), ('norm_cfg', norm_cfg), ('act_cfg', act_cfg)):
+            if cfg is not None and not isinstance(cfg.get('type'), (str, type)):
+                raise ValueError(f'{name}={cfg} must name a layer by its type, such as {{"type": "ReLU"}}')
         if init_cfg is None:
             init_cfg = [
                 {'type': 'Kaiming', 'layer': 'Conv2d'},
@@ -199,7 +210,6 @@ class ResNet(BaseModule):
         self.zero_init_residual = zero_init_residual
 
         self.block, blocks = ARCHITECTURES[depth]
-        channels = base_channels if stem_channels is None else stem_channels
         self._make_stem(in_channels, channels)
         self.res_layers = [f'layer{i + 1}' for i in range(num_stages)]
         for i, name in enumerate(self.res_layers):
@@ -273,7 +283,8 @@ class ResNet(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; weights from a checkpoint are kept as they are."""
-        super().init_weights()
+        with checkpoints.loading():
+            super().init_weights()
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         if not any(str(cfg['type']).endswith('Pretrained') for cfg in cfgs):
             self._zero_residuals()

@@ -1,7 +1,7 @@
 """A detector around a trained one whose detections carry standard deviations."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,10 +10,12 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ...adf import Gaussian, accept_gains, gain_noise
+from ...adf import Gaussian, accept_gains
+from ...adf.gains import misfit
 from ...adf.jacobian import variances
 from ...adf.modes import eval_mode
 from ...adf.prediction import DROPOUTS
+from ...arguments import typed
 from ...registry import MODELS
 from ..backbones.adf_resnet import CHOICES, ADFResNet
 from ..uncertainty.linearization import Linearization, sharing_of
@@ -29,7 +31,6 @@ METHODS = ('propagated', 'jacobian', 'monte_carlo')
 VARIANCES = tuple(name for name in CHOICES['variance'] if name != 'none')
 GAIN = 'detection_gain'  # buffer: factors of the variances of box and score, (D,)
 ERROR = 'detection_error'  # buffer: factor and constant that make a box's variance that of its error, (D - 1, 2)
-MISFIT = 2.0  # noise variances that differ by more than this factor need another calibration
 
 
 @MODELS.register_module()
@@ -86,6 +87,7 @@ class UncertainDetector(BaseModel):
         NoMomentRule: When predicting, for an operation without a moment rule; the message names it and the module.
     """
 
+    @typed
     def __init__(
         self,
         detector: Mapping[str, Any] | nn.Module,
@@ -197,25 +199,25 @@ class UncertainDetector(BaseModel):
                     put_score_maps(found, self.trace.score_maps, inputs.shape[-2:])
             else:
                 found, outputs, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=False)
-                data = self.sampled(inputs, variance, data_samples, line, outputs, self.num_samples, self.seed)
+                data = self.sampled(inputs, variance, data_samples, line, outputs, range(self.num_samples), self.seed)
             if self.dropout_samples:
                 model = self._by_dropout(inputs, data_samples, line)
             put_stds(found, data, model, self._buffers.get(ERROR))
         return found
 
     def _warn_of_misfit(self) -> None:
-        fitted, noise = gain_noise(self), self.noise.variance
-        if fitted is None or noise is None or self._warned or self.method != 'propagated':
+        if self._warned or self.method != 'propagated':
             return
         self._warned = True
-        here = torch.tensor(noise, dtype=torch.float64)
-        ratio = (here / fitted.double().cpu()).clamp_min(1e-12)
-        if bool((ratio.log().abs() > torch.tensor(MISFIT).log()).any()):
-            warnings.warn(
-                f'calibrated at a noise variance of {_numbers(fitted)}, but the noise is {_numbers(here)} (squared '
-                'units of the normalised image): calibrate at this level (calibrate_detector)',
-                stacklevel=4,
-            )
+        if (text := misfit(self, self.noise.variance, self.rule)) is not None:
+            warnings.warn(f'{text} (calibrate_detector)', stacklevel=4)
+
+    @property
+    def rule(self) -> str:
+        """The rule for the variance: this detector's, else that of its `ADFResNet`, else 'diagonal'."""
+        backbone = getattr(self.detector, 'backbone', None)
+        own = backbone.variance if isinstance(backbone, ADFResNet) else 'diagonal'
+        return self.variance or ('diagonal' if own == 'none' else own)
 
     def linearize(
         self, inputs: Tensor, variance: Tensor, samples: Any, *, propagated: bool, rescale: bool = False
@@ -267,10 +269,13 @@ class UncertainDetector(BaseModel):
         samples: Any,
         line: Linearization,
         outputs: Outputs,
-        passes: int,
+        passes: Iterable[int],
         seed: int,
     ) -> Tensor:
-        """Variance over noisy images, (N, D + 1), of what the heads put out, with all covariances of the outputs."""
+        """Variance over noisy images, (N, D + 1), of what the heads put out, with all covariances of the outputs.
+
+        `passes` counts them, and may show a progress bar.
+        """
         generator = torch.Generator(inputs.device).manual_seed(seed)
         std = variance.sqrt()
 
@@ -281,7 +286,7 @@ class UncertainDetector(BaseModel):
         with self.plain(), eval_mode(self.detector):
             return variance_of(
                 line([a - b for a, (b, _) in zip(self.trace.outputs(draw(), samples), outputs, strict=True)])
-                for _ in range(passes)
+                for _ in passes
             )
 
     def _by_dropout(self, inputs: Tensor, samples: Any, line: Linearization) -> Tensor:
@@ -322,9 +327,7 @@ class UncertainDetector(BaseModel):
             raise UnsupportedDetector(untraceable(self.trace.heads.final))
 
     def _gaussian(self, inputs: Tensor, variance: Tensor) -> Gaussian:
-        """An `ADFResNet` gives its own traits to it."""
-        traits = {self.variance: True} if self.variance not in (None, 'diagonal') else {}
-        return Gaussian(inputs, variance, plain_mean=True, **traits)
+        return Gaussian(inputs, variance, plain_mean=True, rule=self.rule)
 
     @contextmanager
     def propagating(self) -> Iterator[None]:
@@ -332,8 +335,7 @@ class UncertainDetector(BaseModel):
         with ExitStack() as stack:
             backbone = getattr(self.detector, 'backbone', None)
             if isinstance(backbone, ADFResNet):
-                own = 'diagonal' if backbone.variance == 'none' else backbone.variance
-                stack.enter_context(_attributes(backbone, output='gaussian', variance=self.variance or own))
+                stack.enter_context(_attributes(backbone, output='gaussian', variance=self.rule))
             stack.enter_context(named_errors(self.detector))
             stack.enter_context(operator_rules(self.detector))
             yield
@@ -380,7 +382,3 @@ def _expect_buffers(module: nn.Module, state: Mapping[str, Tensor], prefix: str,
         module._buffers.pop(name, None)
         if prefix + name in state:
             module.register_buffer(name, torch.ones_like(state[prefix + name], device=some.device))
-
-
-def _numbers(values: Tensor) -> str:
-    return ', '.join(f'{value:.3g}' for value in values.flatten().tolist())

@@ -8,6 +8,8 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ... import checkpoints
+from ...arguments import typed
 from ...equivariant import ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
@@ -52,6 +54,7 @@ class ReFPN(BaseModule):
         ValueError: If the group's order does not divide a width, or the levels do not fit together.
     """
 
+    @typed
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -82,6 +85,8 @@ class ReFPN(BaseModule):
         self.relu_before_extra_convs = relu_before_extra_convs
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is unknown: use None or 'relu'")
+        if group_pool not in (None, *ennGroupPool.MODES):
+            raise ValueError(f'group_pool={group_pool!r} is unknown: use None or {", ".join(ennGroupPool.MODES)}')
         for i, channels in enumerate(self.in_channels):
             count_fields(channels, group, f'in_channels[{i}]')
         count_fields(out_channels, group, 'out_channels')
@@ -104,7 +109,7 @@ class ReFPN(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; a checkpoint without any key of this network is an error."""
-        with something_must_load(self):
+        with something_must_load(self), checkpoints.loading():
             super().init_weights()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ...adf import Gaussian
-from ...adf.calibration import NOISE, Calibration, Ratio, calibrate, percentiles, remove_gains
+from ...adf.calibration import Calibration, Ratio, calibrate, percentiles
+from ...adf.gains import gain_noise, gain_rule, remove_gains, set_origin
 from ...adf.noise import expand_noise
+from ...adf.progress import track
 from .linearization import Linearization
 from .results import values_of
 from .tracing import Trace
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 COLUMNS = {4: ('x1', 'y1', 'x2', 'y2'), 5: ('x', 'y', 'w', 'h', 'angle')}
 FEWEST = 8  # detections that the gains of boxes are fitted to
+
+
+class TooFewDetections(ValueError):
+    """Images without enough detections to fit the gains of boxes to."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def calibrate_detector(
         progress: None shows a bar where stderr is a terminal, True always, False never.
 
     Raises:
-        ValueError: If there are too few detections with `min_score`, or what `adf.calibrate` refuses.
+        TooFewDetections: If there are too few with `min_score`.
+        ValueError: What `adf.calibrate` refuses.
     """
     fitted = len(inputs) - num_held_out
     if fitted < 1:
@@ -112,12 +119,10 @@ def calibrate_detector(
     model.set_detection_gain(None)
     variance = expand_noise(noise_variance, inputs)
     parts = [slice(0, fitted)] + ([slice(fitted, None)] if num_held_out else [])
-    found = [_Found(model, inputs[part], samples[part], variance[part], num_samples, seed, min_score) for part in parts]
-    if len(found[0].truth) < FEWEST:
-        raise ValueError(
-            f'{len(found[0].truth)} detections with a score from {min_score} on are too few for the fit: give more '
-            'images, or images with objects that the detector finds'
-        )
+    found = [
+        _Found(model, inputs[part], samples[part], variance[part], num_samples, seed, min_score, fewest, progress)
+        for part, fewest in zip(parts, (FEWEST, 0), strict=False)
+    ]
     raw = _RawOutputs(model, inputs[:fitted], samples[:fitted])
     before = [part.ratios(model) for part in found]
     with model.propagating():
@@ -125,7 +130,9 @@ def calibrate_detector(
             raw, inputs[:fitted], noise_variance, num_samples=num_samples, share=share, plain=raw.plain, seed=seed,
             progress=progress,
         )  # fmt: skip
-    model.register_buffer(NOISE, raw._buffers.pop(NOISE))
+    noise, rule = gain_noise(raw), gain_rule(raw)
+    assert noise is not None and rule is not None
+    set_origin(model, noise, rule)
     middle = found[0].ratios(model)
     # a coordinate that no detection moves (all are clipped to the image) keeps a gain of 1
     moving = middle.where(middle.isfinite() & (middle > 0), torch.nan)
@@ -157,11 +164,20 @@ class _Found:
         passes: int,
         seed: int,
         least: float,
+        fewest: int,
+        progress: bool | None,
     ) -> None:
         self.inputs, self.samples, self.variance = inputs, samples, variance
         found, outputs, line = model.linearize(inputs, variance, copy.deepcopy(samples), propagated=False)
         self.certain = values_of(found)[:, -1] >= least
-        self.truth = model.sampled(inputs, variance, samples, line, outputs, passes, seed)[self.certain]
+        count = int(self.certain.sum())
+        if count < fewest:
+            raise TooFewDetections(
+                f'{count} detections with a score from {least} on are too few for the fit: give more images, or images '
+                'with objects that the detector finds'
+            )
+        rounds = track(passes, 'Monte Carlo, boxes', progress)
+        self.truth = model.sampled(inputs, variance, samples, line, outputs, rounds, seed)[self.certain]
 
     def ratios(self, model: 'UncertainDetector') -> Tensor:
         """Standard deviations over those of Monte Carlo, (N, D)."""

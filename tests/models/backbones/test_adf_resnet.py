@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from mmdet.models import ResNet as MMDetResNet
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
+from mmrotate_plugin.adf.gains import set_origin
 from mmrotate_plugin.models import ADFResNet, ReResNet, ResNet
 from mmrotate_plugin.testing import equivariance_error, randomize_norms_
 
@@ -82,10 +84,10 @@ def test_the_cheaper_variance_is_near_and_its_means_are_plain():
     _, cheaper = pair(output='gaussian', variance='rank1')
     near = cheaper(IMAGE)
     for y, other, mean in zip(net(IMAGE), near, plain(IMAGE), strict=True):
-        assert other.rank1 and not y.rank1
+        assert other.rule == 'rank1' and y.rule == 'diagonal'
         assert torch.equal(other.mean, mean) and not torch.equal(other.var, y.var)
         assert 0.8 < (other.std / y.std)[y.std > 0].median() < 1.25
-    given = net(Gaussian(IMAGE, torch.full_like(IMAGE, 1e-3), rank1=True))
+    given = net(Gaussian(IMAGE, torch.full_like(IMAGE, 1e-3), rule='rank1'))
     assert all(torch.equal(a.var, b.var) for a, b in zip(given, near, strict=True))
 
 
@@ -213,7 +215,7 @@ BAD = [
     (dict(noise_variance=float('nan')), ValueError, 'noise_variance=nan must be finite'),
     (dict(noise_variance=(0.1, 0.1)), ValueError, 'has 2 values.*each of 3 channels'),
     (dict(noise_variance=(0.1, 0.1, 0.1), in_channels=1), ValueError, 'has 3 values.*each of 1 channels'),
-    (dict(noise_variance='much'), TypeError, "noise_variance='much' must be a number"),
+    (dict(noise_variance='much'), TypeError, "noise_variance='much' must be float"),
     (dict(noise_variance=0.1, noise_std=2, std=(1, 1, 1)), ValueError, 'noise_variance=0.1 and noise_std=2, not both'),
     (dict(noise_std=2), ValueError, 'noise_std=2 is in grey levels: give std too'),
     (dict(std=(1, 1, 1)), ValueError, r'std=\(1, 1, 1\) converts noise_std'),
@@ -224,7 +226,11 @@ BAD = [
     (dict(min_variance=float('nan')), ValueError, 'min_variance=nan'),
     (dict(dropout=1.0), ValueError, 'dropout=1.0 must be a probability'),
     (dict(mean='noisy'), ValueError, "mean='noisy' is unknown: use one of 'plain', 'adf'"),
-    (dict(variance='full'), ValueError, "variance='full' is unknown: use one of 'diagonal', 'rank1', 'none'"),
+    (
+        dict(variance='full'),
+        ValueError,
+        "variance='full' is unknown: use one of 'diagonal', 'bfloat16', 'rank1', 'delta', 'none'",
+    ),
     (dict(output='both'), ValueError, "output='both' is unknown: use one of 'mean', 'gaussian'"),
     (dict(variance='none', output='gaussian'), ValueError, "variance='none' has no variance for.*output='gaussian'"),
     (dict(variance='none', mean='adf'), ValueError, "variance='none' has no variance for mean='adf'"),
@@ -242,3 +248,15 @@ def test_an_image_of_other_channels_is_named():
     _, net = pair(noise_variance=(0.1, 0.1, 0.1), output='gaussian')
     with pytest.raises(ValueError, match=r'has one value per channel, but x is \(2, 1, 65, 65\)'):
         net(IMAGE[:, :1])
+
+
+def test_warns_where_it_was_calibrated_at_another_noise():
+    net = ADFResNet(18, base_channels=8, output='gaussian', noise_variance=0.01).eval()
+    image = torch.randn(1, 3, 33, 33)
+    set_origin(net, torch.tensor(0.001), 'diagonal')
+    with pytest.warns(UserWarning, match='ADFResNet is calibrated at a noise variance of 0.001, but the noise is 0.01'):
+        net(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        net(image)  # once
+        ADFResNet(18, base_channels=8, output='gaussian', noise_variance=0.01).eval()(image)

@@ -108,7 +108,7 @@ def test_bad_arguments_are_named():
         ReFPN(CHANNELS, 16, 3, start_level=1, end_level=3)
     with pytest.raises(ValueError, match='start_level=4'):
         ReFPN(CHANNELS, 16, 4, start_level=4)
-    with pytest.raises(ValueError, match="mode='median'.*max, mean"):
+    with pytest.raises(ValueError, match="group_pool='median'.*max, mean"):
         ReFPN(CHANNELS, 16, 4, group_pool='median')
     with pytest.raises(ValueError, match="activation='gelu'"):
         ReFPN(CHANNELS, 16, 4, activation='gelu')

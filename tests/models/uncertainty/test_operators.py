@@ -225,7 +225,7 @@ def extractor_of(kind):
 @pytest.mark.parametrize('factor', [None, 1.5])
 def test_extractor_is_its_squared_matrix(kind, container, factor):
     extractor, rows = extractor_of(kind)
-    rois, feats = rois_of(rows), container(pyramid(min_variance=0.0, plain_mean=True, rank1=True))
+    rois, feats = rois_of(rows), container(pyramid(min_variance=0.0, plain_mean=True, rule='rank1'))
     assert len(extractor.map_roi_levels(rois, 2).unique()) == 2
 
     def flat(x):
@@ -240,7 +240,7 @@ def test_extractor_is_its_squared_matrix(kind, container, factor):
     expected = matrix_of(flat, var.shape, []).square() @ var
     torch.testing.assert_close(out.var, expected.view_as(out.var), rtol=1e-10, atol=1e-13)
     assert torch.equal(out.mean, plain)
-    assert out.plain_mean and out.rank1
+    assert out.plain_mean and out.rule == 'rank1'
 
 
 @pytest.mark.parametrize('levels', [1, 2])

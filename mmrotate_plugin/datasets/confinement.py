@@ -1,0 +1,32 @@
+"""Annotations are data from elsewhere: what they name has to lie in the folders that the config names."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+def files_outside(dataset: Any) -> list[str]:
+    """Paths in a data set's samples (``img_path`` and other keys ending so) that leave its folders.
+
+    The folders are those of `data_prefix` and `data_root`, which the config sets and which are trusted, as are links
+    in them. A data set without any, or on a remote storage, is not looked at. Wrappers are looked into.
+
+    Args:
+        dataset: An mmengine BaseDataset, or a wrapper of such.
+    """
+    if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
+        return [path for part in dataset.datasets for path in files_outside(part)]
+    if hasattr(dataset, 'dataset'):
+        return files_outside(dataset.dataset)
+    prefix = getattr(dataset, 'data_prefix', None)
+    named = [*(prefix.values() if isinstance(prefix, Mapping) else ()), getattr(dataset, 'data_root', None)]
+    folders = [folder for folder in named if isinstance(folder, str) and folder]
+    if not folders or any('://' in folder for folder in folders) or not hasattr(dataset, 'get_data_info'):
+        return []
+    inside = tuple(os.path.join(os.path.abspath(folder), '') for folder in folders)
+    outside = []
+    for i in range(len(dataset)):
+        for key, path in dataset.get_data_info(i).items():
+            if key.endswith('_path') and isinstance(path, str) and not os.path.abspath(path).startswith(inside):
+                outside.append(path)
+    return outside

@@ -1,0 +1,125 @@
+"""Detection by patches: complete, merged, in the places of the whole image."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from torch import nn
+
+pytest.importorskip('mmrotate')
+from mmcv.transforms import Compose
+from mmdet.structures import DetDataSample
+
+from mmrotate_plugin.engine.cli import UsageError, register_hosts
+from mmrotate_plugin.engine.patches import PatchDetector, nms_of
+
+CFG = Config(dict(model=dict(test_cfg=dict(nms=dict(type='nms_rotated', iou_threshold=0.1)))))
+
+
+class Spots(nn.Module):
+    """Finds white squares of 4 x 4 pixels that are whole in a patch; the score grows with the distance to its edge."""
+
+    def __init__(self):
+        super().__init__()
+        self.cfg = CFG
+        self.data_preprocessor = SimpleNamespace(device=torch.device('cpu'))
+        self.batches = []
+
+    def test_step(self, data):
+        self.batches.append([tuple(image.shape) for image in data['inputs']])
+        return self(data)
+
+    def forward(self, data):
+        results = []
+        for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
+            size = image.shape[-1]
+            corners = (nn.functional.avg_pool2d(image[:1].float(), 4, 1) == 255).nonzero()[:, 1:].flip(1)
+            centres = corners + 2.0
+            score = torch.minimum(centres, size - centres).amin(1) / size + 0.1
+            boxes = torch.cat([centres, torch.full_like(centres, 4), torch.zeros(len(centres), 1)], 1)
+            found = InstanceData(bboxes=boxes, scores=score, labels=torch.zeros(len(boxes), dtype=torch.long))
+            result = DetDataSample(metainfo=sample.metainfo)
+            result.pred_instances = found
+            results.append(result)
+        return results
+
+
+@pytest.fixture
+def detector():
+    register_hosts()
+    load = dict(type='mmdet.LoadImageFromNDArray')
+    pack = dict(type='mmdet.PackDetInputs', meta_keys=('img_shape',))
+    return SimpleNamespace(model=Spots(), pipeline=Compose([load, pack]))
+
+
+def draw(height, width, centres):
+    image = np.zeros((height, width, 3), np.uint8)
+    for x, y in centres:
+        image[y - 2 : y + 2, x - 2 : x + 2] = 255
+    return image
+
+
+def test_every_object_is_found_once_in_its_place(detector):
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(range(8, 250, 12), range(8, 180, 12)), -1).reshape(-1, 2)
+    grid += rng.integers(-3, 4, grid.shape)
+    find = PatchDetector(detector, size=64, overlap=16, batch_size=3, show=False)
+    found = find(draw(190, 260, grid))
+    centres = found.boxes[:, :2].round().astype(int)
+    assert sorted(map(tuple, centres)) == sorted(map(tuple, grid))
+    assert (np.diff(found.scores) <= 0).all()
+    shapes = [shape for batch in detector.model.batches for shape in batch]
+    assert set(shapes) == {(3, 64, 64)} and max(map(len, detector.model.batches)) == 3
+    assert not detector.model._forward_hooks  # nothing stays behind
+
+
+def test_without_enough_overlap_objects_on_the_seams_are_lost(detector):
+    """Control: the overlap does something."""
+    seam = [(63, 30), (30, 30)]
+    image = draw(64, 128, seam)
+    assert len(PatchDetector(detector, size=64, overlap=1, show=False)(image).boxes) == 1
+    assert len(PatchDetector(detector, size=64, overlap=16, show=False)(image).boxes) == 2
+
+
+def test_threshold_and_better_of_two(detector):
+    find = PatchDetector(detector, size=64, overlap=32, show=False)
+    image = draw(64, 128, [(50, 32)])  # in two patches, farther from the edge in the second
+    assert find(image).scores == pytest.approx([0.1 + 18 / 64])
+    assert len(find(image, score_thr=0.9).boxes) == 0
+
+
+def test_images_smaller_than_a_patch(detector):
+    find = PatchDetector(detector, size=64, overlap=16, show=False)
+    assert find(draw(20, 30, [(10, 10)])).boxes[:, :2].tolist() == [[10, 10]]
+    assert len(find(draw(20, 200, [(10, 10), (190, 10)])).boxes) == 2
+
+
+def test_progress_is_told(detector, capsys):
+    PatchDetector(detector, size=64, overlap=16, batch_size=2, show=True)(draw(64, 500, []))
+    text = capsys.readouterr().err
+    assert '11 patches [' in text and '] 6/6, ' in text
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(size=16, overlap=0), '--patch-size must be 32 pixels or more, not 16'),
+        (dict(size=64, overlap=64), '--patch-overlap must be 1 or more and below the patch size 64, not 64'),
+        (dict(size=64, overlap=0), 'not 0'),
+        (dict(size=64, overlap=8, batch_size=0), '--patch-batch-size must be 1 or more, not 0'),
+    ],
+)
+def test_wrong_numbers(detector, options, words):
+    with pytest.raises(UsageError, match=words):
+        PatchDetector(detector, **options)
+
+
+def test_where_the_nms_is():
+    two_stage = dict(test_cfg=dict(rpn=dict(nms=dict(iou_threshold=0.8)), rcnn=dict(nms=dict(iou_threshold=0.5))))
+    assert nms_of(Config(dict(model=two_stage))) == dict(iou_threshold=0.5)
+    assert nms_of(Config(dict(model=dict(detector=two_stage)))) == dict(iou_threshold=0.5)
+    with pytest.raises(UsageError, match='no nms'):
+        nms_of(Config(dict(model=dict(test_cfg=dict(max_per_img=100)))))

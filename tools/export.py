@@ -1,0 +1,239 @@
+#!/usr/bin/env python
+"""Write a detector for where this package is not: python tools/export.py CONFIG CHECKPOINT --out DIR."""
+
+import argparse
+import math
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import DictAction
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.config import Config
+
+    from mmrotate_plugin.engine.inference import Detector
+    from mmrotate_plugin.export import Exported
+
+FORMATS = ('config', 'onnx', 'safetensors')
+SCENE = 513  # pixels, where there is no other image
+EPILOG = """
+DIR gets config.py and weights.pth, which mmdet and mmrotate use without this package and e2cnn (exported_*.py
+beside them, where these have nothing equal to a part); model.onnx; weights.safetensors; and export.json, which tells
+what was compared. Only what passed the checks gets there. Status: 0 exported, 1 a check failed, 2 wrong input.
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Export a detector with ReResNet, ReFPN or ADFResNet: as an ordinary config and checkpoint, as '
+        'ONNX, as safetensors. Everything is compared with the detector on an image.',
+        epilog=EPILOG,
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to write to')
+    parser.add_argument('--formats', nargs='+', choices=FORMATS, default=FORMATS, help='what to write (default: all)')
+    parser.add_argument(
+        '--onnx', choices=('features', 'heads'),
+        help="up to where: backbone and neck (features, default), or the head's raw outputs too",
+    )  # fmt: skip
+    parser.add_argument(
+        '--dynamic', action='store_true',
+        help='ONNX takes any batch, and sides that differ from those of the image by multiples of 64; else one size',
+    )  # fmt: skip
+    parser.add_argument('--opset', type=int, help='version of ONNX operators, 16 to 20 (default 17)')
+    parser.add_argument('--img', help="image to compare on (default: the first of the config's test data, or a scene)")
+    parser.add_argument('--tol', type=float, default=1e-4, help='largest difference that passes (default 1e-4)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
+    )
+    args = parser.parse_args(argv)
+    if not (math.isfinite(args.tol) and args.tol > 0):
+        parser.error(f'--tol must be a number above 0, not {args.tol}')
+    if 'onnx' not in args.formats:
+        for name in ('onnx', 'dynamic', 'opset'):
+            if getattr(args, name) not in (None, False):
+                parser.error(f'--{name} is about ONNX, which --formats {" ".join(args.formats)} leaves out')
+    args.onnx, args.opset = args.onnx or 'features', 17 if args.opset is None else args.opset
+    if not 16 <= args.opset <= 20:
+        parser.error(f'--opset must be 16 to 20, not {args.opset}')
+    return args
+
+
+def export(args: argparse.Namespace) -> list[str]:
+    """Export, compare, print; returns what is wrong."""
+    import torch
+
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.inference import Detector
+    from mmrotate_plugin.export import Unsupported, files
+    from mmrotate_plugin.export.onnx_file import require
+
+    try:
+        require(*(['onnx', 'onnxruntime'] if 'onnx' in args.formats else []))
+        require(*(['safetensors'] if 'safetensors' in args.formats else []))
+    except Unsupported as error:
+        raise cli.UsageError(f'{error}, or leave the format out by --formats {"|".join(FORMATS)}') from error
+    out = cli.writable_folder(args.out, '--out')
+    for name, given in ((files.CONFIG, args.config), (files.CHECKPOINT, args.checkpoint)):
+        if (out / name).exists() and os.path.exists(given) and os.path.samefile(out / name, given):
+            raise cli.UsageError(f"--out '{out}' is where '{given}' is, which would be replaced; give another folder")
+    cfg = cli.load_config(args.config, args.cfg_options)
+    checkpoint = cli.read_checkpoint(args.checkpoint)
+    detector = Detector(cfg, checkpoint, args.checkpoint, device=torch.device('cpu'))
+    image, source = read_image(args.img, cfg)
+    meta = files.dataset_meta(cfg, checkpoint)
+    print(f'{cli.describe_model(detector.model)}, compared on {source}, {image.shape[1]} x {image.shape[0]} pixels')
+
+    temporary = Path(tempfile.mkdtemp(dir=out, prefix='.export-'))
+    report: dict[str, Any] = {key: getattr(args, key) for key in ('config', 'checkpoint', 'tol')}
+    report |= {'image': source, 'torch': torch.__version__}
+    wrong: list[str] = []
+    try:
+        if 'config' in args.formats:
+            wrong += as_config(temporary, detector, cfg, meta, image, args.tol, report)
+        if 'onnx' in args.formats:
+            wrong += as_onnx(temporary, detector, image, args, report)
+        if 'safetensors' in args.formats:
+            count = files.write_safetensors(temporary, detector, meta)
+            print(f'{files.SAFETENSORS}: {count} weights, read again')
+        if not wrong:
+            cli.write_json(temporary / files.REPORT, report)
+            for file in sorted(temporary.iterdir()):
+                os.replace(file, out / file.name)
+            print(f'exported to {out}')
+    except Unsupported as error:
+        raise cli.UsageError(f'cannot export: {error}') from error
+    except OSError as error:
+        raise cli.UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return wrong
+
+
+def as_config(
+    folder: Path,
+    detector: 'Detector',
+    cfg: 'Config',
+    meta: dict[str, Any],
+    image: 'np.ndarray',
+    tolerance: float,
+    report: dict[str, Any],
+) -> list[str]:
+    """Config and checkpoint, compared with the detector in a process without this package."""
+    from dataclasses import asdict
+
+    from mmrotate_plugin.engine.files import write_whole
+    from mmrotate_plugin.export import files, verify
+    from mmrotate_plugin.visualization import encode_image
+
+    notes = files.write_plain(folder, detector, cfg, meta, image)
+    picture = write_whole(folder / '.image.png', encode_image(image, '.png'))
+    try:
+        (there,) = verify.predict_without_us([(folder / files.CONFIG, folder / files.CHECKPOINT, picture)])
+    finally:
+        picture.unlink()
+    difference = verify.compare(verify.predict_here(detector, image), there, max(image.shape[:2]), tolerance)
+    report['plain'] = {'parts': there.parts, 'notes': notes, 'difference': asdict(difference)}
+    print(
+        f'{files.CONFIG}, {files.CHECKPOINT}: {", ".join(there.parts)}; without mmrotate_plugin and e2cnn, maps differ '
+        f'by {difference.maps:.2g} of their largest value, {difference.count} detections by {difference.boxes:.2g} of '
+        f'the longest side (angles: radians) and {difference.scores:.2g} in scores'
+    )
+    for note in notes:
+        print(f'note: {note}')
+    if not difference.count:
+        print('note: no detections on this image, so only maps were compared; --img names another')
+    alone = f'{difference.alone} of {difference.count} detections have no partner within --tol {tolerance:g}'
+    if difference.alone and difference.passes:
+        print(f'note: {alone}; suppression and thresholds decide between values that are equal up to round-off')
+    return [] if difference.passes else [f'the plain detector differs: maps by {difference.maps:.2g}, {alone}']
+
+
+def as_onnx(
+    folder: Path, detector: 'Detector', image: 'np.ndarray', args: argparse.Namespace, report: dict[str, Any]
+) -> list[str]:
+    """The ONNX file, compared with the detector."""
+    from mmrotate_plugin.engine.files import write_whole
+    from mmrotate_plugin.export import export_onnx, files
+
+    x = files.prepared(detector, image)
+    made = export_onnx(detector.model, x, heads=args.onnx == 'heads', dynamic=args.dynamic, opset=args.opset)
+    write_whole(folder / files.ONNX, made.data)
+    preprocessor = detector.model.data_preprocessor
+    report['onnx'] = {
+        'input': {
+            'image': list(x.shape),
+            **{key: getattr(preprocessor, key).flatten() for key in ('mean', 'std') if hasattr(preprocessor, key)},
+            'bgr_to_rgb': bool(getattr(preprocessor, '_channel_conversion', False)),
+        },
+        'dynamic': args.dynamic,
+        'opset': args.opset,
+        'checked_sizes': made.sizes,
+        'outputs': {
+            name: {'shape': shape, 'difference': difference}
+            for name, shape, difference in zip(made.names, made.shapes, made.differences, strict=True)
+        },
+    }
+    sizes = ' and '.join(f'{b} x {w} x {h}' for b, h, w in made.sizes)
+    print(f'{files.ONNX}: {len(made.names)} outputs, opset {args.opset}; onnxruntime differs by {made.difference:.2g} '
+          f'(of the largest value of an output) for {sizes} pixels')  # fmt: skip
+    print(outputs_table(made))
+    roi_head = getattr(detector.model, 'roi_head', None)
+    if roi_head is not None:
+        print(f'note: ONNX ends before the regions: {type(roi_head).__name__}, with its RoI align, stays in torch')
+    if made.difference <= args.tol:
+        return []
+    return [f'onnxruntime differs from torch by {made.difference:.2g}, more than --tol {args.tol:g}']
+
+
+def outputs_table(made: 'Exported') -> str:
+    rows = zip(made.names, made.shapes, made.differences, strict=True)
+    return '\n'.join(f'  {name}  {" x ".join(map(str, shape))}  {difference:.2g}' for name, shape, difference in rows)
+
+
+def read_image(path: str | None, cfg: 'Config') -> 'tuple[np.ndarray, str]':
+    """The image to compare on, (H, W, 3), and where it is from.
+
+    Raises:
+        UsageError: If the file that is named cannot be read.
+    """
+    from mmcv import imfrombytes
+    from mmengine.fileio import get
+    from mmengine.registry import DATASETS
+
+    from mmrotate_plugin.datasets.scenes import draw_scene
+    from mmrotate_plugin.engine import cli, inference
+
+    if path is not None:
+        try:
+            return inference.read_image(Path(path)), path
+        except inference.ImageError as error:
+            raise cli.UsageError(f'--img: {error}') from error
+    try:
+        first = DATASETS.build(cfg.test_dataloader.dataset).get_data_info(0)['img_path']
+        return imfrombytes(get(first)), str(first)
+    except Exception:  # a data set that is not here, which can fail in any way
+        return draw_scene(0, 0, size=SCENE).image, 'a synthetic scene (the test data cannot be read)'
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmrotate_plugin.engine import cli
+
+    wrong: list[str] = []
+    status = cli.run(lambda given: wrong.extend(export(given)), args)
+    for text in wrong:
+        print(f'check failed, nothing was written: {text}', file=sys.stderr)
+    return status or int(bool(wrong))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
