@@ -124,6 +124,7 @@ BUILDS = {
     'ennAvgPool': dict(kernel_size=3),
     'ennGroupPool': dict(num_features=16),
     'ennInterpolate': dict(scale_factor=2),
+    'HeteroscedasticLoss': dict(columns=5),
     'RiRoIAlignRotated': dict(out_size=7, spatial_scale=0.25),
 }
 

@@ -9,7 +9,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from ..registry import METRICS, register
-from .uncertainty_boxes import IGNORED, as_array, box_ious, box_residuals, box_uncertainty, coordinates, match_boxes
+from .uncertainty_boxes import (
+    IGNORED,
+    ROTATED,
+    as_array,
+    box_ious,
+    box_residuals,
+    box_uncertainty,
+    coordinates,
+    match_boxes,
+)
 from .uncertainty_pdq import pdq
 from .uncertainty_scores import (
     NORMAL_COVERAGE,
@@ -47,6 +56,9 @@ class UncertaintyMetric(BaseMetric):
       ``ause_box_by_score``, by 1 - score alone, and ``ause_box_random``, of no ranking;
     - ``ause_false``: the same with an error of 1 for unmatched detections and 0 for matched ones, by `scores_std`;
       with ``ause_false_by_score`` and ``ause_false_random``;
+    - ``ause_box_with_score``, ``ause_false_with_score``: both signs together, the box's uncertainty over the score, and
+      the lower bound of the score, score - `scores_std`. Scores tell false detections apart by themselves; their
+      deviation is largest half way, where it says little of them;
     - ``score_calibration_error``: see there;
     - ``pdq``, ``pdq_spatial``, ``pdq_label``, ``pdq_true``, ``pdq_false``, ``pdq_missed``: see `pdq`;
     - ``detections``, ``matched``, ``objects``: how many there are, without ignored ones.
@@ -99,11 +111,18 @@ class UncertaintyMetric(BaseMetric):
 
     def compute_metrics(self, results: Sequence[Image]) -> dict[str, float]:
         """Numbers by the names in the class's docstring; logs a table of them."""
-        columns = sorted({image['bboxes'].shape[1] for image in results}) or [5]
+        metrics = self.measure(results)
+        columns = results[0]['bboxes'].shape[1] if results else len(ROTATED)
+        MMLogger.get_current_instance().info('\n' + table(metrics, (*coordinates(columns), 'all', 'box')))
+        return metrics
+
+    def measure(self, results: Sequence[Image]) -> dict[str, float]:
+        """The numbers alone, of images as `read_sample` gives them."""
+        columns = sorted({image['bboxes'].shape[1] for image in results}) or [len(ROTATED)]
         if len(columns) > 1:
             raise ValueError(f'images have boxes with {columns} columns; all must be of one kind')
         names = coordinates(columns[0])
-        matched = [self._match(image) for image in results]
+        matched = [self.match(image) for image in results]
         kept = {k: np.concatenate([m[0][k] for m in matched]) for k in matched[0][0]} if matched else _nothing(names)
         metrics = self._of_boxes(kept, names) | self._of_detections(kept)
         quality = pdq(image for _, image in matched)
@@ -118,10 +137,9 @@ class UncertaintyMetric(BaseMetric):
             matched=float(kept['hits'].sum()),
             objects=float(sum(len(image['gt_labels']) for _, image in matched)),
         )
-        MMLogger.get_current_instance().info('\n' + table(metrics, (*names, 'all', 'box')))
         return metrics
 
-    def _match(self, image: Image) -> tuple[Image, Image]:
+    def match(self, image: Image) -> tuple[Image, Image]:
         """Detections with their matches, and the image without what is ignored, for PDQ."""
         ious = box_ious(image['bboxes'], image['gt_bboxes'])
         ignored = image['gt_ignored']
@@ -162,13 +180,17 @@ class UncertaintyMetric(BaseMetric):
 
     def _of_detections(self, kept: Image) -> dict[str, float]:
         hits, doubt = kept['hits'], 1 - kept['scores']
+        box = box_uncertainty(kept['boxes'], kept['std'])
+        with np.errstate(divide='ignore', invalid='ignore'):  # a score of 0, or infinite doubt of an empty box
+            both = np.nan_to_num(box / kept['scores'][hits], nan=np.inf)
         rankings = {
-            'box': (kept['errors'], box_uncertainty(kept['boxes'], kept['std']), doubt[hits]),
-            'false': (1.0 - hits, kept['scores_std'], doubt),
+            'box': (kept['errors'], box, both, doubt[hits]),
+            'false': (1.0 - hits, kept['scores_std'], doubt + kept['scores_std'], doubt),
         }
         metrics = {}
-        for name, (error, uncertainty, baseline) in rankings.items():
+        for name, (error, uncertainty, combined, baseline) in rankings.items():
             metrics[f'ause_{name}'] = sparsification_error(error, uncertainty)
+            metrics[f'ause_{name}_with_score'] = sparsification_error(error, combined)
             metrics[f'ause_{name}_by_score'] = sparsification_error(error, baseline)
             metrics[f'ause_{name}_random'] = sparsification_error(error, np.zeros_like(error))
         metrics['score_calibration_error'] = score_calibration_error(kept['scores'], hits, self.num_bins)

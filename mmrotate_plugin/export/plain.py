@@ -85,7 +85,7 @@ def plain_weights(model: nn.Module) -> 'OrderedDict[str, Tensor]':
     return OrderedDict(
         (key, value.detach().cpu().contiguous())
         for key, value in state.items()
-        if not is_gain(key) and key.rpartition('.')[2] != 'detection_gain'
+        if not is_gain(key) and key.rpartition('.')[2] not in ('detection_gain', 'detection_error')
     )
 
 

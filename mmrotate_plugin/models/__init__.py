@@ -1,6 +1,6 @@
 """What configs name: backbones, necks and the layers under mmcv's builders."""
 
-from . import layers, roi_heads  # noqa: F401  registers them
+from . import layers, losses, roi_heads  # noqa: F401  registers them
 from .backbones import ADFResNet, ReResNet, ResNet
 from .necks import ReFPN
 

@@ -23,12 +23,14 @@ from ..uncertainty.noise import ImageNoise
 from ..uncertainty.operators import operator_rules
 from ..uncertainty.results import detach_detections, put_score_maps, put_stds, tensor_of, values_of, variance_of
 from ..uncertainty.tracing import Trace, UnsupportedDetector, named_errors, untraceable
+from ..uncertainty.training import boxes_with_variance, heteroscedastic_losses, plain_losses
 
 Outputs = list[tuple[Tensor, Tensor | None]]  # of heads: the value, and its variance if it was propagated
 
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
 VARIANCES = tuple(name for name in CHOICES['variance'] if name != 'none')
 GAIN = 'detection_gain'  # buffer: factors of the variances of box and score, (D,)
+ERROR = 'detection_error'  # buffer: factor and constant that make a box's variance that of its error, (D - 1, 2)
 
 
 @MODELS.register_module()
@@ -42,6 +44,9 @@ class UncertainDetector(BaseModel):
       coordinates, in pixels (of the original image, where boxes are), radians for the angle;
     - with `dropout_samples`, their parts ``scores_std_data``, ``bboxes_std_data`` (noise of the image) and
       ``scores_std_model``, ``bboxes_std_model`` (Monte Carlo dropout): total variance = data + model.
+
+    After `engine.uncertainty_errors.fit_detector_errors`, ``bboxes_std`` is that of the whole error, which a detector
+    makes without noise too.
 
     How the noise of the image gets there is chosen by `method`:
 
@@ -121,7 +126,7 @@ class UncertainDetector(BaseModel):
         self.noise = ImageNoise(detector, noise_std, noise_variance)
         self._warned = False
         accept_gains(self)
-        self._register_load_state_dict_pre_hook(_expect_gain, with_module=True)
+        self._register_load_state_dict_pre_hook(_expect_buffers, with_module=True)
 
     def train(self, mode: bool = True) -> 'UncertainDetector':
         self.detector.train(mode)
@@ -142,7 +147,28 @@ class UncertainDetector(BaseModel):
         """As of mmdet's detectors: 'loss', 'predict' or 'tensor'."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
         return self.detector(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Any]:
+        """Losses of the detector; each `HeteroscedasticLoss` of its dense head gets the propagated variance.
+
+        Without one, or with ``enabled=False``, it is the detector's training and costs nothing. `method` does not
+        matter. The noise that is propagated is to be in the images: `AddNoise` puts it there.
+
+        Args:
+            inputs: (B, C, H, W), normalised.
+            data_samples: With ground truth.
+
+        Raises:
+            UnsupportedDetector: If the loss is in a head that cannot hand it a variance.
+        """
+        if not self.enabled or not heteroscedastic_losses(self.detector):
+            return self.detector(inputs, data_samples, mode='loss')
+        x = self._gaussian(inputs, self.noise(inputs, data_samples))
+        with boxes_with_variance(self.detector), self.propagating():
+            return plain_losses(self.detector(x, data_samples, mode='loss'))
 
     def predict(self, inputs: Tensor, data_samples: Any, rescale: bool = True) -> Any:
         """Detections with standard deviations.
@@ -176,7 +202,7 @@ class UncertainDetector(BaseModel):
                 data = self.sampled(inputs, variance, data_samples, line, outputs, range(self.num_samples), self.seed)
             if self.dropout_samples:
                 model = self._by_dropout(inputs, data_samples, line)
-            put_stds(found, data, model)
+            put_stds(found, data, model, self._buffers.get(ERROR))
         return found
 
     def _warn_of_misfit(self) -> None:
@@ -288,6 +314,12 @@ class UncertainDetector(BaseModel):
         if gain is not None:
             self.register_buffer(GAIN, gain)
 
+    def set_detection_error(self, error: Tensor | None) -> None:
+        """Factors and constants of the variances of boxes, (D, 2), see `fit_detector_errors`; None takes them back."""
+        self._buffers.pop(ERROR, None)
+        if error is not None:
+            self.register_buffer(ERROR, error)
+
     def _check_traced(self, found: Any) -> None:
         found = [sample.pred_instances for sample in found if len(sample.pred_instances)]
         parts = [part for some in found for part in (tensor_of(some.bboxes), some.scores)]
@@ -343,9 +375,10 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def _expect_gain(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Take up the detection gains of a state dict, or drop them where it has none."""
-    module._buffers.pop(GAIN, None)
-    if prefix + GAIN in state:
-        some = next(module.parameters(), torch.empty(0))
-        module.register_buffer(GAIN, torch.ones_like(state[prefix + GAIN], device=some.device))
+def _expect_buffers(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    """Take up the gains and errors of detections in a state dict, or drop those that it has not."""
+    some = next(module.parameters(), torch.empty(0))
+    for name in (GAIN, ERROR):
+        module._buffers.pop(name, None)
+        if prefix + name in state:
+            module.register_buffer(name, torch.ones_like(state[prefix + name], device=some.device))

@@ -28,15 +28,20 @@ def detach_detections(samples: Sequence[Any]) -> None:
                 value.tensor = value.tensor.detach()
 
 
-def put_stds(samples: Sequence[Any], data: Tensor, model: Tensor | None) -> None:
+def put_stds(samples: Sequence[Any], data: Tensor, model: Tensor | None, error: Tensor | None = None) -> None:
     """Give each sample's `pred_instances` the standard deviations of its rows.
 
     Args:
         samples: With detections.
         data: (N, D + 1) variances by the image's noise, of box and score.
         model: Those by the weights, or None.
+        error: (D, 2), factors and constants that the variances of boxes, of data and model together, are given.
     """
     parts = {'': data} if model is None else {'': data + model, '_data': data, '_model': model}
+    if error is not None:
+        error = error.to(data)
+        boxes, score = parts[''][:, :-1], parts[''][:, -1:]
+        parts[''] = torch.cat([boxes * error[:, 0] + error[:, 1], score], 1)
     sizes = [len(sample.pred_instances) for sample in samples]
     for suffix, variance in parts.items():
         for sample, std in zip(samples, variance.sqrt().split(sizes), strict=True):

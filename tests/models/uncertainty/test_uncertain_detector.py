@@ -205,3 +205,39 @@ def test_a_plain_backbone_needs_a_noise(small):
     net.backbone = nn.Conv2d(3, 4, 3)
     with pytest.raises(ValueError, match='the noise of the image is missing'):
         UncertainDetector(net)
+
+
+def test_fitted_errors_go_with_the_state_dict(small):
+    """Ground truth at known distances from the detections: the standard deviation becomes that of the distance."""
+    from mmengine.structures import InstanceData
+    from mmrotate.structures import RotatedBoxes
+
+    from mmrotate_plugin.engine.uncertainty_errors import fit_detector_errors
+
+    model = UncertainDetector(copy.deepcopy(small[1]), noise_variance=1e-3)
+    images = [torch.randint(0, 255, (3, SIZE, SIZE), dtype=torch.uint8) for _ in range(2)]
+    batches = []
+    for image in images:
+        (found,) = model.test_step(dict(inputs=[image], data_samples=sample()))
+        before = found.pred_instances
+        truth = sample()
+        boxes = tensor(before.bboxes).clone()
+        boxes[:, 0] += torch.where(torch.arange(len(boxes)) % 2 == 0, 0.5, -0.5)
+        truth[0].gt_instances = InstanceData(bboxes=RotatedBoxes(boxes), labels=before.labels)
+        batches.append(dict(inputs=[image], data_samples=truth))
+    with torch.no_grad():
+        model.bbox_head.conv_cls.bias += 10  # else no score is one to count; the boxes stay
+    error = fit_detector_errors(model, batches)
+    assert error.shape == (5, 2)
+    (found,) = model.test_step(batches[0])
+    std = found.pred_instances.bboxes_std
+    assert (std[:, 0] ** 2).mean().sqrt() == pytest.approx(0.5, rel=0.3)  # there may be pairs of other detections
+    other = UncertainDetector(copy.deepcopy(small[1]), noise_variance=1e-3)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.test_step(batches[0])[0].pred_instances.bboxes_std, std)
+    other.load_state_dict({key: value for key, value in model.state_dict().items() if key != 'detection_error'})
+    plain = other.test_step(batches[0])[0].pred_instances
+    assert not torch.allclose(plain.bboxes_std, std) and torch.equal(plain.scores_std, found.pred_instances.scores_std)
+    assert torch.allclose(std[:, 0] ** 2, plain.bboxes_std[:, 0] ** 2 * error[0, 0] + error[0, 1], rtol=1e-4)
+    with pytest.raises(ValueError, match='no batches'):
+        fit_detector_errors(model, [])

@@ -1,0 +1,132 @@
+"""What can happen to an image on its way to a detector, repeatably: noise, blur, compression, lost contrast."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+MIDDLE = 127.5  # grey level from which black and white are equally far
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of corruption.
+
+    Attributes:
+        function: Of an image (H, W, 3), a level and a random generator, to values that are rounded and clipped.
+        smallest, largest: Levels.
+        level: What the level is.
+        noisy: The level is a standard deviation of noise, in grey levels.
+    """
+
+    function: Callable[[Image, float, np.random.Generator], NDArray[np.generic]]
+    smallest: float
+    largest: float
+    level: str
+    noisy: bool = False
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One kind at one level; the same image, seed and index give the same result.
+
+    Attributes:
+        kind: A key of `KINDS`.
+        level: See there.
+    """
+
+    kind: str
+    level: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"corruption '{self.kind}' is unknown: use one of {', '.join(KINDS)}")
+        kind = KINDS[self.kind]
+        if not kind.smallest <= self.level <= kind.largest:
+            raise ValueError(
+                f"corruption '{self.kind}:{self.level:g}': the level, {kind.level}, must be from {kind.smallest:g} to "
+                f'{kind.largest:g}'
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> 'Corruption':
+        """From 'KIND:LEVEL', such as 'gaussian:8'.
+
+        Raises:
+            ValueError: For an unknown kind, and a level that is no number or out of range.
+        """
+        kind, _, level = text.partition(':')
+        try:
+            value = float(level)
+        except ValueError:
+            raise ValueError(f"corruption '{text}' must be KIND:LEVEL, such as gaussian:8") from None
+        return cls(kind, value)
+
+    @property
+    def name(self) -> str:
+        """As `parse` takes it."""
+        return f'{self.kind}:{self.level:g}'
+
+    @property
+    def noise_std(self) -> float | None:
+        """Standard deviation of its noise in grey levels, None for corruptions that are no noise."""
+        return self.level if KINDS[self.kind].noisy else None
+
+    def __call__(self, image: Image, *, seed: int, index: int) -> Image:
+        """The corrupted image.
+
+        Args:
+            image: (H, W, 3), 8 bit.
+            seed, index: Of the run, and of the image in it: other images get other noise.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise ValueError(f'image is {image.dtype} of shape {image.shape}; it must be uint8, (H, W, channels)')
+        generator = np.random.default_rng([seed, index, zlib.crc32(self.name.encode())])
+        values = KINDS[self.kind].function(image, self.level, generator)
+        return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def gaussian(image: Image, level: float, generator: np.random.Generator) -> NDArray[np.generic]:
+    """White noise of this standard deviation."""
+    return image + generator.normal(0, level, image.shape)
+
+
+def impulse(image: Image, level: float, generator: np.random.Generator) -> NDArray[np.generic]:
+    r"""Salt and pepper: each value is black or white with probability :math:`(\sigma / 127.5)^2`.
+
+    That gives a pixel of middle grey noise of standard deviation :math:`\sigma`, so that it compares with Gaussian
+    noise of that level, which it resembles in nothing else. Brighter and darker pixels have a little more.
+    """
+    hit = generator.random(image.shape) < (level / MIDDLE) ** 2
+    return np.where(hit, 255 * generator.integers(0, 2, image.shape), image)
+
+
+def blur(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
+    """Gaussian blur of this standard deviation in pixels."""
+    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), level, borderType=cv2.BORDER_REFLECT_101)
+
+
+def contrast(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
+    """Differences from the image's mean times this factor."""
+    mean = image.mean()
+    return mean + level * (image - mean)
+
+
+def jpeg(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
+    """Compression at this quality."""
+    _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, round(level)])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+KINDS = {
+    'gaussian': Kind(gaussian, 1e-3, MIDDLE, 'a standard deviation in grey levels', noisy=True),
+    'impulse': Kind(impulse, 1e-3, MIDDLE, 'a standard deviation in grey levels at middle grey', noisy=True),
+    'blur': Kind(blur, 0.1, 20, 'a standard deviation in pixels'),
+    'contrast': Kind(contrast, 0.01, 10, 'a factor'),
+    'jpeg': Kind(jpeg, 1, 100, 'a quality'),
+}

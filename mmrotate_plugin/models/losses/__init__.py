@@ -1,0 +1,5 @@
+"""Losses of detectors' heads."""
+
+from .heteroscedastic import HeteroscedasticLoss
+
+__all__ = ['HeteroscedasticLoss']
