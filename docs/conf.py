@@ -1,0 +1,32 @@
+"""How Sphinx builds these pages: Markdown by MyST, the API pages from the docstrings."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import mmrotate_plugin  # noqa: E402
+
+project = 'mmrotate_plugin'
+author = 'The mmrotate_plugin contributors'
+version = release = mmrotate_plugin.__version__
+
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.mathjax']
+source_suffix = {'.md': 'markdown'}
+myst_heading_anchors = 4
+myst_enable_extensions = ['dollarmath']
+
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'signature'
+autodoc_default_options = {'members': True, 'show-inheritance': True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True  # fields of a dataclass are listed once, with what they mean
+default_role = 'code'  # `x` in a docstring is a name, as in Markdown
+
+html_theme = 'furo'
+html_title = f'mmrotate_plugin {release}'
+html_copy_source = False
+# pages link the tools and configs that they are about; those are files of the project, not pages
