@@ -3,6 +3,9 @@
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -12,7 +15,7 @@ project = 'mmrotate_plugin'
 author = 'The mmrotate_plugin contributors'
 version = release = mmrotate_plugin.__version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.mathjax']
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 source_suffix = {'.md': 'markdown'}
 myst_heading_anchors = 4
 myst_enable_extensions = ['dollarmath']
@@ -22,6 +25,7 @@ autodoc_typehints = 'signature'
 autodoc_default_options = {'members': True, 'show-inheritance': True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_custom_sections = ['Shape']
 napoleon_use_rtype = False
 napoleon_use_ivar = True  # fields of a dataclass are listed once, with what they mean
 default_role = 'code'  # `x` in a docstring is a name, as in Markdown
@@ -29,4 +33,16 @@ default_role = 'code'  # `x` in a docstring is a name, as in Markdown
 html_theme = 'furo'
 html_title = f'mmrotate_plugin {release}'
 html_copy_source = False
-# pages link the tools and configs that they are about; those are files of the project, not pages
+html_math_renderer = 'mathml'
+
+
+def mathml(visitor, node: nodes.Node) -> None:
+    """Formulas as MathML, which browsers show by themselves; MathJax would be fetched when a page is looked at."""
+    block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext(), as_block=block)
+    visitor.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
+
+
+def setup(app) -> None:
+    app.add_html_math_renderer('mathml', (mathml, None), (mathml, None))
