@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mmrotate_plugin.engine.benchmark import Contestant, Pair, Row
 
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
+ORDER = ('build', 'train', 'eval', 'detect', 'memory', 'checkpoint')
 FULL = {'networks': 'plain,folded,C8,C8+cp,exported-C8,fourier-C8', 'depth': 50, 'base_channels': 64,
         'sizes': [256, 512], 'rounds': 7, 'processes': 3, 'threads': None}  # fmt: skip
 QUICK = {'networks': 'plain,folded,C8,exported-C8,fourier-C8', 'depth': 18, 'base_channels': 16, 'sizes': [33, 65],
@@ -61,6 +62,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=2, help='images of a training step (default 2)')
     parser.add_argument('--eval-batch-size', type=int, default=1, help='images of a forward pass in eval mode (1)')
     parser.add_argument('--widths', type=int, nargs='+', help='time building at these base channels too, ascending')
+    parser.add_argument('--compiled', action='store_true', help='time eval passes by torch.compile too')
+    parser.add_argument(
+        '--detector',
+        metavar='CONFIG',
+        help='time this UncertainDetector against the detector within it too, on images of its val_dataloader',
+    )
+    parser.add_argument('--checkpoint', metavar='FILE', help='weights of --detector, which decide what it finds')
     parser.add_argument('--rounds', type=int, help='pairs of each kind (default 7)')
     parser.add_argument('--processes', type=int, help='new processes per network, for first build and memory (3)')
     parser.add_argument('--threads', type=int, help="of torch (default: torch's own choice)")
@@ -118,6 +126,9 @@ def measure(
         pairs = pairs_of(contestants, args.baseline, name)
         for size in args.sizes if name in args.measures and pairs else ():
             rows += measure_passes(nets, pairs, args, size, training=name == 'train')
+            if args.compiled and name == 'eval':
+                compiled = {key: torch.compile(net) for key, net in nets.items()}
+                rows += measure_passes(compiled, pairs, args, size, training=False, how=', compiled')
     if 'checkpoint' in args.measures:
         x = torch.zeros(1, 3, min(args.sizes), min(args.sizes), device=device)
         pairs = pairs_of(contestants, args.baseline[:1], 'checkpoint')
@@ -162,7 +173,13 @@ def measure_widths(pairs: 'Sequence[Pair]', args: argparse.Namespace) -> 'list[R
 
 
 def measure_passes(
-    nets: 'Mapping[str, nn.Module]', pairs: 'Sequence[Pair]', args: argparse.Namespace, size: int, *, training: bool
+    nets: 'Mapping[str, nn.Module]',
+    pairs: 'Sequence[Pair]',
+    args: argparse.Namespace,
+    size: int,
+    *,
+    training: bool,
+    how: str = '',
 ) -> 'list[Row]':
     """Training steps, or forward passes in eval mode, at one size."""
     import torch
@@ -178,11 +195,24 @@ def measure_passes(
         nets[name].train(training)
         runs[name] = training_step(nets[name], x) if training else partial(nets[name], x)
     with torch.set_grad_enabled(training):
-        what = f'{"train" if training else "eval"} {batch}x{size}x{size}'
+        what = f'{"train" if training else "eval"}{how} {batch}x{size}x{size}'
         rows = timed(what, pairs, args, lambda name: clock(runs[name], device))
     for name in names:
         nets[name].zero_grad()
     return rows
+
+
+def measure_detector(args: argparse.Namespace, device: 'torch.device') -> 'list[Row]':
+    """Detections with standard deviations, by each rule for the variance, and with uncertainty switched off.
+
+    The baseline is the detector within, on the same images, one by one.
+    """
+    from mmrotate_plugin.engine.benchmark import clock, detection_runs
+
+    runs = detection_runs(args.detector, args.checkpoint, device, compiled=args.compiled)
+    pairs = [('detector', name) for name in runs if name != 'detector']
+    what = f'detect{", compiled" if args.compiled else ""}'
+    return timed(what, pairs, args, lambda name: clock(runs[name], device))
 
 
 def measure_checkpoints(
@@ -328,11 +358,12 @@ def benchmark(args: argparse.Namespace) -> None:
         with full_precision():
             nets, about['errors'] = prepare(contestants, x, say)
             rows = measure(contestants, nets, args, device)
+            rows += measure_detector(args, device) if args.detector else []
         nets.clear()  # on a GPU, the other processes need the memory
     finally:
         torch.set_num_threads(before)
     in_children, about['imports'] = measure_in_children(contestants, args, device)
-    rows = sorted(in_children + rows, key=lambda row: MEASURES.index(row['measure'].split(' ')[0].rstrip(',')))
+    rows = sorted(in_children + rows, key=lambda row: ORDER.index(row['measure'].split(' ')[0].rstrip(',')))
 
     print(f'\n{report.as_text(rows)}\n')
     page = report.as_markdown(rows, about)

@@ -1,5 +1,6 @@
 """The parts of tools/benchmark.py: who takes part, what is alike, values taken in pairs, memory of a training step."""
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -304,6 +305,56 @@ def training_step(net: nn.Module, x: Tensor) -> Callable[[], None]:
         optimizer.step()
 
     return step
+
+
+def detection_runs(
+    config: str, checkpoint: str | None, device: torch.device, *, compiled: bool = False, images: int = 4
+) -> dict[str, Callable[[], Any]]:
+    """Calls that detect in the same few images, one by one.
+
+    Args:
+        config: Of an `UncertainDetector`, with a val_dataloader.
+        checkpoint: Its weights; None for those that it is initialised with.
+        device: To run on.
+        compiled: Compile backbone and neck by torch.compile.
+        images: Of the data set of the val_dataloader.
+
+    Returns:
+        'detector' is the one within; 'off' the whole with ``enabled=False``; the others are the rules for the variance.
+
+    Raises:
+        UsageError: If the config is of another kind, or weights do not fit.
+    """
+    from mmengine.registry import DATASETS
+
+    from .inference import build_model
+
+    cfg = cli.load_config(config, {})
+    model = build_model(cfg).to(device).eval()
+    if type(model).__name__ != 'UncertainDetector':
+        raise cli.UsageError(f"--detector '{config}' is a {type(model).__name__}, but must be an UncertainDetector")
+    if checkpoint is not None:
+        cli.load_weights(model, cli.read_checkpoint(checkpoint), checkpoint)
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    batches = [dataset[i] for i in range(images)]
+    data = [
+        model.data_preprocessor({'inputs': [b['inputs']], 'data_samples': [b['data_samples']]}, False) for b in batches
+    ]
+    if compiled:
+        for part in ('backbone', 'neck'):
+            getattr(model.detector, part).compile()
+
+    def run(predict: Callable[..., Any], rule: str | None = None, *, enabled: bool = True) -> None:
+        model.variance, model.enabled = rule, enabled
+        with torch.no_grad():
+            for batch in data:
+                predict(batch['inputs'], copy.deepcopy(batch['data_samples']))
+
+    return {
+        'detector': partial(run, model.detector.predict),
+        'off': partial(run, model.predict, enabled=False),
+        **{rule: partial(run, model.predict, rule) for rule in VARIANCE_RULES},
+    }
 
 
 # --- in a process of its own

@@ -21,15 +21,16 @@ KEPT = (
     'custom_hooks', 'env_cfg', 'log_processor', 'log_level', 'vis_backends', 'visualizer', 'randomness',
     'find_unused_parameters', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline',
 )  # fmt: skip
-DOTA = ('DOTADataset', 'DOTAv15Dataset', 'DOTAv2Dataset')
+HOSTED = ('DOTADataset', 'DOTAv15Dataset', 'DOTAv2Dataset', 'HRSCDataset', 'DIORDataset')  # mmrotate has them too
 SCENES = ('length', 'seed', 'size', 'num_objects', 'scale', 'angles', 'cache', 'metainfo')
 
 
 def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
     """All of a config but the model, without classes of this package.
 
-    `SymmetricResize` is itself, in a file beside the config. `DOTADataset` is mmrotate's, `SyntheticAerialDataset`
-    mmrotate's on the files that ``tools/make_synthetic.py`` writes. Hooks and metrics of this package are left out.
+    `SymmetricResize` is itself, in a file beside the config. `DOTADataset`, `HRSCDataset` and `DIORDataset` are
+    mmrotate's, `SyntheticAerialDataset` is mmrotate's on the files that ``tools/make_synthetic.py`` writes. Hooks and
+    metrics of this package are left out, and so is `AddNoise`.
 
     Args:
         cfg: The config. The default scope must be set.
@@ -53,16 +54,16 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
             return value
         bases = {base.__name__ for base in found.__mro__}
         rest = {key: item for key, item in value.items() if key not in ('type', '_scope_')}
-        if 'Hook' in bases or 'BaseMetric' in bases:
+        if 'Hook' in bases or 'BaseMetric' in bases or found.__name__ == 'AddNoise':
             notes.setdefault(f'{found.__name__} is left out', []).append(place)
             return DROP
         if 'BaseTransform' in bases:
             return {'type': _transform(found, place, parts), **rest}
         if found.__name__ == 'SyntheticAerialDataset':
             return _scenes(rest, path, notes)
-        if found.__name__ in DOTA:
+        if found.__name__ in HOSTED:
             rest = {key: item for key, item in rest.items() if key not in own_arguments(found)}
-            text = f"mmrotate's {found.__name__} reads the labels; it neither refuses nor names bad lines"
+            text = f"mmrotate's {found.__name__} reads the labels; it neither names nor leaves out broken ones"
             notes.setdefault(text, []).append(place)
             return {'type': f'mmrotate.{found.__name__}', **rest}
         if found.__name__ == 'BFloat16OptimWrapper':
@@ -81,7 +82,7 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
 
 
 def own_arguments(dataset: type) -> set[str]:
-    """Arguments of our DOTA data sets that mmrotate's do not have."""
+    """Arguments of our data sets that mmrotate's do not have."""
     return set(inspect.signature(dataset).parameters) - {'diff_thr', 'img_suffix', 'kwargs'}
 
 

@@ -10,12 +10,14 @@ from ..adf.gains import is_gain
 from ..equivariant import ennBN, ennConv, ennGN, ennReLU, ennSyncBN, ennTrivialConv, export
 from ..models import ADFResNet, ReFPN, ReResNet, ResNet
 from ..models.layers import NORM_TYPES, Cfg
+from ..models.losses.heteroscedastic import HeteroscedasticLoss
 from ..models.necks.re_fpn import ACTIVATIONS
 from .parts import ROI_ALIGN
 from .walk import Path, Unsupported, our_class, rewrite
 
 PLAIN_NORMS = {ennBN: 'BN', ennSyncBN: 'SyncBN', ennGN: 'GN'}
 ADF_OPTIONS = ('noise_variance', 'noise_std', 'std', 'min_variance', 'dropout', 'mean', 'variance', 'output')
+DETECTION_BUFFERS = ('detection_gain', 'detection_error')  # of an UncertainDetector, whose module imports mmdet
 Sizes = Iterable[tuple[int, int]]
 
 
@@ -72,6 +74,9 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
             return _conv(cfg)
         if found in PLAIN_NORMS:
             return {'type': PLAIN_NORMS[found], **_without(cfg, 'group')}
+        if found is HeteroscedasticLoss:
+            notes.append(f'{place}: HeteroscedasticLoss becomes L1Loss; detections do not depend on it')
+            return {'type': 'mmdet.L1Loss', 'loss_weight': cfg.get('loss_weight', 1.0)}
         if found is ennReLU:
             return {'type': 'ReLU', **_without(cfg, 'group')}
         raise Unsupported(f'{place}: {name} has no counterpart in mmdet; ONNX and safetensors can hold it (--formats)')
@@ -82,10 +87,11 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
 def plain_weights(model: nn.Module) -> 'OrderedDict[str, Tensor]':
     """The state dict of the detector that `plain_config` describes: filters expanded, norms kept, gains left out."""
     state = export(model, fold_norms=False).state_dict()
+    losses = tuple(f'{name}.' for name, module in model.named_modules() if isinstance(module, HeteroscedasticLoss))
     return OrderedDict(
         (key, value.detach().cpu().contiguous())
         for key, value in state.items()
-        if not is_gain(key) and key.rpartition('.')[2] not in ('detection_gain', 'detection_error')
+        if not (is_gain(key) or key.startswith(losses) or key.rpartition('.')[2] in DETECTION_BUFFERS)
     )
 
 

@@ -68,4 +68,5 @@ def _is_ours(found: type) -> bool:
 def _names() -> set[str]:
     """All names that this package registers; the rest need not be looked up."""
     registries = (own.MODELS, own.DATASETS, own.TRANSFORMS, own.HOOKS, own.METRICS)
-    return {'BFloat16OptimWrapper', *own.HOSTED, *(name for registry in registries for name in registry.module_dict)}
+    hosted = ('BFloat16OptimWrapper', *own.HOSTED, *own.HOSTED_DATASETS)
+    return {*hosted, *(name for registry in registries for name in registry.module_dict)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEAD = ('measure', 'network', 'value', 'baseline', 'its value', 'ratio', 'quartiles')
-PANELS = (('build',), ('train', 'eval'), ('memory', 'checkpoint'))  # measures of an axis of their own
+PANELS = (('build',), ('train', 'eval'), ('detect',), ('memory', 'checkpoint'))  # measures of an axis of their own
 MARKERS = ('<!-- benchmark {}: written by tools/benchmark.py -->', '<!-- end of benchmark {} -->')
 
 Row = Mapping[str, Any]

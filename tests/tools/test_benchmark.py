@@ -18,6 +18,7 @@ from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
 from mmrotate_plugin.engine.benchmark import (
+    detection_runs,
     find,
     interleave,
     kept_for_backward,
@@ -321,3 +322,33 @@ def test_child():
     assert set(measured) == {'import_e2cnn', 'import', 'first', 'peak', 'kept'}
     assert min(measured.values()) > 0
     assert measured['kept'] == kept_for_backward(find('C8', 18, 16).build(), torch.randn(2, 3, 65, 65))
+
+
+def test_compiled_passes_are_compared_with_a_compiled_baseline(bench, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, 'compile', lambda net: compiled.append(type(net).__name__) or net)
+    status, _, err, report = bench(*SMALL, '--networks', 'plain,adf-delta', '--measures', 'eval', '--compiled')
+    assert status == 0, err
+    assert [row['measure'] for row in report['rows']] == ['eval 1x33x33', 'eval, compiled 1x33x33']
+    assert compiled == ['ResNet', 'ADFResNet']
+
+
+def test_detectors_are_timed_by_each_rule(bench, monkeypatch):
+    pytest.importorskip('mmrotate')
+    from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
+
+    config = 'configs/adf/uncertain-rotated-fcos_adfr18_fpn_synthetic.py'
+    runs = detection_runs(str(ROOT / config), None, torch.device('cpu'), images=1)
+    assert list(runs) == ['detector', 'off', 'diagonal', 'bfloat16', 'rank1', 'delta']
+    seen = []
+    monkeypatch.setattr(UncertainDetector, 'linearize', lambda self, *_, **__: seen.append(self.rule) or 1 / 0)
+    for name, run in runs.items():
+        if name in ('detector', 'off'):
+            run()
+        else:
+            pytest.raises(ZeroDivisionError, run)
+    assert seen == ['diagonal', 'bfloat16', 'rank1', 'delta']
+
+    plain = str(ROOT / 'configs/adf/rotated-fcos_adfr18_fpn_synthetic.py')
+    status, _, err, _ = bench(*SMALL, '--networks', 'plain,folded', '--measures', 'eval', '--detector', plain)
+    assert status == 2 and 'but must be an UncertainDetector' in err

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from ..compiler import is_compiling
 
-BLOCK = 65536  # elements of a temporary: with those of a rule it stays in the cache of a core
-# elements of each thread, if several share a loop: it has to outlast the waking of the others
-SHARE = 262144
+BLOCK = 65536  # elements of a temporary per thread: with those of a rule they stay in the cache of a core
 # in standard deviations: the normal density is 5e-35 and 2e-306 there. Beyond, its exponential is a denormal number or
 # underflows, which takes a CPU 10 to 30 times as long
 FAR = {torch.float32: 12.5, torch.float64: 37.5}
@@ -100,9 +98,8 @@ def blockwise(
     if is_compiling() or not (dense and first.is_cpu) or first.numel() <= BLOCK:
         found = function(*(i.to(dtype) for i in inputs), *[None] * (outputs + temporaries))
         return tuple(o.to(kind) for o in found)
-    threads = torch.get_num_threads()
-    whole = BLOCK if threads == 1 else SHARE * threads
-    size = -(-first.numel() // max(1, round(first.numel() / whole)))  # blocks of about one size
+    blocks = max(1, round(first.numel() / (BLOCK * torch.get_num_threads())))
+    size = -(-first.numel() // blocks)
     out = [torch.empty_like(first) for _ in range(outputs)]
     spare = [first.new_empty(size, dtype=dtype) for _ in range(temporaries)]
     results = [first.new_empty(size, dtype=dtype) for _ in range(outputs if dtype != kind else 0)]
