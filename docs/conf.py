@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,7 +41,11 @@ html_math_renderer = 'mathml'
 def mathml(visitor, node: nodes.Node) -> None:
     """Formulas as MathML, which browsers show by themselves; MathJax would be fetched when a page is looked at."""
     block = isinstance(node, nodes.math_block)
-    formula = tex2mathml(node.astext(), as_block=block)
+    try:
+        formula = tex2mathml(node.astext(), as_block=block)
+    except MathError as error:
+        logging.getLogger(__name__).warning('%s: %s', error, node.astext(), location=node)
+        raise nodes.SkipNode from error
     visitor.body.append(f'<div class="math">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
