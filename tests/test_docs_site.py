@@ -9,9 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 
 from mmrotate_plugin.adf.gaussian import MOVES, PLAIN, RULES
+from mmrotate_plugin.models import ReResNet
 from mmrotate_plugin.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +82,20 @@ def test_the_code_of_a_page_runs(page):
     exec(compile(code, f'{page}.md', 'exec'), {'__name__': page})
 
 
-@pytest.mark.parametrize('page', sorted(DOCS.glob('*.md')), ids=lambda p: p.name)
+@pytest.mark.parametrize('page', [ROOT / 'README.md', DOCS / 'swap-a-backbone.md'], ids=lambda p: p.name)
+def test_the_config_of_a_page_builds_its_detector(page, tmp_path):
+    pytest.importorskip('mmrotate')
+    from mmrotate.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    (config,) = (block for block in PYTHON.findall(page.read_text(encoding='utf-8')) if block.startswith('_base_ = '))
+    (tmp_path / 'config.py').write_text(config)
+    with DefaultScope.overwrite_default_scope('mmrotate'):
+        detector = ROOT_MODELS.build(Config.fromfile(tmp_path / 'config.py').model)
+    assert type(detector.backbone) is ReResNet
+
+
+@pytest.mark.parametrize('page', [ROOT / 'README.md', *sorted(DOCS.glob('*.md'))], ids=lambda p: p.name)
 def test_all_python_on_a_page_is_python(page):
     for block in PYTHON.findall(page.read_text(encoding='utf-8')):
         ast.parse(block)
