@@ -107,8 +107,7 @@ def find(name: str, depth: int, base_channels: int) -> Contestant | str:
         if is_group:
             options['group'] = kind
         else:
-            rule = kind if how else 'diagonal'
-            options |= {'output': 'gaussian', 'mean': 'plain' if rule == 'delta' else 'adf', 'variance': rule}
+            options |= {'output': 'gaussian', 'variance': kind if how else 'diagonal'}
         build = partial(model, **options)
     if plus:
         again = partial(build, with_cp=True)
