@@ -1,4 +1,4 @@
-# make setup | test | test-legacy | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
+# make setup | test | test-legacy | docs | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
 VENV ?= .venv
 export VENV
 LEGACY_VENV ?= .venv-legacy
@@ -6,13 +6,14 @@ ARGS ?=
 # OpenMP's threads spin while they wait; where something else uses a core, that makes small layers five times slower
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup test test-legacy demo clean
+.PHONY: help setup test test-legacy docs demo clean
 
 help:
 	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 15 minutes on 2 cores)'
 	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
 	@echo 'make test    set-up, then ruff and all tests (ARGS="tests/test_packaging.py -k lock" for some of them)'
 	@echo 'make test-legacy   the tests on the original stack, in $(LEGACY_VENV): torch 2.0.1, mmcv 2.0.1, mmdet 3.0.0'
+	@echo 'make docs    set-up, then the pages of docs/ as HTML in build/docs; a warning is an error'
 	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'
 	@echo 'Options: PYTHON=/path/to/python3.11, VENV=/other/place, MAX_JOBS=1 where memory is short'
 
@@ -27,6 +28,11 @@ test: setup
 test-legacy:
 	@LOCK=requirements-legacy.lock VENV='$(LEGACY_VENV)' PYTHON='$(PYTHON)' bash tools/setup.sh
 	$(LEGACY_VENV)/bin/python -m pytest $(ARGS)
+
+# -E: read every page anew, so that a warning shows each time
+docs: setup
+	$(VENV)/bin/python -m sphinx -E -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo 'the pages are in build/docs/index.html'
 
 demo: setup
 	$(VENV)/bin/python tools/demo.py $(ARGS)

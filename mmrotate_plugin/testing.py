@@ -88,13 +88,13 @@ def act_on_regular(x: Tensor, group: str, quarter_turns: int, flip: bool = False
     """Act on regular fields: turn (and reflect) the grid, and permute the orientation channels accordingly.
 
     Args:
-        x: (B, fields * |G|, H, W), orientation fastest.
+        x: (B, fields * ``|G|``, H, W), orientation fastest.
         group: Fiber group; its number of rotations must be a multiple of 4, or of 2 for half turns.
         quarter_turns: Counter-clockwise.
         flip: Reflect left-right first; for groups D_N.
 
     Returns:
-        (B, fields * |G|, H', W').
+        (B, fields * ``|G|``, H', W').
 
     Raises:
         ValueError: If the element is not in the group.
@@ -155,7 +155,7 @@ def act(x: Tensor, group: str | None, degrees: float, flip: bool = False) -> Ten
     convention, not a law.
 
     Args:
-        x: (B, fields * |G|, H, W), orientation fastest.
+        x: (B, fields * ``|G|``, H, W), orientation fastest.
         group: Fiber group; None for trivial fields, of which only the grid turns.
         degrees: Counter-clockwise.
         flip: Reflect left-right first; for groups D_N, or None.

@@ -1,13 +1,16 @@
-"""The pages in docs/: the commands that they quote run, the files that they link exist.
+"""README and the pages in docs/: the commands that they quote run, the files that they link exist.
 
 Every line ``python tools/NAME.py ...`` in a fence ```` ```sh ```` is run, in an empty folder. Lines in a fence
-```` ```sh noexec ````, or with a placeholder in capitals such as CONFIG, are only compared with the tool's ``--help``.
+```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher starts, are only compared with
+the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would do (tests/test_packaging.py does
+it), and the extras of ``pip install`` have to exist.
 """
 
 import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +19,12 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / 'docs').glob('**/*.md'))
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('**/*.md'))]
 FENCE = re.compile(r'^```sh( noexec)?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r'[A-Z][A-Z_]+(\.\w+)?')
 LINK = re.compile(r'\]\(([^)#\s]+)[^)]*\)')
 LARGEST_PICTURE = 200_000  # bytes
+LAUNCHERS = ('torchrun ', 'srun ')
 
 
 class Command(NamedTuple):
@@ -33,10 +37,11 @@ def find_commands(page: str, text: str) -> list[Command]:
     commands = []
     for noexec, block in FENCE.findall(text):
         for line in block.replace('\\\n', ' ').splitlines():
-            if line.startswith('python tools/'):
-                words = shlex.split(line.translate(str.maketrans('[]', '  ')) if noexec else line, comments=True)[1:]
-                runs = not noexec and not any(PLACEHOLDER.fullmatch(word) for word in words)
-                commands.append(Command(page, words, runs))
+            if line.startswith(('python tools/', *LAUNCHERS)):
+                words = shlex.split(line.translate(str.maketrans('[]', '  ')) if noexec else line, comments=True)
+                start = next(i for i, word in enumerate(words) if word.startswith('tools/'))
+                runs = not noexec and start == 1 and not any(PLACEHOLDER.fullmatch(word) for word in words)
+                commands.append(Command(page, words[start:], runs))
     return commands
 
 
@@ -56,6 +61,12 @@ def check_options(words: list[str], monkeypatch, capsys) -> None:
     known = set(re.findall(r'--[\w-]+', capsys.readouterr().out))
     used = {word.partition('=')[0] for word in words if word.startswith('--')}
     assert used <= known, f'{words[0]} has no {", ".join(sorted(used - known))}'
+
+
+def shell_lines(start: str) -> list[str]:
+    """All lines of all pages, in fences of commands, that begin so."""
+    blocks = [block for page in PAGES for _, block in FENCE.findall(page.read_text(encoding='utf-8'))]
+    return [line for block in blocks for line in block.splitlines() if line.startswith(start)]
 
 
 COMMANDS = [command for page in PAGES for command in find_commands(page.name, page.read_text(encoding='utf-8'))]
@@ -86,11 +97,30 @@ def test_linked_files_exist_and_pictures_are_small(page):
             continue
         file = page.parent / link
         assert file.exists(), f'{page.name} links {link}'
-        assert file.suffix != '.png' or file.stat().st_size < LARGEST_PICTURE, link
+        assert file.suffix not in ('.png', '.jpg', '.svg') or file.stat().st_size < LARGEST_PICTURE, link
 
 
 def test_there_are_pages_and_commands_to_check():
     assert PAGES and any(command.runs for command in COMMANDS)
+
+
+def test_make_knows_the_quoted_targets():
+    targets = sorted({line.split()[1] for line in shell_lines('make ')})
+    assert {'demo', 'docs', 'setup', 'test'} <= set(targets)
+    env = {key: value for key, value in os.environ.items() if not key.startswith('MAKE')}
+    plan = subprocess.run(['make', '-n', *targets], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert plan.returncode == 0, plan.stderr
+    assert '-m sphinx' in plan.stdout and ' -W ' in plan.stdout
+    unknown = subprocess.run(['make', '-n', 'pages'], cwd=ROOT, env=env, capture_output=True, check=False)
+    assert unknown.returncode != 0
+
+
+def test_quoted_extras_exist():
+    lines = [line for line in [*shell_lines('pip '), *shell_lines('CFLAGS')] if 'install' in line]
+    extras = {name for line in lines for name in re.findall(r"'\.\[(\w+)\]'", line)}
+    assert {'onedl', 'openmmlab'} <= extras
+    declared = (ROOT / 'setup.py').read_text(encoding='utf-8').split('extras_require')[1]
+    assert {name for name in extras if f"'{name}': [" not in declared} == set()
 
 
 def test_commands_are_told_apart():
@@ -100,6 +130,7 @@ python tools/a.py --x 1 \\
     --y 'two words'  # a comment
 python tools/b.py CONFIG --out FILE.pkl
 make demo
+torchrun --nproc-per-node=2 tools/d.py x.py --launcher pytorch
 ```
 ```sh noexec
 python tools/c.py [--resume] x.py
@@ -111,6 +142,7 @@ python tools/d.py
     assert find_commands('p', text) == [
         Command('p', ['tools/a.py', '--x', '1', '--y', 'two words'], True),
         Command('p', ['tools/b.py', 'CONFIG', '--out', 'FILE.pkl'], False),
+        Command('p', ['tools/d.py', 'x.py', '--launcher', 'pytorch'], False),
         Command('p', ['tools/c.py', '--resume', 'x.py'], False),
     ]
 

@@ -34,7 +34,7 @@ def parse_group(group: str) -> GeneralOnR2:
 
 
 def group_order(group: str) -> int:
-    """Number of elements |G|, hence of orientation channels of a regular field: 8 for 'C8', 16 for 'D8'."""
+    """Number of elements ``|G|``, hence of orientation channels of a regular field: 8 for 'C8', 16 for 'D8'."""
     return parse_group(group).fibergroup.order()
 
 
@@ -42,7 +42,7 @@ def count_fields(channels: int, group: str, name: str = 'channels') -> int:
     """Regular fields in so many tensor channels.
 
     Raises:
-        ValueError: If |G| does not divide `channels`; the message names both and the nearest widths that work.
+        ValueError: If ``|G|`` does not divide `channels`; the message names both and the nearest widths that work.
     """
     order = group_order(group)
     if channels <= 0 or channels % order:

@@ -88,7 +88,7 @@ class ennGroupPool(nn.Module):
         group: Fiber group such as 'C8'.
 
     Shape:
-        - Input: (B, num_features, H, W), orientation fastest. Output: (B, num_features / |G|, H, W).
+        - Input: (B, num_features, H, W), orientation fastest. Output: (B, num_features / ``|G|``, H, W).
 
     Raises:
         ValueError: If the group's order does not divide `num_features`, or for another mode.

@@ -118,6 +118,13 @@ def forget_visualizers() -> None:
         kinds += kind.__subclasses__()
 
 
+@pytest.fixture
+def fresh_visualizers():
+    forget_visualizers()
+    yield
+    forget_visualizers()
+
+
 @pytest.fixture(scope='session')
 def small_config(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('configs') / 'small.py'

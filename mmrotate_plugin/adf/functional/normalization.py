@@ -169,7 +169,7 @@ def layer_norm(
     Ba, Kiros & Hinton, Layer Normalization, 2016 (arXiv:1607.06450).
 
     Shape:
-        - Input, output: (..., *normalized_shape). Weight and bias: normalized_shape.
+        - Input, output: a shape that ends in `normalized_shape`. Weight and bias: `normalized_shape`.
 
     Raises:
         ValueError: If the input's last dimensions are others.

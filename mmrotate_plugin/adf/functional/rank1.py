@@ -13,7 +13,7 @@ def rank1_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor, *g
 
     .. math::
         W_{ok}^2 \approx a_o b_k, \qquad a_o = \sum_k W_{ok}^2, \qquad
-        b_k = \sum_o W_{ok}^2 \Big/ \sum_{o, k} W_{ok}^2
+        b_k = \frac{\sum_o W_{ok}^2}{\sum_{o, k} W_{ok}^2}
 
     in each group of channels by itself, so that :math:`v'_o = a_o (b * v)`. Where the variance is the same all over the
     window this is exact, for any weights, and so is the sum over the output channels, for any variance; a depthwise

@@ -47,8 +47,8 @@ class ReFPN(BaseModule):
     Shape:
         - Input: sequence of (B, in_channels[i], H_i, W_i), orientation fastest.
         - Output: tuple of `num_outs` tensors (B, out_channels, H_j, W_j), orientation fastest, or with `group_pool`
-          (B, out_channels / |G|, H_j, W_j). Quarter turns are exact where they are for the inputs; extra levels need
-          H and W to be odd.
+          (B, out_channels / ``|G|``, H_j, W_j). Quarter turns are exact where they are for the inputs; extra levels
+          need H and W to be odd.
 
     Raises:
         ValueError: If the group's order does not divide a width, or the levels do not fit together.

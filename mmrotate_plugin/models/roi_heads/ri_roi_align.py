@@ -41,7 +41,7 @@ class RiRoIAlignRotated(nn.Module):
         - features: (B, fields * N, H, W), orientation fastest.
         - rois: (n, 6): index in the batch, centre x, y, width, height (image pixels), angle (radians). Sizes below
           one feature pixel count as one. n may be 0.
-        - Output: (n, fields * N, *out_size).
+        - Output: (n, fields * N, h, w), h and w being those of `out_size`.
 
     Raises:
         ValueError: If N does not divide the channels, if `rois` have another shape, or are not finite.
