@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import mmdet
-import mmrotate
 import pytest
 import torch
 from mmengine.config import Config
@@ -14,6 +13,8 @@ from torch import nn
 from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
 from mmrotate_plugin.models.losses import HeteroscedasticLoss
 from mmrotate_plugin.models.uncertainty.tracing import UnsupportedDetector
+
+mmrotate = pytest.importorskip('mmrotate')
 
 SIZE = 129  # two pixels at a stride of 128, which group norms ask for
 HOSTS = {'mmdet': mmdet, 'mmrotate': mmrotate}
