@@ -47,14 +47,16 @@ def test_a_truncated_polynomial_would_fail(monkeypatch):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize('threads', [1, 2])
-def test_blocks_give_what_the_whole_gives(dtype, threads, monkeypatch):
+@pytest.mark.parametrize('threads, share', [(1, 65), (2, 65), (2, 1001)])
+def test_blocks_give_what_the_whole_gives(dtype, threads, share, monkeypatch):
     def function(a, b, out, work):
         return [torch.add(torch.mul(a, b, out=work), 1, out=out)]
 
     a, b = torch.randn(2, 1000).to(dtype).unbind()
     (expected,) = normal.blockwise(function, (a, b), outputs=1, temporaries=1)
-    monkeypatch.setattr(normal, 'BLOCK', 65)  # 15 or 8 blocks, the last of them smaller
+    monkeypatch.setattr(normal, 'BLOCK', 65)  # 15 blocks, the last of them smaller
+    monkeypatch.setattr(normal, 'SHARE', share)
+    monkeypatch.setattr(normal, 'GRAIN', 33)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)

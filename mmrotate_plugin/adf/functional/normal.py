@@ -9,7 +9,10 @@ from torch import Tensor
 
 from ..compiler import is_compiling
 
-BLOCK = 65536  # elements of a temporary per thread: with those of a rule they stay in the cache of a core
+BLOCK = 65536  # elements of a temporary: with those of a rule they stay in the cache of a core
+# elements of each thread where several share a loop, which has to outlast the waking of the others; fewer are computed
+# in blocks of what torch gives to one thread
+SHARE, GRAIN = 262144, 32768
 # in standard deviations: the normal density is 5e-35 and 2e-306 there. Beyond, its exponential is a denormal number or
 # underflows, which takes a CPU 10 to 30 times as long
 FAR = {torch.float32: 12.5, torch.float64: 37.5}
@@ -98,8 +101,14 @@ def blockwise(
     if is_compiling() or not (dense and first.is_cpu) or first.numel() <= BLOCK:
         found = function(*(i.to(dtype) for i in inputs), *[None] * (outputs + temporaries))
         return tuple(o.to(kind) for o in found)
-    blocks = max(1, round(first.numel() / (BLOCK * torch.get_num_threads())))
-    size = -(-first.numel() // blocks)
+    threads, n = torch.get_num_threads(), first.numel()
+    if threads == 1:
+        blocks = max(1, round(n / BLOCK))
+    elif n < SHARE:
+        blocks = -(-n // GRAIN)
+    else:
+        blocks = round(n / (SHARE * threads))
+    size = -(-n // blocks)
     out = [torch.empty_like(first) for _ in range(outputs)]
     spare = [first.new_empty(size, dtype=dtype) for _ in range(temporaries)]
     results = [first.new_empty(size, dtype=dtype) for _ in range(outputs if dtype != kind else 0)]
