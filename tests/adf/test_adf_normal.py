@@ -47,7 +47,7 @@ def test_a_truncated_polynomial_would_fail(monkeypatch):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize('threads, share', [(1, 65), (2, 65), (2, 1001)])
+@pytest.mark.parametrize('threads, share', [(1, 65), (2, 65), (2, 1000), (2, 1001)])
 def test_blocks_give_what_the_whole_gives(dtype, threads, share, monkeypatch):
     def function(a, b, out, work):
         return [torch.add(torch.mul(a, b, out=work), 1, out=out)]

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from ..compiler import apply, is_compiling
 from ..gaussian import Gaussian, moment_rule
-from .normal import BLOCK, FAR, blockwise, cumulative, density_and_tail, wide
-
-Moments = tuple[Tensor, Tensor]
+from .normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_and_tail, wide
 
 
 def widened(x: Gaussian) -> Gaussian:
@@ -23,9 +21,6 @@ def widened(x: Gaussian) -> Gaussian:
 def as_type(dtype: torch.dtype, mean: Tensor, var: Tensor) -> Gaussian:
     """Back in the type that came."""
     return Gaussian(mean.to(dtype), var.to(dtype))
-
-
-Buffer = Tensor | None  # to write into; None makes a new one
 
 
 def _relu_variance(

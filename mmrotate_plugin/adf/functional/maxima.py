@@ -10,10 +10,8 @@ from torch import Tensor
 
 from ..compiler import apply, constant_result
 from ..gaussian import Gaussian, moment_rule
-from .normal import FAR, blockwise, cumulative, density_and_tail
+from .normal import FAR, Buffer, Moments, blockwise, cumulative, density_and_tail
 
-Moments = tuple[Tensor, Tensor]
-Buffer = Tensor | None  # to write into; None makes a new one
 Size = int | Sequence[int]
 
 NO_INDICES = 'return_indices=True: a maximum of Gaussians has no certain place; use return_indices=False'

@@ -13,6 +13,8 @@ BLOCK = 65536  # elements of a temporary: with those of a rule they stay in the 
 # elements of each thread where several share a loop, which has to outlast the waking of the others; fewer are computed
 # in blocks of what torch gives to one thread
 SHARE, GRAIN = 262144, 32768
+Moments = tuple[Tensor, Tensor]
+Buffer = Tensor | None  # to write into; None makes a new one
 # in standard deviations: the normal density is 5e-35 and 2e-306 there. Beyond, its exponential is a denormal number or
 # underflows, which takes a CPU 10 to 30 times as long
 FAR = {torch.float32: 12.5, torch.float64: 37.5}
@@ -102,12 +104,10 @@ def blockwise(
         found = function(*(i.to(dtype) for i in inputs), *[None] * (outputs + temporaries))
         return tuple(o.to(kind) for o in found)
     threads, n = torch.get_num_threads(), first.numel()
-    if threads == 1:
-        blocks = max(1, round(n / BLOCK))
-    elif n < SHARE:
+    if threads > 1 and n < SHARE:
         blocks = -(-n // GRAIN)
     else:
-        blocks = round(n / (SHARE * threads))
+        blocks = max(1, round(n / (BLOCK if threads == 1 else SHARE * threads)))
     size = -(-n // blocks)
     out = [torch.empty_like(first) for _ in range(outputs)]
     spare = [first.new_empty(size, dtype=dtype) for _ in range(temporaries)]
