@@ -7,8 +7,7 @@ A name registered here lives in two places:
 - mmengine's root registries, where the lookup of every scope ends: the bare ``type='ReResNet'`` works from mmdet,
   mmpretrain, mmsegmentation, and from mmcv's ``build_conv_layer`` and its sisters.
 
-Classes that need a host (`HOSTED`, `HOSTED_DATASETS`) are found by their scoped name only, and imported when they are
-asked for.
+Classes that need a host (`HOSTED`) are found by their scoped name only, and imported when they are asked for.
 
 A host that registers the same bare name in its own scope (mmrotate: ``ReResNet``, ``ReFPN``) is asked first and wins
 there. ``mmrotate_plugin.override_mmrotate`` changes that, explicitly.
@@ -32,7 +31,6 @@ HOSTED = {
     'ReDet': 'mmrotate_plugin.models.detectors.redet',
     'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain',
 }
-HOSTED_DATASETS = dict.fromkeys(('DIORDataset', 'HRSCDataset'), 'mmrotate_plugin.datasets.xml_files')
 
 
 class HostedRegistry(Registry):
@@ -50,9 +48,7 @@ class HostedRegistry(Registry):
 
 
 MODELS = HostedRegistry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmrotate_plugin.models'], hosted=HOSTED)
-DATASETS = HostedRegistry(
-    'dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'], hosted=HOSTED_DATASETS
-)
+DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine'])

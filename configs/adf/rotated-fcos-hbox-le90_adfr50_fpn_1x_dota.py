@@ -9,3 +9,7 @@ model = dict(
         std=_base_.model.data_preprocessor.std,
     )
 )
+dataset = dict(type='mmrotate_plugin.DOTADataset')
+train_dataloader = dict(dataset=dataset)
+val_dataloader = dict(dataset=dataset)
+test_dataloader = val_dataloader

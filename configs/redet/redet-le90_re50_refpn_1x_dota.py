@@ -18,6 +18,6 @@ model = dict(
         ]
     ),
 )
-train_dataloader = dict(dataset=dict(pipeline=_base_.dota_train))
-val_dataloader = dict(dataset=dict(pipeline=_base_.dota_test))
+train_dataloader = dict(dataset=dict(type=_base_.dota_reader, pipeline=_base_.dota_train))
+val_dataloader = dict(dataset=dict(type=_base_.dota_reader, pipeline=_base_.dota_test))
 test_dataloader = val_dataloader

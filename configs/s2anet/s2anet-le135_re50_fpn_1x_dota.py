@@ -5,6 +5,6 @@ model = dict(
     data_preprocessor=dict(pad_size_divisor=1),  # keep sizes of 32m + 1
     backbone=dict(_delete_=True, type='mmrotate_plugin.ReResNet', depth=50, group='C8'),
 )
-train_dataloader = dict(dataset=dict(pipeline=_base_.dota_train))
-val_dataloader = dict(dataset=dict(pipeline=_base_.dota_test))
+train_dataloader = dict(dataset=dict(type=_base_.dota_reader, pipeline=_base_.dota_train))
+val_dataloader = dict(dataset=dict(type=_base_.dota_reader, pipeline=_base_.dota_test))
 test_dataloader = val_dataloader

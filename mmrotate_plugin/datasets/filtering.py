@@ -3,22 +3,34 @@
 from mmengine.dataset import BaseDataset
 
 
-def filter_empty(dataset: BaseDataset) -> list[dict]:
-    """The data list of a dataset, without images that have no objects if its `filter_cfg` says so.
+def filter_empty(dataset: BaseDataset, *, others: tuple[str, ...] = ()) -> list[dict]:
+    """The data list of a dataset, in a training without the images that its `filter_cfg` leaves out.
+
+    ``filter_empty_gt=True`` leaves out images without objects, those aside that are marked to be ignored;
+    ``min_size=N`` images of which a side has fewer than N pixels. A test keeps everything.
+
+    Args:
+        dataset: Whose `data_list` is read.
+        others: Further options, which the dataset sees to itself.
 
     Raises:
         ValueError: If `filter_cfg` holds anything else, or if nothing is left.
     """
     options = dict(dataset.filter_cfg or {})
-    wanted = options.pop('filter_empty_gt', False)
-    if options:
-        raise ValueError(f'filter_cfg has {sorted(options)}; {type(dataset).__name__} knows filter_empty_gt only')
-    if dataset.test_mode or not wanted:
+    wanted, smallest = options.pop('filter_empty_gt', False), options.pop('min_size', 0)
+    unknown = sorted(set(options) - set(others))
+    if unknown:
+        known = ', '.join(('filter_empty_gt', 'min_size', *others))
+        raise ValueError(f'filter_cfg has {unknown}; {type(dataset).__name__} knows {known} only')
+    if dataset.test_mode or not (wanted or smallest):
         return dataset.data_list
-    kept = [info for info in dataset.data_list if info['instances']]
+    large = [info for info in dataset.data_list if min(info['width'], info['height']) >= smallest]
+    if not large:
+        raise ValueError(f'filter_cfg: min_size={smallest} leaves none of {len(dataset.data_list)} images')
+    kept = [info for info in large if any(not one['ignore_flag'] for one in info['instances']) or not wanted]
     if not kept:
         raise ValueError(
-            f'filter_empty_gt=True leaves none of {len(dataset.data_list)} images: none has an object of the classes '
+            f'filter_empty_gt=True leaves none of {len(large)} images: none has an object of the classes '
             f'{", ".join(dataset.metainfo["classes"])}'
         )
     return kept

@@ -9,6 +9,7 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 
 from ..arguments import typed
 from ..registry import DATASETS, register
+from .class_names import classes_fault, complete_metainfo, did_you_mean
 from .filtering import filter_empty
 from .scenes import ALL_ANGLES, CLASSES, PALETTE, corners, draw_scene, lay_out, noise_levels
 
@@ -69,6 +70,7 @@ class SyntheticAerialDataset(BaseDataset):
                 raise ValueError(
                     f'{argument}={kwargs[argument]!r}: the scenes are drawn, no file is read; leave it out'
                 )
+        kwargs['metainfo'] = complete_metainfo(kwargs.get('metainfo'), self.METAINFO)
         self.length = length
         self.seed = seed
         self.size = (size, size) if isinstance(size, int) else tuple(size)
@@ -83,9 +85,14 @@ class SyntheticAerialDataset(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Lay out every scene; the images are painted when they are asked for."""
         classes = self.metainfo['classes']
+        fault = classes_fault(classes)  # once more: they may come from a file
+        if fault is not None:
+            raise ValueError(f'metainfo: {fault}')
         unknown = [name for name in classes if name not in CLASSES]
         if unknown:
-            raise ValueError(f'metainfo classes {unknown} are not in the scenes; these are: {", ".join(CLASSES)}')
+            meant = did_you_mean(unknown[0], CLASSES, loose=CLASSES)
+            hint = f' (did you mean {meant!r}?)' if meant else ''
+            raise ValueError(f'metainfo classes {unknown}{hint} are not in the scenes; these are: {", ".join(CLASSES)}')
         new_label = {CLASSES.index(name): label for label, name in enumerate(classes)}
         spec = dict(size=self.size, num_objects=self.num_objects, scale=self.scale, angles=self.angles)
         width, height = self.size

@@ -33,6 +33,7 @@ from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
+from .dataset_check import find_class_faults, has_objects
 from .files import write_whole
 from .mixups import find_mixups
 
@@ -76,7 +77,8 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
         options: Values by their dotted names, or texts ``name=value`` as they are typed.
 
     Raises:
-        UsageError: If the file, one of its bases, or an import is missing or wrong, or an option.
+        UsageError: If the file, one of its bases, or an import is missing or wrong, or an option, or the classes of a
+            data set.
     """
     options = options if isinstance(options, Mapping) else parse_options(options or ())
     file = Path(path)
@@ -103,6 +105,8 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
     scope = cfg.get('default_scope')
     if scope == 'mmrotate' and 'mmrotate' not in sys.modules:
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
+    for text in find_class_faults(cfg)[:1]:
+        raise UsageError(text)
     for text in find_mixups(cfg):
         warn(text)
     return cfg
@@ -249,6 +253,8 @@ def build_loop(runner: Runner, part: str) -> Any:
         raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason_of(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
+    if part == 'train' and not has_objects(loop.dataloader.dataset):
+        raise UsageError(f'the data set of {part}_dataloader has no object; there is nothing to learn ({where})')
     outside = files_outside(loop.dataloader.dataset)
     if outside:
         raise UsageError(

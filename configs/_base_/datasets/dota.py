@@ -1,5 +1,6 @@
-# pipelines for patches of DOTA, under names of their own, so that a config can have these beside a base with another
-# data set; sides of 64m + 1 pixels keep an equivariant backbone exact, and a pyramid up to the stride of 64
+# reader and pipelines for patches of DOTA, under names of their own, so that a config can have these beside a base with
+# another data set; sides of 64m + 1 pixels keep an equivariant backbone exact, and a pyramid up to the stride of 64
+dota_reader = 'mmrotate_plugin.DOTADataset'
 _dota_load = dict(type='mmdet.LoadImageFromFile')
 _dota_boxes = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),

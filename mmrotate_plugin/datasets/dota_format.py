@@ -1,0 +1,158 @@
+"""One line of a label file in DOTA's format, and what a box needs to be used."""
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .foreign_formats import are_fractions, guess_line
+from .notices import clip
+
+_THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
+FARTHEST = 1e6  # pixels; no image is as large, and sides of 1e20 overflow float32
+_WORDS = 4  # of a class name with blanks
+_HEADERS = ('imagesource:', 'gsd:')
+_SHAPE_OF_A_LINE = "'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty'"
+
+
+class BadAnnotation(ValueError):
+    """An object that cannot be used.
+
+    Args:
+        text: Why.
+        looks: The format that it seems to be of, a key of `foreign_formats.describe`.
+    """
+
+    def __init__(self, text: str, looks: str | None = None) -> None:
+        super().__init__(text)
+        self.looks = looks
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One object as it is written.
+
+    Args:
+        polygon: Four corners, pixels: x1, y1, ..., x4, y4.
+        name: Its class.
+        difficulty: 0 is easy, 1 is difficult.
+        extra: Further entries of its instance.
+    """
+
+    polygon: list[float]
+    name: str
+    difficulty: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_text(text: str, known: Collection[str]) -> Iterator[tuple[int, Annotation | BadAnnotation]]:
+    """The objects of a label file, each with the number of its line, as editors count."""
+    for number, line in enumerate(text.replace('\r\n', '\n').replace('\r', '\n').split('\n'), 1):
+        if not line.strip() or line.strip().lower().startswith(_HEADERS):
+            continue
+        try:
+            yield number, parse_line(line, known)
+        except BadAnnotation as error:
+            yield number, error
+
+
+def parse_line(line: str, known: Collection[str]) -> Annotation:
+    """Corners, class and difficulty (0 if missing) of one annotation line.
+
+    Args:
+        line: As in the file.
+        known: Class names that may occur. Others pass, but only these may contain numbers and blanks.
+
+    Raises:
+        BadAnnotation: If the line is not of that shape.
+    """
+    try:
+        return _parse(line, known)
+    except BadAnnotation as error:
+        error.looks = guess_line(line)
+        raise
+
+
+def _parse(line: str, known: Collection[str]) -> Annotation:
+    fields = line.split()
+    if len(fields) < 9:
+        raise BadAnnotation(f'{len(fields)} fields ({clip(line)!r}); it must be {_SHAPE_OF_A_LINE}')
+    try:
+        polygon = [float(value) for value in fields[:8]]
+    except ValueError:
+        raise BadAnnotation(f'{clip(line)!r} does not begin with 8 numbers; it must be {_SHAPE_OF_A_LINE}') from None
+    if not all(map(math.isfinite, polygon)):
+        raise BadAnnotation(f'{clip(line)!r} has a coordinate that is not finite')
+    if max(map(abs, polygon)) > FARTHEST:
+        raise BadAnnotation(f'{clip(line)!r} has a coordinate beyond {FARTHEST:.0f} pixels')
+    name, difficulty = _class_and_difficulty(line, fields[8:], known)
+    if name not in known and _is_number(name):
+        if guess_line(line) in ('yolo-obb', 'yolo-polygon'):
+            raise BadAnnotation(f'{clip(line)!r} has coordinates from 0 to 1; they must be pixels')
+        if not name.isdigit():
+            raise BadAnnotation(f'{clip(line)!r} has a number where the class should be')
+    return Annotation(polygon, name, difficulty)
+
+
+def check_polygon(polygon: list[float], width: int, height: int) -> None:
+    """Refuse a box that has no area or no part in the image, or that is not in pixels.
+
+    Raises:
+        BadAnnotation: Says which.
+    """
+    if are_fractions(polygon) and min(width, height) > 4:
+        raise BadAnnotation('its corners are from 0 to 1, or in the first pixel; they must be pixels', 'fractions')
+    points = np.array(polygon, np.float32).reshape(4, 2)
+    sides = cv2.minAreaRect(points)[1]
+    if min(sides) < _THINNEST:
+        raise BadAnnotation(f'its box is {sides[0]:.3g} x {sides[1]:.3g} pixels; it must have an area')
+    low, high = points.min(0), points.max(0)
+    if (low >= 0).all() and (high <= (width, height)).all():
+        return
+    image = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    area, _ = cv2.intersectConvexConvex(cv2.convexHull(points), image)
+    if area <= 0:
+        x, y = ' to '.join(f'{v:g}' for v in (low[0], high[0])), ' to '.join(f'{v:g}' for v in (low[1], high[1]))
+        raise BadAnnotation(f'its box (x {x}, y {y}) lies outside the image of {width} x {height} pixels')
+
+
+def parse_difficulty(text: str) -> int | None:
+    """0 is easy, 1 is difficult; ``1.0`` and ``True`` are 1. None if it is no whole number."""
+    truth = {'true': 1, 'false': 0}.get(text.strip().lower())
+    if truth is not None:
+        return truth
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
+
+
+def _class_and_difficulty(line: str, rest: list[str], known: Collection[str]) -> tuple[str, int]:
+    """The class, which may have blanks, and the difficulty."""
+    whole = ' '.join(rest)
+    if whole in known or len(rest) == 1:
+        return whole, 0
+    difficulty = parse_difficulty(rest[-1])
+    words = rest if difficulty is None else rest[:-1]
+    name = ' '.join(words)
+    if name in known:
+        return name, difficulty or 0
+    if len(words) == 1:
+        return name, difficulty or 0
+    if len(rest) == 2 and (rest[0] in known or _is_number(rest[1])):
+        raise BadAnnotation(f'difficulty {clip(rest[1])!r} is no whole number; 0 is easy, 1 is difficult')
+    if len(words) > _WORDS or any(map(_is_number, words)):
+        raise BadAnnotation(f'{8 + len(rest)} fields ({clip(line)!r}); it must be {_SHAPE_OF_A_LINE}')
+    return name, difficulty or 0
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
