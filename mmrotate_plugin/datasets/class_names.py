@@ -21,7 +21,7 @@ def classes_fault(classes: Any) -> str | None:
         names = [name for name in re.split(r'\s*[,;]\s*', classes.strip(' ,;')) if name] or ['ship']
         comma = ',' if len(names) == 1 else ''
         return (
-            f"classes={classes!r} is a text, whose letters would be the classes; a comma is missing: "
+            f'classes={classes!r} is a text, whose letters would be the classes; a comma is missing: '
             f'classes=({", ".join(map(repr, names))}{comma})'
         )
     if isinstance(classes, Mapping) or not isinstance(classes, Sequence):

@@ -109,7 +109,7 @@ class DOTADataset(LabelledDataset):
         if images.others:
             endings = sorted({*self.img_suffix, *(Path(name).suffix.lower() for name in images.others)})
             warn(
-                f'{images.path}: {len(images.others)} images of another ending than img_suffix are left out '
+                f'{images.path}: images of another ending than img_suffix are left out, {len(images.others)} in all '
                 f'({some(images.others)}); img_suffix={tuple(ending[1:] for ending in endings)} takes them too'
             )
         usable = self._keep_usable(

@@ -14,6 +14,7 @@ from .notices import clip
 _THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
 FARTHEST = 1e6  # pixels; no image is as large, and sides of 1e20 overflow float32
 _WORDS = 4  # of a class name with blanks
+_GUESSES = 20  # in a file at what format a line is of
 _HEADERS = ('imagesource:', 'gsd:')
 _SHAPE_OF_A_LINE = "'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty'"
 
@@ -50,12 +51,15 @@ class Annotation:
 
 def parse_text(text: str, known: Collection[str]) -> Iterator[tuple[int, Annotation | BadAnnotation]]:
     """The objects of a label file, each with the number of its line, as editors count."""
+    guesses = _GUESSES
     for number, line in enumerate(text.replace('\r\n', '\n').replace('\r', '\n').split('\n'), 1):
         if not line.strip() or line.strip().lower().startswith(_HEADERS):
             continue
         try:
             yield number, parse_line(line, known)
         except BadAnnotation as error:
+            if guesses:
+                guesses, error.looks = guesses - 1, guess_line(line)
             yield number, error
 
 
@@ -69,14 +73,6 @@ def parse_line(line: str, known: Collection[str]) -> Annotation:
     Raises:
         BadAnnotation: If the line is not of that shape.
     """
-    try:
-        return _parse(line, known)
-    except BadAnnotation as error:
-        error.looks = guess_line(line)
-        raise
-
-
-def _parse(line: str, known: Collection[str]) -> Annotation:
     fields = line.split()
     if len(fields) < 9:
         raise BadAnnotation(f'{len(fields)} fields ({clip(line)!r}); it must be {_SHAPE_OF_A_LINE}')

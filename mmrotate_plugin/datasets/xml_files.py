@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from ..arguments import typed
 from ..registry import DATASETS
-from .class_names import classes_fault
+from .class_names import metainfo_fault
 from .dota_format import Annotation, BadAnnotation
 from .foreign_formats import guess_xml
 from .xml_classes import DIOR, HRSC
@@ -56,6 +56,7 @@ class HRSCDataset(XMLDataset):
         'classes_id': tuple(number for number, _ in HRSC.values()),
     }
     OBJECTS = 'HRSC_Objects/HRSC_Object'
+    KINDS = ('hrsc', 'xml')
 
     @typed
     def __init__(
@@ -95,12 +96,14 @@ class HRSCDataset(XMLDataset):
         return super().load_data_list()
 
     def _one_class(self, metainfo: Mapping[str, Any] | None) -> Any:
-        classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
-        if classes is not None and classes_fault(classes) is not None:
+        if metainfo_fault(metainfo) is not None:
             return metainfo  # which is refused in a moment
+        classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
+        if isinstance(classes, str):
+            raise ValueError(f'metainfo: classes={classes!r}: name one class, or set classwise=True')
         if classes is not None and tuple(classes) != self.METAINFO['classes']:
             if len(classes) > 1:
-                raise ValueError(f'metainfo has {len(classes)} classes; with classwise=False there is one, or set it')
+                raise ValueError(f'metainfo has {len(classes)} classes; classwise=True tells them apart, else name one')
             return metainfo
         return {**(metainfo or {}), 'classes': ('ship',), 'palette': self.METAINFO['palette'][:1]}
 

@@ -34,6 +34,7 @@ class XMLDataset(LabelledDataset):
 
     FILTERS = ('bbox_min_size',)
     OBJECTS = 'object'  # path of an object in the XML file
+    KINDS = ('dior', 'voc', 'xml')  # of foreign_formats, which the files may be
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class XMLDataset(LabelledDataset):
     def _check_kind(self, path: str, root: Element) -> None:
         """Refuse a file that has objects, but those of another data set."""
         kind = guess_xml(ElementTree.tostring(root, encoding='unicode'))
-        if kind != 'xml':
+        if kind not in self.KINDS:
             raise BrokenFileError(f'{path} has no {self.OBJECTS}; it looks like {describe(kind)}')
 
     def _decoded(self, path: str) -> tuple[int, int]:

@@ -22,6 +22,7 @@ KEPT = (
     'find_unused_parameters', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline',
 )  # fmt: skip
 HOSTED = ('DOTADataset', 'DOTAv15Dataset', 'DOTAv2Dataset', 'HRSCDataset', 'DIORDataset')  # mmrotate has them too
+THEIR_ARGUMENTS = {'img_subdir', 'ann_subdir', 'classwise', 'file_client_args', 'backend_args', 'ann_type', 'kwargs'}
 SCENES = ('length', 'seed', 'size', 'num_objects', 'scale', 'angles', 'cache', 'metainfo')
 
 
@@ -62,10 +63,9 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
         if found.__name__ == 'SyntheticAerialDataset':
             return _scenes(rest, path, notes)
         if found.__name__ in HOSTED:
-            rest = {key: item for key, item in rest.items() if key not in own_arguments(found)}
             text = f"mmrotate's {found.__name__} reads the labels; it neither names nor leaves out broken ones"
             notes.setdefault(text, []).append(place)
-            return {'type': f'mmrotate.{found.__name__}', **rest}
+            return {'type': f'mmrotate.{found.__name__}', **_for_the_host(found, rest, place, notes)}
         if found.__name__ == 'BFloat16OptimWrapper':
             notes.setdefault("BFloat16OptimWrapper becomes mmengine's OptimWrapper, in float32", []).append(place)
             return {'type': 'OptimWrapper', **rest}
@@ -83,7 +83,23 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
 
 def own_arguments(dataset: type) -> set[str]:
     """Arguments of our data sets that mmrotate's do not have."""
-    return set(inspect.signature(dataset).parameters) - {'diff_thr', 'img_suffix', 'kwargs'}
+    theirs = THEIR_ARGUMENTS | ({'diff_thr', 'img_suffix'} if dataset.__name__.startswith('DOTA') else set())
+    return set(inspect.signature(dataset).parameters) - theirs
+
+
+def _for_the_host(dataset: type, cfg: Cfg, place: str, notes: Notes) -> Cfg:
+    """Arguments for mmrotate's data set of the same name, which does with them what ours does."""
+    own = own_arguments(dataset)
+    rest = {key: item for key, item in cfg.items() if key not in own}
+    if 'img_suffix' in rest and not isinstance(rest['img_suffix'], str):
+        rest['img_suffix'] = str(list(rest['img_suffix'])[0])
+        text = f"mmrotate's {dataset.__name__} reads one ending of images, {rest['img_suffix']!r}"
+        notes.setdefault(text, []).append(place)
+    if rest.get('diff_thr', ...) is None:
+        del rest['diff_thr']
+    if 'diff_thr' not in own and cfg.get('test_mode') and 'diff_thr' not in rest:
+        rest['diff_thr'] = 0  # its default ignores no object
+    return rest
 
 
 def plain_imports(cfg: Mapping[str, Any], extra: list[str]) -> Cfg:

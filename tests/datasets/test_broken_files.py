@@ -6,9 +6,10 @@ import os
 import cv2
 import numpy as np
 import pytest
+from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from mmrotate_plugin.datasets import DOTADataset, broken
+from mmrotate_plugin.datasets import DOTADataset, broken, notices
 from mmrotate_plugin.datasets.broken import BrokenFileError, check_pixels, image_size
 
 SHIP = '10 10 30 10 30 20 10 20 ship 0\n'
@@ -42,12 +43,13 @@ def warned(monkeypatch, tmp_path):
     file = tmp_path / 'warnings.log'
 
     def record(text, logger=None, level=logging.INFO):  # noqa: ARG001
-        with file.open('a') as stream:
-            stream.write(text + '\n')
+        if level >= logging.WARNING:
+            with file.open('a') as stream:
+                stream.write(text + '\n')
 
-    monkeypatch.setattr(broken, 'print_log', record)
+    for module in (broken, notices):
+        monkeypatch.setattr(module, 'print_log', record)
     return lambda: file.read_text().splitlines() if file.is_file() else []
-
 
 
 def with_labels(folder, **options):
@@ -141,9 +143,6 @@ DIOR = (
 
 @pytest.mark.parametrize('name, suffix, xml', [('HRSCDataset', '.bmp', HRSC), ('DIORDataset', '.jpg', DIOR)])
 def test_data_sets_with_xml_files(name, suffix, xml, tmp_path, warned):
-    pytest.importorskip('mmrotate')
-    from mmengine.registry import DATASETS
-
     labels = tmp_path / 'xml'
     labels.mkdir()
     whole = cv2.imencode(suffix, np.full((40, 60, 3), 90, np.uint8))[1].tobytes()
@@ -161,13 +160,16 @@ def test_data_sets_with_xml_files(name, suffix, xml, tmp_path, warned):
         data_prefix=dict(img_path=''))  # fmt: skip
     dataset = DATASETS.build(cfg)
     assert [dataset.get_data_info(i)['img_id'] for i in range(4)] == ['000', '001', '002', '004']
-    assert len(dataset) == 16 and len(dataset.get_data_info(0)['instances']) == 1
-    *each, total = warned()
-    for part, text in zip(('003.xml', '005.xml', f'007{suffix}', f'009{suffix}'), each, strict=True):
+    assert len(dataset) == 17 and len(dataset.get_data_info(0)['instances']) == 1
+    assert dataset.get_data_info(4)['img_id'] == '005' and dataset.get_data_info(4)['instances'] == []
+    *each, total = [text for text in warned() if 'images' in text or 'the image' in text]
+    for part, text in zip(('003.xml', f'007{suffix}', f'009{suffix}'), each, strict=True):
         assert part in text and 'left out' in text
-    assert total.startswith('4 of 20 images are left out')
+    assert total.startswith('3 of 20 images are left out')
+    what = '005.xml: left out 1 of 1 objects' if name == 'HRSCDataset' else "'zeppelin' (1)"
+    assert any(what in text for text in warned())
     with pytest.raises(BrokenFileError, match=r'003\.xml cannot be used \(ParseError'):
         DATASETS.build({**cfg, 'strict': True})
-    host = DATASETS.get(f'mmrotate.{name}')
+    host = getattr(pytest.importorskip('mmrotate.datasets'), name)
     with pytest.raises(SyntaxError):  # what mmrotate does, without a name
         host(**{key: value for key, value in cfg.items() if key != 'type'})

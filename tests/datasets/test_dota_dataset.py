@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS as ROOT_DATASETS
 
-from mmrotate_plugin.datasets import DOTADataset, DOTAv2Dataset, DOTAv15Dataset, dota
+from mmrotate_plugin.datasets import DOTADataset, DOTAv2Dataset, DOTAv15Dataset, notices
+from mmrotate_plugin.datasets.dota_format import parse_difficulty
 from mmrotate_plugin.registry import DATASETS
 
 SHIP = '10 10 30 10 30 20 10 20 ship 0'
@@ -19,10 +20,11 @@ def warned(monkeypatch):
     texts = []
 
     def record(text, logger=None, level=logging.INFO):
-        assert (logger, level) == ('current', logging.WARNING)
-        texts.append(text)
+        assert logger == 'current'
+        if level == logging.WARNING:
+            texts.append(text)
 
-    monkeypatch.setattr(dota, 'print_log', record)
+    monkeypatch.setattr(notices, 'print_log', record)
     return texts
 
 
@@ -86,7 +88,6 @@ def test_name_is_found_in_our_scope_only():
         ('10,10 30 10 30 20 10 20 ship 0 7', 'does not begin with 8 numbers'),
         ('10 10 30 nan 30 20 10 20 ship 0', 'not finite'),
         ('10 10 30 inf 30 20 10 20 ship 0', 'not finite'),
-        ('10 10 30 10 30 20 10 20 zeppelin 0', "class 'zeppelin' is unknown; known are baseball-diamond"),
         ('10 10 30 10 30 20 10 20 ship easy', "difficulty 'easy'"),
         ('10 10 30 10 30 10 10 10 ship 0', 'must have an area'),
         ('10 10 10 10 10 10 10 10 ship 0', '0 x 0 pixels'),
@@ -99,7 +100,7 @@ def test_line_that_cannot_be_used(make, warned, line, words):
     text = f'imagesource:x\n{SHIP}\n{line}\n{SHIP}\n'
     dataset = make({'P7': text, 'P8': SHIP})
     assert [len(info['instances']) for info in dataset] == [2, 1]
-    (warning,) = warned
+    warning, *_ = warned
     assert 'P7.txt: left out 1 of 3 objects: line 3: ' in warning
     assert words in warning
     with pytest.raises(ValueError, match=r'P7\.txt:3: '):
@@ -129,18 +130,18 @@ def test_partly_outside_is_kept(make, warned, line):
 
 
 def test_versions_know_their_classes(make, warned):
-    text = '1 1 9 1 9 9 1 9 container-crane 0\n1 1 9 1 9 9 1 9 helipad 1\n'
-    assert make({'P1': text}, cls=DOTAv15Dataset).get_cat_ids(0) == [15]
+    text = f'{SHIP}\n1 1 9 1 9 9 1 9 container-crane 0\n1 1 9 1 9 9 1 9 helipad 1\n'
+    assert make({'P1': text}, cls=DOTAv15Dataset).get_cat_ids(0) == [6, 15]
+    assert "1 of 3 objects are left out, because the config does not have their class: 'helipad' (1);" in warned[0]
+    assert make({'P1': text}, cls=DOTAv2Dataset).get_cat_ids(0) == [6, 15, 17]
     assert len(warned) == 1
-    assert make({'P1': text}, cls=DOTAv2Dataset).get_cat_ids(0) == [15, 17]
-    assert len(warned) == 1
-    assert make({'P1': text}).get_cat_ids(0) == []
+    assert make({'P1': text}).get_cat_ids(0) == [6]
     assert len(warned) == 2
 
 
 def test_chosen_classes_only_without_a_warning(make, warned):
     text = f'{SHIP}\n1 1 9 1 9 9 1 9 harbor 0\n'
-    dataset = make({'P1': text}, metainfo={'classes': ('harbor', 'own-class')})
+    dataset = make({'P1': text}, metainfo={'classes': ('harbor', 'bridge')})
     assert dataset.get_cat_ids(0) == [0]
     assert not warned
 
@@ -231,3 +232,94 @@ def test_broken_image_is_named(make, tmp_path):
     dataset = make({'P1': SHIP}, lazy_init=True)
     (tmp_path / 'images/P1.png').write_bytes(b'not an image')
     assert 'P1.png cannot be read as an image' in error_of(dataset.full_init)
+
+
+# ---- suffixes
+
+
+def test_several_suffixes_in_any_case(make, warned, tmp_path):
+    make({'P1': SHIP})
+    make({'P2': SHIP}, suffix='.jpg', img_suffix=('png', 'jpg'))
+    make({'P3': SHIP}, suffix='.JPG', img_suffix=['.PNG', '*.jpg'])
+    (tmp_path / 'labelTxt/P3.txt').rename(tmp_path / 'labelTxt/P3.TXT')
+    dataset = make({}, img_suffix=('jpg', 'png'))
+    assert [(info['img_id'], info['file_name']) for info in dataset] == [
+        ('P1', 'P1.png'), ('P2', 'P2.jpg'), ('P3', 'P3.JPG')]  # fmt: skip
+    assert not warned
+    text = error_of(make, labels={}, img_suffix='jpg')
+    assert 'no .jpg image in' in text and 'P1; there is P1.png; add the images, set img_suffix (several:' in text
+    for wrong in ('', (), ('png', '')):
+        assert f'img_suffix={wrong!r} must be an ending' in error_of(make, labels={}, img_suffix=wrong)
+
+
+def test_what_is_left_out_is_counted_and_named_once(make, warned, tmp_path):
+    make({'P1': SHIP})
+    for name in ('P2.tif', 'P3.JPEG', 'P1.jpg', '.P4.png', '._P1.png', 'Thumbs.db', 'notes.md'):
+        (tmp_path / 'images' / name).write_bytes(b'')
+    (tmp_path / 'images/sub').mkdir()
+    (tmp_path / 'labelTxt/classes.txt').write_text('ship\n')  # as labelling tools leave it
+    assert len(make({})) == 1
+    (text,) = warned
+    assert 'images of another ending than img_suffix are left out, 3 in all (P1.jpg, P2.tif, P3.JPEG)' in text
+    assert "img_suffix=('jpeg', 'jpg', 'png', 'tif') takes them too" in text
+    text = error_of(make, labels={}, img_suffix=('png', 'jpg'))
+    assert 'P1.jpg and P1.png in' in text and 'have one name' in text
+
+
+def test_a_folder_of_folders(make):
+    make({'P1': SHIP})
+    text = error_of(make, labels={}, data_prefix={'img_path': ''})
+    assert 'it holds folders (images, labelTxt): name one of them' in text
+    assert 'are parted by / here' in error_of(make, labels={}, ann_file='train\\labelTxt')
+
+
+# ---- difficulty
+
+
+@pytest.mark.parametrize('written, number', [('0', 0), ('1', 1), ('2', 2), ('1.0', 1), ('0.0', 0), ('-1', -1),
+                                             ('True', 1), ('false', 0), ('0.5', None), ('None', None)])  # fmt: skip
+def test_difficulty_as_it_is_written(written, number):
+    assert parse_difficulty(written) == number
+
+
+@pytest.mark.parametrize(
+    'options, flags',
+    [({}, [0, 0, 0]), ({'test_mode': True}, [0, 1, 1]), ({'diff_thr': 1}, [0, 0, 1]),
+     ({'diff_thr': 1, 'test_mode': True}, [0, 0, 1]), ({'diff_thr': 100, 'test_mode': True}, [0, 0, 0])],
+)  # fmt: skip
+def test_difficult_objects_are_ignored_in_a_test_as_in_dotas_evaluation(make, options, flags):
+    text = ''.join(f'{SHIP[:-1]}{difficulty}\n' for difficulty in (0, 1, 2))
+    assert [one['ignore_flag'] for one in make({'P1': text}, **options).get_data_info(0)['instances']] == flags
+
+
+def test_an_image_of_ignored_objects_alone_is_empty_to_a_training(make):
+    hard = f'{SHIP[:-1]}1\n'
+    filtered = {'filter_cfg': {'filter_empty_gt': True}}
+    assert len(make({'P1': SHIP, 'P2': hard}, **filtered)) == 2  # a training learns them
+    assert len(make({'P1': SHIP, 'P2': hard}, **filtered, diff_thr=0)) == 1
+    assert len(make({'P1': SHIP, 'P2': hard}, **filtered, test_mode=True)) == 2
+
+
+def test_mmdet_packs_ignored_objects_apart(make):
+    pytest.importorskip('mmrotate')
+    from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+    from mmrotate.datasets.transforms import ConvertBoxType
+
+    hard = f'{SHIP[:-1]}1\n'
+    steps = [LoadAnnotations(with_bbox=True, box_type='qbox'), ConvertBoxType(dict(gt_bboxes='rbox')),
+             PackDetInputs(meta_keys=())]  # fmt: skip
+    for text, counts in ((hard + hard, (0, 2)), (SHIP + '\n' + hard, (1, 1)), ('', (0, 0))):
+        results = make({'P1': text}, test_mode=True).get_data_info(0)
+        for step in steps:
+            results = step(results)
+        sample = results['data_samples']
+        assert (len(sample.gt_instances), len(sample.ignored_instances)) == counts
+        assert sample.gt_instances.bboxes.tensor.shape == (counts[0], 5)
+
+
+def test_other_encodings(make, warned):
+    with pytest.raises(ValueError, match='it is UTF-16: save it as UTF-8'):
+        make({'P1': SHIP.encode('utf-16')})
+    latin = f'{SHIP}\n{SHIP}'.replace('ship', 'frégate', 1).encode('latin-1')
+    assert make({'P1': latin}).get_cat_ids(0) == [6]
+    assert "'fr\ufffdgate' (1)" in warned[-1]

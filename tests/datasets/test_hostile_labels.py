@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.dataset import BaseDataset, RepeatDataset
 
-from mmrotate_plugin.datasets import DOTADataset, dota
+from mmrotate_plugin.datasets import DOTADataset, notices
 from mmrotate_plugin.datasets.broken import BrokenFileError
 from mmrotate_plugin.datasets.confinement import files_outside
-from mmrotate_plugin.datasets.dota import BadLine, check_polygon, parse_line
+from mmrotate_plugin.datasets.dota_format import BadAnnotation, check_polygon, parse_line
 
 FUZZ = settings(
     max_examples=150,
@@ -76,16 +76,19 @@ def test_any_content_is_read_or_refused_line_by_line(folder, datasets, content):
     said = []
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter('error')  # of numpy's overflows
-        patch.setattr(dota, 'print_log', lambda text, **_: said.append(text))
+        patch.setattr(notices, 'print_log', lambda text, **_: said.append(text))
         if b'\0' in content:
             with pytest.raises(BrokenFileError, match='zero bytes'):
                 datasets[0]._read(path, 60, 40)
             return
+        for dataset in datasets:
+            dataset._begin()
         instances = datasets[0]._read(path, 60, 40)
+        unknown = datasets[0]._census.left
         try:
             assert datasets[1]._read(path, 60, 40) == instances and not said
         except ValueError as error:
-            assert str(error).startswith(f'{path}:') and said
+            assert str(error).startswith(f'{path}:') and (said or unknown)
     for instance in instances:
         assert len(instance['bbox']) == 8 and all(math.isfinite(v) and abs(v) <= 1e6 for v in instance['bbox'])
         assert 0 <= instance['bbox_label'] < len(KNOWN) and instance['ignore_flag'] in (0, 1)
@@ -96,12 +99,12 @@ def test_any_content_is_read_or_refused_line_by_line(folder, datasets, content):
 @given(line=lines)
 def test_any_line_is_a_box_or_a_bad_line(line):
     try:
-        polygon, name, difficulty = parse_line(line, KNOWN)
-        check_polygon(polygon, 60, 40)
-    except BadLine as error:
+        found = parse_line(line, KNOWN)
+        check_polygon(found.polygon, 60, 40)
+    except BadAnnotation as error:
         assert 10 < len(str(error)) < 1000
     else:
-        assert name in KNOWN and isinstance(difficulty, int) and len(polygon) == 8
+        assert found.name and isinstance(found.difficulty, int) and len(found.polygon) == 8
 
 
 def test_a_good_line_survives_all_that_surrounds_it(folder, datasets):
@@ -112,7 +115,7 @@ def test_a_good_line_survives_all_that_surrounds_it(folder, datasets):
     path.write_bytes(b'nonsense\n' * 100_000)
     with pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr(dota, 'print_log', lambda text, **_: said.append(text))
+        patch.setattr(notices, 'print_log', lambda text, **_: said.append(text))
         assert datasets[0]._read(path, 60, 40) == [] and len(said[0]) < 3000 and '100000 of 100000' in said[0]
 
 

@@ -108,8 +108,8 @@ def test_scenes_without_objects_can_be_left_out():
     assert len(train) == filled < len(keep) == len(test) == 30
     with pytest.raises(ValueError, match='leaves none of 4 images'):
         SyntheticAerialDataset(length=4, num_objects=0, filter_cfg={'filter_empty_gt': True})
-    with pytest.raises(ValueError, match='min_size'):
-        SyntheticAerialDataset(length=4, filter_cfg={'min_size': 32})
+    with pytest.raises(ValueError, match='max_size'):
+        SyntheticAerialDataset(length=4, filter_cfg={'max_size': 32})
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,8 @@ def test_parts_of_ours_without_a_counterpart_are_refused():
     dota = dict(type='mmrotate_plugin.DOTADataset', strict=True, data_root='d/', ann_file='a/')
     runtime = Config(dict(
         train_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=dota)),
-        test_dataloader=dict(dataset=dict(dota)), test_evaluator=dict(type='mmrotate_plugin.UncertaintyMetric'),
+        test_dataloader=dict(dataset=dict(dota, test_mode=True, img_suffix=['png', 'jpg'])),
+        test_evaluator=dict(type='mmrotate_plugin.UncertaintyMetric'),
         custom_hooks=[dict(type='mmrotate_plugin.EquivarianceHook'), dict(type='EMAHook')],
         default_hooks=dict(mine=dict(type='mmrotate_plugin.StopAtDivergenceHook')), group='C8',
         optim_wrapper=dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=1))))  # fmt: skip
@@ -208,6 +209,10 @@ def test_parts_of_ours_without_a_counterpart_are_refused():
     assert plain['train_dataloader']['dataset']['dataset'] == dict(
         type='mmrotate.DOTADataset', data_root='d/', ann_file='a/'
     )
+    assert plain['test_dataloader']['dataset'] == dict(  # difficult objects are ignored there as here
+        type='mmrotate.DOTADataset', data_root='d/', ann_file='a/', test_mode=True, img_suffix='png', diff_thr=0
+    )
+    assert any("reads one ending of images, 'png'" in note for note in notes)
     assert plain['custom_hooks'] == [dict(type='EMAHook')] and plain['default_hooks'] == {}
     assert plain['test_evaluator'] == [] and plain['optim_wrapper']['type'] == 'OptimWrapper'
     assert any(note.startswith('train_dataloader.dataset.dataset, test_dataloader.dataset: ') for note in notes)
