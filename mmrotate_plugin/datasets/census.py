@@ -121,6 +121,7 @@ class Census:
         left = [
             f'{name!r} ({count}{self._hint(name, meant[name], missing)})' for name, count in self.left.most_common()
         ]
+        missing.sort(key=lambda name: name not in back)  # in front those that there is something to say about
         lack = [f'{name!r}' + (f' (did you mean {back[name]!r}?)' if name in back else '') for name in missing]
         parts = []
         if left:

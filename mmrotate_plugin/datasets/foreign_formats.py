@@ -30,6 +30,7 @@ _FORMATS = {
     'class-first': ('corners behind their class', 'write the class behind the corners'),
     'number-first': ('corners behind a class number', "write the class's name behind the corners"),
     'commas': ('lines with commas', 'put blanks in their place'),
+    'decimal-commas': ('lines with decimal commas', 'write points in their place: 10.5'),
     'semicolons': ('lines with semicolons', 'put blanks in their place'),
     'xywha': ('centre, width, height and angle of each box (x y w h angle)', 'write its four corners'),
     'upright': ('upright boxes of four numbers', 'write the four corners, and the class behind them'),
@@ -53,6 +54,7 @@ _FORMATS = {
     'csv': ('a table (CSV)', 'write a text file for each image, with blanks in place of commas'),
 }
 _COLUMN_NAMES = re.compile(r'\b([xy]_?[0-4]|[xy]_?min|[xy]_?max|category|label|class|difficult\w*|angle)\b')
+_DECIMAL_COMMA = re.compile(r'[-+]?\d+,\d+')
 
 
 def describe(key: str) -> str:
@@ -68,6 +70,8 @@ def guess_line(line: str) -> str | None:
         return 'json'
     if line.startswith('<'):
         return 'xml'
+    if _has_decimal_commas(line):
+        return 'decimal-commas'
     if ',' in line or ';' in line:
         fields = [field for field in re.split(r'[\s,;]+', line) if field]
         if len(fields) >= 5 and sum(map(_is_number, fields)) >= 4:
@@ -145,6 +149,11 @@ def _guess_mixed(fields: list[str], numbers: list[bool]) -> str | None:
     if leading == 8 and numbers[-1] and len(fields) == 10 and not float(fields[-1]).is_integer():
         return 'scores'
     return {4: 'upright', 5: 'xywha'}.get(leading)
+
+
+def _has_decimal_commas(line: str) -> bool:
+    fields = line.split()
+    return len(fields) >= 5 and sum(_DECIMAL_COMMA.fullmatch(field) is not None for field in fields) >= 4
 
 
 def _is_number(text: str) -> bool:

@@ -33,7 +33,7 @@ from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
-from .dataset_check import find_class_faults, has_objects
+from .dataset_check import find_class_faults, has_objects, reader_hint
 from .files import write_whole
 from .mixups import find_mixups
 
@@ -250,7 +250,8 @@ def build_loop(runner: Runner, part: str) -> Any:
         loop = getattr(runner, f'{part}_loop')
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError, IndexError, OSError) as error:
         # what data sets raise about their arguments and files
-        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason_of(error)}') from error
+        reason = f'{reason_of(error)}{reader_hint(config.get("dataset"))}'
+        raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
     if part == 'train' and not has_objects(loop.dataloader.dataset):

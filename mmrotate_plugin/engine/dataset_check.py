@@ -5,6 +5,7 @@ from typing import Any
 
 from ..datasets.class_names import classes_fault, metainfo_fault
 
+_READERS = ('DOTADataset', 'DOTAv15Dataset', 'DOTAv2Dataset', 'HRSCDataset', 'DIORDataset')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -35,6 +36,15 @@ def data_sets(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
         node = cfg.get(loader)
         if isinstance(node, Mapping):
             yield from _below(f'{loader}.dataset', node.get('dataset'))
+
+
+def reader_hint(dataset: Any) -> str:
+    """What to add to an error of a data set's config: the reader of this package, where a host's has failed."""
+    for _, node in _below('', dataset):
+        name = str(node.get('type')).removeprefix('mmrotate.')
+        if name in _READERS:
+            return f"; type='mmrotate_plugin.{name}' names the file and the line, and leaves out what cannot be used"
+    return ''
 
 
 def has_objects(dataset: Any) -> bool:

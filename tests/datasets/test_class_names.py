@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from mmrotate_plugin.datasets import DOTADataset, SyntheticAerialDataset, notices
 from mmrotate_plugin.datasets.class_names import did_you_mean, metainfo_fault
 from mmrotate_plugin.engine import cli
-from mmrotate_plugin.engine.dataset_check import find_class_faults, has_objects
+from mmrotate_plugin.engine.dataset_check import find_class_faults, has_objects, reader_hint
 
 BOX = '10 10 30 10 30 20 10 20'
 
@@ -162,8 +162,14 @@ def test_nothing_to_learn(read, said):
     dataset = read([], [])
     assert said[0][0] == logging.WARNING and 'there is no object in any label file' in said[0][1]
     assert not has_objects(dataset) and has_objects(read(['ship'], []))
-    difficult = SyntheticAerialDataset(length=2, size=64, num_objects=0)
-    assert not has_objects(difficult) and has_objects(object())
+    bare = SyntheticAerialDataset(length=2, size=64, num_objects=0)
+    assert not has_objects(bare) and has_objects(object())
+
+
+def test_readers_of_the_host_are_answered_with_ours():
+    wrapped = dict(type='RepeatDataset', dataset=dict(type='mmrotate.DOTADataset'))
+    assert "type='mmrotate_plugin.DOTADataset' names the file and the line" in reader_hint(wrapped)
+    assert reader_hint(dict(type='mmrotate_plugin.DOTADataset')) == reader_hint(None) == ''
 
 
 def test_many_files_are_summarised(read, said):
