@@ -33,6 +33,7 @@ def read(tmp_path):
         for i, names in enumerate(files):
             cv2.imwrite(str(tmp_path / f'i/{i}.png'), np.zeros((40, 60, 3), np.uint8))
             (tmp_path / f'l/{i}.txt').write_text(''.join(f'{BOX} {name} 0\n' for name in names))
+        options.setdefault('serialize_data', False)  # for it mmengine collects garbage: slow
         if classes is not None:
             options['metainfo'] = {'classes': classes}
         return DOTADataset(data_root=str(tmp_path), ann_file='l', data_prefix={'img_path': 'i'}, **options)

@@ -42,6 +42,7 @@ def make(tmp_path):
             content = content if isinstance(content, bytes) else content.encode()
             (texts / f'{name}.txt').write_bytes(content)
         paths = {'ann_file': texts.name, 'data_prefix': {'img_path': images.name}, 'data_root': str(tmp_path)}
+        paths['serialize_data'] = False  # for it mmengine collects garbage: slow
         return cls(**{**paths, **options})
 
     return build

@@ -63,7 +63,7 @@ def read(tmp_path):
         cv2.imwrite(str(tmp_path / 'i/a.png'), np.zeros((40, 60, 3), np.uint8))
         for name, content in files.items():
             (tmp_path / 'l' / name).write_text(content)
-        options = {'ann_file': 'l', **options}
+        options = {'ann_file': 'l', 'serialize_data': False, **options}
         return DOTADataset(data_root=str(tmp_path), data_prefix={'img_path': 'i'}, **options)
 
     return build

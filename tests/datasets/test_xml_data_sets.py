@@ -54,6 +54,7 @@ def hrsc(tmp_path):
             text = f'<HRSC_Image>{head}<HRSC_Objects>{objects}</HRSC_Objects></HRSC_Image>'
             (tmp_path / f'Full/Annotations/{name}.xml').write_text(text)
         paths = dict(data_root=f'{tmp_path}/', ann_file='ImageSets/t.txt', data_prefix=dict(sub_data_root='Full/'))
+        paths['serialize_data'] = False  # for it mmengine collects garbage: slow
         return cls(**{**paths, **options})
 
     return build
@@ -69,6 +70,7 @@ def dior(tmp_path):
             cv2.imwrite(str(tmp_path / f'i/{name}.jpg'), np.full((60, 100, 3), 90, np.uint8))
             (tmp_path / f'x/{name}.xml').write_text(f'<annotation>{size}{objects}</annotation>')
         paths = dict(data_root=str(tmp_path), ann_file='t.txt', ann_subdir='x', data_prefix=dict(img_path='i'))
+        paths['serialize_data'] = False
         return cls(**{**paths, **options})
 
     return build
