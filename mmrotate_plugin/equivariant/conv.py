@@ -11,12 +11,13 @@ from e2cnn.nn import GeometricTensor
 from torch import Tensor, nn
 
 from .basis import SteerableBasis, steerable_basis
+from .constants import is_compiling, is_plain, untraced
 from .fields import DEFAULT_GROUP, count_fields
 from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 
 PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
-# what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
 T = TypeVar('T')
+# what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
 DERIVED_KEYS = re.compile(r'(filter|expanded_bias|bias_expansion|_?basisexpansion\..*)')
 
 
@@ -62,8 +63,7 @@ class _SteerableConv(nn.Module):
         self.padding_mode = padding_mode
 
         self.basis = self._find_basis()
-        elements = len(self.basis.samples)
-        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, elements))
+        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, len(self.basis)))
         self.bias = nn.Parameter(torch.empty(self.out_fields)) if bias else None
         self.has_spectrum = (
             not self.trivial_input
@@ -72,12 +72,24 @@ class _SteerableConv(nn.Module):
         )
         self._kept: dict[str, tuple[Tensor, Any]] = {}  # name: (coefficients, what was made of them), see `_keep`
         self.reset_parameters()
+        self._share_constants()
 
     def _find_basis(self) -> SteerableBasis:
         """The steerable basis, shared with all layers of this kind."""
         return steerable_basis(
             self.group, self.kernel_size[0], dilation=self.dilation[0], trivial_input=self.trivial_input
         )
+
+    def _share_constants(self) -> None:
+        """Have the constants in the dtype and on the device of the coefficients, before a compiler asks for them."""
+        self.basis.samples_like(self.weight)
+        if self.bias is not None:
+            self.basis.bias_like(self.bias)
+
+    def _apply(self, *args: Any, **options: Any) -> '_SteerableConv':
+        super()._apply(*args, **options)
+        self._share_constants()
+        return self
 
     def reset_parameters(self) -> None:
         """Generalised He initialisation of the coefficients; zero bias."""
@@ -124,17 +136,26 @@ class _SteerableConv(nn.Module):
         A kept value is used only while the coefficients equal, value by value, those that it was made of; so no way of
         changing them (`.data` included, which no version counter sees) leaves a stale one.
         """
+        if torch.jit.is_tracing() and not self.training:
+            # a constant of the trace, whether gradients are on or, as in the check that follows a trace, off
+            with untraced(), torch.no_grad():
+                return self._keep(name, make)
         weight = self.weight
-        # what is compiled cannot branch on a comparison of values
-        if _compiling() or self._learns():
+        if self._learns() or torch.jit.is_tracing():
             if self._kept:
                 self._kept = {}  # training: free the memory
             return make()
-        if name not in self._kept or not _identical(self._kept[name][0], weight):
+        # what is compiled, fake or without numbers cannot branch on a comparison of values
+        if is_compiling() or weight.is_meta or not is_plain(weight.detach()):
+            return make()
+        kept = self._kept.get(name)
+        if kept is None or not _identical(kept[0], weight):
             # outside of inference mode, where a tensor could never enter a graph: frozen stages train behind this one
             with torch.inference_mode(False), torch.no_grad():
-                self._kept[name] = (weight.detach().clone(), make())
-        return self._kept[name][1]
+                kept = weight.detach().clone(), make()
+            # another dict, not another entry: threads and the replicas of DataParallel may share the one that was
+            self._kept = {**self._kept, name: kept}
+        return kept[1]
 
     def expand_bias(self) -> Tensor | None:
         """The bias of each output channel, (out_channels,), or None."""
@@ -169,7 +190,7 @@ class _SteerableConv(nn.Module):
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_cpu_enabled()
-            and not _compiling()  # it cannot follow the hand-written derivatives
+            and not (is_compiling() or torch.jit.is_tracing())  # these cannot follow the hand-written derivatives
             and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
         )
 
@@ -191,6 +212,7 @@ class _SteerableConv(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.basis = self._find_basis()
+        self._share_constants()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Accept e2cnn's keys too: ``weights`` (flat), and derived tensors to be ignored."""
@@ -271,12 +293,6 @@ def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, i
 def _without_autocast(device_type: str) -> AbstractContextManager:
     """Autocast switched off, on the devices that have it."""
     return torch.autocast(device_type, enabled=False) if device_type in ('cpu', 'cuda') else nullcontext()
-
-
-def _compiling() -> bool:
-    """Whether torch.compile follows this call."""
-    compiler = getattr(torch, 'compiler', None)
-    return compiler is not None and hasattr(compiler, 'is_compiling') and compiler.is_compiling()
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

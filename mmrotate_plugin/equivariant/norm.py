@@ -46,7 +46,8 @@ class FieldNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_features, H, W), normalised per field."""
         b, c, h, w = x.shape
-        return self.norm(x.reshape(b, self.fields, -1, w)).reshape(b, c, h, w)
+        # not -1 for the height, which no batch without images would tell
+        return self.norm(x.reshape(b, self.fields, c // self.fields * h, w)).reshape(b, c, h, w)
 
     def extra_repr(self) -> str:
         return f'{self.num_features}, group={self.group}'
