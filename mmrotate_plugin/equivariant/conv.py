@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from e2cnn.nn import GeometricTensor
 from torch import Tensor, nn
 
+from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis
 from .constants import is_compiling, is_plain, untraced
 from .fields import DEFAULT_GROUP, count_fields
@@ -35,11 +36,13 @@ class _SteerableConv(nn.Module):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = 'zeros',
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
         *,
         group: str = DEFAULT_GROUP,
     ) -> None:
@@ -55,16 +58,19 @@ class _SteerableConv(nn.Module):
                 f'groups={groups} does not divide the fields: {self.in_fields} in, {self.out_fields} out '
                 f"({in_channels} and {out_channels} channels of group '{group}')"
             )
-        self.kernel_size = _square('kernel_size', kernel_size, 1)
-        self.stride = _square('stride', stride, 1)
-        self.padding = _square('padding', padding, 0)
-        self.dilation = _square('dilation', dilation, 1)
+        self.kernel_size = square('kernel_size', kernel_size, 1)
+        self.stride = square('stride', stride, 1)
+        self.dilation = square('dilation', dilation, 1)
+        if isinstance(padding, str):
+            padding = named_padding(padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = square('padding', padding, 0)
         self.groups = groups
         self.padding_mode = padding_mode
 
         self.basis = self._find_basis()
-        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, len(self.basis)))
-        self.bias = nn.Parameter(torch.empty(self.out_fields)) if bias else None
+        where: dict[str, Any] = {'device': device, 'dtype': dtype}
+        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, len(self.basis), **where))
+        self.bias = nn.Parameter(torch.empty(self.out_fields, **where)) if bias else None
         self.has_spectrum = (
             not self.trivial_input
             and (self.kernel_size, self.padding, self.groups) == ((1, 1), (0, 0), 1)
@@ -241,11 +247,12 @@ class ennConv(_SteerableConv):
         out_channels: Tensor channels of the output, likewise.
         kernel_size: Odd size of the square kernel, pixels.
         stride: Step of the kernel. A stride of 2 commutes with quarter turns only where sizes are odd.
-        padding: Pixels added on every side.
+        padding: Pixels added on every side; or 'valid' for none, or 'same' for as many as keep the size (stride 1).
         dilation: Spacing of the kernel's pixels.
         groups: Blocks of fields that are convolved apart; divides the fields of input and output.
         bias: Learn one number per output field (the group leaves only the constant vector unchanged).
         padding_mode: 'zeros', 'reflect', 'replicate' or 'circular'.
+        device, dtype: Of the parameters, as in `torch.nn.Conv2d`.
         group: Fiber group such as 'C8' or 'D4'.
 
     Attributes:
@@ -280,14 +287,6 @@ class ennTrivialConv(_SteerableConv):
     """
 
     trivial_input = True
-
-
-def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    """`value` as a pair of equal integers; a quarter turn exchanges the axes, so they must be treated alike."""
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair) or pair[0] != pair[1]:
-        raise ValueError(f'{name}={value!r} must be one integer >= {least} (or a pair of equal ones): turns swap axes')
-    return pair
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:

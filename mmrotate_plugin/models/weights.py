@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..equivariant.basis import steerable_basis
 from ..equivariant.conv import _SteerableConv
 from ..equivariant.fields import group_order
-from .backbones.resnet import ARCHITECTURES, Bottleneck
+from .backbones._blocks import ARCHITECTURES, Bottleneck
 
 COMMON_GROUPS = ('C8', 'C4', 'C16', 'D4', 'D8', 'C2', 'C6', 'C12', 'D2', 'D6')
 SAMPLED_BASIS = re.compile(r'(.*)\._?basisexpansion\..*\.sampled_basis')
