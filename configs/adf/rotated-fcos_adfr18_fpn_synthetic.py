@@ -5,6 +5,7 @@ _base_ = '../synthetic/rotated-fcos_r18_fpn_synthetic.py'
 model = dict(
     backbone=dict(
         type='mmrotate_plugin.ADFResNet',
+        norm_eval=False,  # trains from scratch
         noise_std=8.0,  # grey levels
         std=_base_.model.data_preprocessor.std,
     )

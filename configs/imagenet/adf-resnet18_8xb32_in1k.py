@@ -2,4 +2,6 @@
 # features of noisy images: --cfg-options model.backbone.mean=adf model.backbone.noise_variance=0.01
 _base_ = './re-resnet18_8xb32_in1k.py'
 
-model = dict(backbone=dict(_delete_=True, type='mmrotate_plugin.ADFResNet', depth=18, out_indices=(3,)))
+model = dict(
+    backbone=dict(_delete_=True, type='mmrotate_plugin.ADFResNet', depth=18, out_indices=(3,), norm_eval=False)
+)

@@ -8,5 +8,6 @@ model = dict(
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 2, 4),
         norm_cfg=_base_.norm_cfg,
+        norm_eval=False,
     )
 )

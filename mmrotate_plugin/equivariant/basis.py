@@ -10,17 +10,17 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 
 import e2cnn.kernels.utils
 import numpy as np
-import torch
 from e2cnn.kernels import EmptyBasisException
 from torch import Tensor
 
-from .fields import parse_group
+from .constants import Constant
+from .fields import E2CNN_LOCK, parse_group
 
 MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to three times the ring's radius
 RING_WIDTH = 0.6  # standard deviations of the Gaussian rings, in units of the undilated grid
@@ -34,11 +34,9 @@ class SteerableBasis:
     """Equivariant kernels from one input field to one output field.
 
     Attributes:
-        samples: (K, n_out, n_in, k, k) float64: K kernels between fields of n_in and n_out channels.
-        he_std: (K,) float64. Generalised He initialisation of the coefficients for one input field; divide by the
-            square root of the number of input fields (Weiler, Hamprecht, Storath, Learning Steerable Filters for
-            Rotation Equivariant CNNs, CVPR 2018; e2cnn's `generalized_he_init`).
-        bias: (n_out,) float64. The direction left unchanged by the group, of unit length: the only admissible bias.
+        kernels: The numbers of `samples`.
+        deviations: The numbers of `he_std`.
+        direction: The numbers of `bias`.
         radius: K ring radii about the kernel's centre, pixels of the input (a dilation counts).
         frequency: K angular frequencies, signed as e2cnn reports them: along its ring, each channel of the kernel is
             a wave of this many periods per turn.
@@ -46,29 +44,44 @@ class SteerableBasis:
             'irrep_1' (C_N: turns once per turn) or 'irrep_1,2' (D_N: reflects, turns twice).
     """
 
-    samples: Tensor
-    he_std: Tensor
-    bias: Tensor
+    kernels: Constant
+    deviations: Constant
+    direction: Constant
     radius: tuple[float, ...]
     frequency: tuple[int, ...]
     in_irrep: tuple[str, ...]
     out_irrep: tuple[str, ...]
-    _copies: dict[tuple[str, torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        """K, the number of kernels."""
+        return len(self.radius)
+
+    @property
+    def samples(self) -> Tensor:
+        """(K, n_out, n_in, k, k) float64: K kernels between fields of n_in and n_out channels."""
+        return self.kernels.tensor()
+
+    @property
+    def he_std(self) -> Tensor:
+        """(K,) float64. Generalised He initialisation of the coefficients for one input field.
+
+        Divide by the square root of the number of input fields (Weiler, Hamprecht, Storath, Learning Steerable Filters
+        for Rotation Equivariant CNNs, CVPR 2018; e2cnn's `generalized_he_init`).
+        """
+        return self.deviations.tensor()
+
+    @property
+    def bias(self) -> Tensor:
+        """(n_out,) float64. The direction left unchanged by the group, of unit length: the only admissible bias."""
+        return self.direction.tensor()
 
     def samples_like(self, x: Tensor) -> Tensor:
         """`samples` in the dtype and on the device of `x`; one copy each for all layers."""
-        return self._copy('samples', x)
+        return self.kernels.like(x)
 
     def bias_like(self, x: Tensor) -> Tensor:
         """`bias` in the dtype and on the device of `x`."""
-        return self._copy('bias', x)
-
-    def _copy(self, name: str, x: Tensor) -> Tensor:
-        key = (name, x.dtype, x.device)
-        if key not in self._copies:
-            with torch.inference_mode(False):  # a copy made during inference must serve training too
-                self._copies[key] = getattr(self, name).to(x)
-        return self._copies[key]
+        return self.direction.like(x)
 
 
 @cache
@@ -88,6 +101,12 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
         raise ValueError(
             f'kernel_size={kernel_size} has no centre pixel to turn about: use an odd size such as 1, 3, 5 or 7'
         )
+    with E2CNN_LOCK:
+        return _solve(group, kernel_size, dilation, trivial_input)
+
+
+def _solve(group: str, kernel_size: int, dilation: int, trivial_input: bool) -> SteerableBasis:
+    """The basis by e2cnn and numpy alone: it is kept, so no mode of torch may have a hand in it."""
     gspace = parse_group(group)
     in_repr = gspace.trivial_repr if trivial_input else gspace.regular_repr
     out_repr = gspace.regular_repr
@@ -111,16 +130,15 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
 
     with e2cnn_on_numpy_2():
         samples = kernels.sample_masked(_grid(kernel_size, dilation), mask=mask)  # (n_out, n_in, K, k * k)
-    samples = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1, 3)))
-    irrep_sizes = _on_cpu([float(e['shape'][0]) for e in elements])
-    norms = (samples.square().sum((1, 2, 3)) / irrep_sizes).sqrt()
+    samples = np.ascontiguousarray(samples.transpose(2, 0, 1, 3))
+    norms = np.sqrt(np.square(samples).sum((1, 2, 3)) / [float(e['shape'][0]) for e in elements])
     kept = norms > VANISHING_NORM
-    samples = samples[kept] / norms[kept].view(-1, 1, 1, 1)
+    samples = samples[kept] / norms[kept].reshape(-1, 1, 1, 1)
     elements = [e for e, k in zip(elements, kept.tolist(), strict=True) if k]
     return SteerableBasis(
-        samples=samples.reshape(*samples.shape[:3], kernel_size, kernel_size).contiguous(),
-        he_std=_he_std(elements),
-        bias=_on_cpu([out_repr.size**-0.5] * out_repr.size),
+        kernels=Constant(samples.reshape(*samples.shape[:3], kernel_size, kernel_size)),
+        deviations=Constant(_he_std(elements)),
+        direction=Constant(np.full(out_repr.size, out_repr.size**-0.5)),
         radius=tuple(float(e['radius']) for e in elements),
         frequency=tuple(int(e['frequency']) for e in elements),
         in_irrep=tuple(str(e['in_irrep']) for e in elements),
@@ -150,7 +168,7 @@ def _grid(kernel_size: int, dilation: int) -> np.ndarray:
     return np.stack([np.tile(steps, kernel_size), np.repeat(-steps, kernel_size)])
 
 
-def _he_std(elements: list[dict]) -> Tensor:
+def _he_std(elements: list[dict]) -> np.ndarray:
     """Coefficients such that each output irrep has unit variance if each input channel has."""
     kinds_into: dict[int, set[str]] = defaultdict(set)  # output irrep -> kinds of input irreps that reach it
     count: Counter[tuple[str, int]] = Counter()  # kernels from a kind of input irrep into an output irrep
@@ -160,9 +178,4 @@ def _he_std(elements: list[dict]) -> Tensor:
     std = [
         1 / math.sqrt(len(kinds_into[e['out_irrep_idx']]) * count[e['in_irrep'], e['out_irrep_idx']]) for e in elements
     ]
-    return _on_cpu(std)
-
-
-def _on_cpu(values: list[float]) -> Tensor:
-    """float64, whatever the default device: what is made under ``torch.device('meta')`` stays in the cache too."""
-    return torch.tensor(values, dtype=torch.float64, device='cpu')
+    return np.array(std)

@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from e2cnn.nn import GeometricTensor
 from torch import Tensor, nn
 
+from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis
+from .constants import is_compiling, is_plain, untraced
 from .fields import DEFAULT_GROUP, count_fields
 from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 
 PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
-# what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
 T = TypeVar('T')
+# what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
 DERIVED_KEYS = re.compile(r'(filter|expanded_bias|bias_expansion|_?basisexpansion\..*)')
 
 
@@ -34,11 +36,13 @@ class _SteerableConv(nn.Module):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = 'zeros',
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
         *,
         group: str = DEFAULT_GROUP,
     ) -> None:
@@ -54,17 +58,19 @@ class _SteerableConv(nn.Module):
                 f'groups={groups} does not divide the fields: {self.in_fields} in, {self.out_fields} out '
                 f"({in_channels} and {out_channels} channels of group '{group}')"
             )
-        self.kernel_size = _square('kernel_size', kernel_size, 1)
-        self.stride = _square('stride', stride, 1)
-        self.padding = _square('padding', padding, 0)
-        self.dilation = _square('dilation', dilation, 1)
+        self.kernel_size = square('kernel_size', kernel_size, 1)
+        self.stride = square('stride', stride, 1)
+        self.dilation = square('dilation', dilation, 1)
+        if isinstance(padding, str):
+            padding = named_padding(padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = square('padding', padding, 0)
         self.groups = groups
         self.padding_mode = padding_mode
 
         self.basis = self._find_basis()
-        elements = len(self.basis.samples)
-        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, elements))
-        self.bias = nn.Parameter(torch.empty(self.out_fields)) if bias else None
+        where: dict[str, Any] = {'device': device, 'dtype': dtype}
+        self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, len(self.basis), **where))
+        self.bias = nn.Parameter(torch.empty(self.out_fields, **where)) if bias else None
         self.has_spectrum = (
             not self.trivial_input
             and (self.kernel_size, self.padding, self.groups) == ((1, 1), (0, 0), 1)
@@ -72,12 +78,24 @@ class _SteerableConv(nn.Module):
         )
         self._kept: dict[str, tuple[Tensor, Any]] = {}  # name: (coefficients, what was made of them), see `_keep`
         self.reset_parameters()
+        self._share_constants()
 
     def _find_basis(self) -> SteerableBasis:
         """The steerable basis, shared with all layers of this kind."""
         return steerable_basis(
             self.group, self.kernel_size[0], dilation=self.dilation[0], trivial_input=self.trivial_input
         )
+
+    def _share_constants(self) -> None:
+        """Have the constants in the dtype and on the device of the coefficients, before a compiler asks for them."""
+        self.basis.samples_like(self.weight)
+        if self.bias is not None:
+            self.basis.bias_like(self.bias)
+
+    def _apply(self, *args: Any, **options: Any) -> '_SteerableConv':
+        super()._apply(*args, **options)
+        self._share_constants()
+        return self
 
     def reset_parameters(self) -> None:
         """Generalised He initialisation of the coefficients; zero bias."""
@@ -124,17 +142,26 @@ class _SteerableConv(nn.Module):
         A kept value is used only while the coefficients equal, value by value, those that it was made of; so no way of
         changing them (`.data` included, which no version counter sees) leaves a stale one.
         """
+        if torch.jit.is_tracing() and not self.training:
+            # a constant of the trace, whether gradients are on or, as in the check that follows a trace, off
+            with untraced(), torch.no_grad():
+                return self._keep(name, make)
         weight = self.weight
-        # what is compiled cannot branch on a comparison of values
-        if _compiling() or self._learns():
+        if self._learns() or torch.jit.is_tracing():
             if self._kept:
                 self._kept = {}  # training: free the memory
             return make()
-        if name not in self._kept or not _identical(self._kept[name][0], weight):
+        # what is compiled, fake or without numbers cannot branch on a comparison of values
+        if is_compiling() or weight.is_meta or not is_plain(weight.detach()):
+            return make()
+        kept = self._kept.get(name)
+        if kept is None or not _identical(kept[0], weight):
             # outside of inference mode, where a tensor could never enter a graph: frozen stages train behind this one
             with torch.inference_mode(False), torch.no_grad():
-                self._kept[name] = (weight.detach().clone(), make())
-        return self._kept[name][1]
+                kept = weight.detach().clone(), make()
+            # another dict, not another entry: threads and the replicas of DataParallel may share the one that was
+            self._kept = {**self._kept, name: kept}
+        return kept[1]
 
     def expand_bias(self) -> Tensor | None:
         """The bias of each output channel, (out_channels,), or None."""
@@ -169,7 +196,7 @@ class _SteerableConv(nn.Module):
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_cpu_enabled()
-            and not _compiling()  # it cannot follow the hand-written derivatives
+            and not (is_compiling() or torch.jit.is_tracing())  # these cannot follow the hand-written derivatives
             and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
         )
 
@@ -191,6 +218,7 @@ class _SteerableConv(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.basis = self._find_basis()
+        self._share_constants()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Accept e2cnn's keys too: ``weights`` (flat), and derived tensors to be ignored."""
@@ -219,11 +247,12 @@ class ennConv(_SteerableConv):
         out_channels: Tensor channels of the output, likewise.
         kernel_size: Odd size of the square kernel, pixels.
         stride: Step of the kernel. A stride of 2 commutes with quarter turns only where sizes are odd.
-        padding: Pixels added on every side.
+        padding: Pixels added on every side; or 'valid' for none, or 'same' for as many as keep the size (stride 1).
         dilation: Spacing of the kernel's pixels.
         groups: Blocks of fields that are convolved apart; divides the fields of input and output.
         bias: Learn one number per output field (the group leaves only the constant vector unchanged).
         padding_mode: 'zeros', 'reflect', 'replicate' or 'circular'.
+        device, dtype: Of the parameters, as in `torch.nn.Conv2d`.
         group: Fiber group such as 'C8' or 'D4'.
 
     Attributes:
@@ -260,23 +289,9 @@ class ennTrivialConv(_SteerableConv):
     trivial_input = True
 
 
-def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    """`value` as a pair of equal integers; a quarter turn exchanges the axes, so they must be treated alike."""
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair) or pair[0] != pair[1]:
-        raise ValueError(f'{name}={value!r} must be one integer >= {least} (or a pair of equal ones): turns swap axes')
-    return pair
-
-
 def _without_autocast(device_type: str) -> AbstractContextManager:
     """Autocast switched off, on the devices that have it."""
     return torch.autocast(device_type, enabled=False) if device_type in ('cpu', 'cuda') else nullcontext()
-
-
-def _compiling() -> bool:
-    """Whether torch.compile follows this call."""
-    compiler = getattr(torch, 'compiler', None)
-    return compiler is not None and hasattr(compiler, 'is_compiling') and compiler.is_compiling()
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -5,6 +5,7 @@ channel ``f * |G| + g`` is orientation ``g`` of field ``f``.
 """
 
 import re
+import threading
 from functools import cache
 
 from e2cnn.gspaces import FlipRot2dOnR2, GeneralOnR2, Rot2dOnR2
@@ -12,6 +13,8 @@ from e2cnn.nn import FieldType
 
 DEFAULT_GROUP = 'C8'  # the group of ReDet
 LARGEST_N = 64  # e2cnn builds the representations of D360 for minutes
+# e2cnn fills its tables of groups and representations as they are asked for, which two threads must not do at once
+E2CNN_LOCK = threading.RLock()
 
 
 @cache
@@ -30,7 +33,8 @@ def parse_group(group: str) -> GeneralOnR2:
             f"group={group!r} is no fiber group: use 'C<N>' (N rotations) or 'D<N>' (N rotations and reflections) "
             f"with N from 2 to {LARGEST_N}, such as 'C4', 'C8', 'C16', 'D4' or 'D8'"
         )
-    return (Rot2dOnR2 if match[1] == 'C' else FlipRot2dOnR2)(int(match[2]))
+    with E2CNN_LOCK:
+        return (Rot2dOnR2 if match[1] == 'C' else FlipRot2dOnR2)(int(match[2]))
 
 
 def group_order(group: str) -> int:

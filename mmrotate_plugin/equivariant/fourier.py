@@ -13,8 +13,11 @@ import math
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .constants import Constant, is_transformed
 
 
 class Spectrum(NamedTuple):
@@ -52,8 +55,9 @@ def spectrum(columns: Tensor) -> Spectrum:
     Args:
         columns: (out_fields, in_fields, N), the first column of each block.
     """
-    own, cross = _analysis(columns.shape[2])
-    return Spectrum(*((columns @ matrix.to(columns)).permute(2, 0, 1).contiguous() for matrix in (own, cross)))
+    matrices = transforms(columns.shape[2])
+    own, cross = (columns @ matrix.like(columns) for matrix in (matrices.own, matrices.cross))
+    return Spectrum(own.permute(2, 0, 1).contiguous(), cross.permute(2, 0, 1).contiguous())
 
 
 def circulant_conv(x: Tensor, own: Tensor, cross: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -67,10 +71,13 @@ def circulant_conv(x: Tensor, own: Tensor, cross: Tensor, bias: Tensor | None = 
     Returns:
         (B, out_fields * N, H, W).
     """
-    if torch.is_grad_enabled() and (x.requires_grad or own.requires_grad or cross.requires_grad):
+    learns = torch.is_grad_enabled() and (x.requires_grad or own.requires_grad or cross.requires_grad)
+    if learns and not torch.jit.is_tracing():  # a trace cannot save an operation that Python defines
         out = _CirculantConv.apply(x, own, cross)
         return out if bias is None else out + bias.repeat_interleave(len(own)).view(1, -1, 1, 1)
     y = _product(own, cross, _to_frequencies(x, len(own)))
+    if bias is not None and is_transformed(bias):
+        return _to_orientations(y, x) + bias.repeat_interleave(len(own)).view(1, -1, 1, 1)
     if bias is not None:  # a constant is frequency 0 alone
         y[0] += bias.unsqueeze(1) * math.sqrt(len(own))
     return _to_orientations(y, x)
@@ -78,6 +85,8 @@ def circulant_conv(x: Tensor, own: Tensor, cross: Tensor, bias: Tensor | None = 
 
 class _CirculantConv(torch.autograd.Function):
     """Keeps the input as it came, which the layer before keeps anyway, and transforms it again in the backward pass."""
+
+    generate_vmap_rule = True  # every step of it has one
 
     @staticmethod
     def forward(x: Tensor, own: Tensor, cross: Tensor) -> Tensor:
@@ -152,21 +161,25 @@ def _to_frequencies(x: Tensor, n: int) -> Tensor:
     """(B, F * N, H, W) to coefficients (N, F, B * H * W)."""
     b, c, h, w = x.shape
     fields = x.reshape(b, c // n, n, h * w)
-    return (_transform(n, x.dtype, x.device) @ fields).permute(2, 1, 0, 3).reshape(n, c // n, b * h * w)
+    return (transforms(n).whole.like(x) @ fields).permute(2, 1, 0, 3).reshape(n, c // n, b * h * w)
 
 
 def _to_orientations(y: Tensor, like: Tensor) -> Tensor:
     """Coefficients (N, F, B * H * W) to (B, F * N, H, W), sizes but channels as those of `like`."""
     b, _, h, w = like.shape
-    n, f, _ = y.shape
-    fields = y.view(n, f, b, h * w).permute(2, 1, 0, 3)  # (B, F, N, H * W)
-    return (_transform(n, y.dtype, y.device).t() @ fields).reshape(b, f * n, h, w)
+    n = len(y)  # a plain number also in a trace
+    f = y.shape[1]
+    fields = y.reshape(n, f, b, h * w).permute(2, 1, 0, 3)  # (B, F, N, H * W)
+    return (transforms(n).whole.like(y).t() @ fields).reshape(b, f * n, h, w)
 
 
 def _product(own: Tensor, cross: Tensor, x: Tensor) -> Tensor:
     """The spectrum times coefficients (N, in_fields, M): (N, out_fields, M)."""
     cos, sin = _pairs(len(own))
     y = own @ x
+    if any(map(is_transformed, (own, cross, x))):  # vmap cannot write a batch into a tensor that has none
+        turned = torch.cat([cross @ x[sin], -(cross @ x[cos])])
+        return torch.cat([y[: cos.start], y[cos.start :] + turned])
     y[cos].baddbmm_(cross, x[sin])
     y[sin].baddbmm_(cross, x[cos], alpha=-1)
     return y
@@ -178,21 +191,26 @@ def _pairs(n: int) -> tuple[slice, slice]:
     return slice(n - 2 * pairs, n - pairs), slice(n - pairs, n)
 
 
+class Transforms(NamedTuple):
+    """Matrices of the real Fourier transform over N orientations.
+
+    Attributes:
+        own, cross: (N, N) and (N, P), from the first column of a circulant block to its `Spectrum`.
+        whole: (N, N), orthonormal, from a signal to its coefficients.
+    """
+
+    own: Constant
+    cross: Constant
+    whole: Constant
+
+
 @cache
-def _analysis(n: int) -> tuple[Tensor, Tensor]:
-    """Matrices (N, N) and (N, P), float64, from the first column of a circulant block to its spectrum."""
-    t = torch.arange(n, dtype=torch.float64, device='cpu').unsqueeze(1) * (2 * math.pi / n)
+def transforms(n: int) -> Transforms:
+    """The matrices for N orientations; one object per process."""
+    t = np.arange(n)[:, None] * (2 * math.pi / n)
     alone = [0, n // 2] if n % 2 == 0 else [0]
     pairs = list(range(1, (n + 1) // 2))
-    own, cross = (torch.tensor(k, dtype=torch.float64, device='cpu') for k in (alone + pairs + pairs, pairs))
-    return torch.cos(t * own), -torch.sin(t * cross)
-
-
-@cache
-def _transform(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(N, N) orthonormal real Fourier transform."""
-    own, cross = _analysis(n)
-    pairs = cross.shape[1]
-    rows = torch.cat([own[:, : n - pairs], -cross], 1).t()
-    with torch.inference_mode(False):  # kept: it must serve training too
-        return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
+    own, cross = np.cos(t * np.array(alone + pairs + pairs)), -np.sin(t * np.array(pairs, dtype=float))
+    rows = np.concatenate([own[:, : n - len(pairs)], -cross], 1).T
+    whole = rows / np.sqrt(np.square(rows).sum(1, keepdims=True))
+    return Transforms(Constant(own), Constant(cross), Constant(whole))

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .fields import DEFAULT_GROUP, count_fields, group_order
@@ -10,12 +11,16 @@ from .fields import DEFAULT_GROUP, count_fields, group_order
 E2CNN_KEY = re.compile(r'batch_norm_\[(\d+)\]\.(.*)')
 
 
-class FieldNorm(nn.Module):
+class FieldNorm(nn.GroupNorm):
     """An ordinary norm over fields: orientations are seen as a part of the map's height.
 
     ``(B, F * |G|, H, W)`` is viewed as ``(B, F, |G| * H, W)``, so statistics and affine parameters are shared by the
     orientations of a field, which the group permutes. As the inner norm is an ordinary module, everything that
-    looks for one finds it: `convert_sync_batchnorm`, `norm_eval`, weight-decay exceptions.
+    walks through a network finds it: `convert_sync_batchnorm`, `norm_eval`, weight-decay exceptions.
+
+    The layer itself is a `torch.nn.GroupNorm` to those who ask for its class, such as mmcv's `is_norm`: it treats
+    groups of channels alike. A `BatchNorm2d` it must not be, since `convert_sync_batchnorm` and others that fold or
+    replace one would then take the layer for a norm of `num_features` channels.
 
     Args:
         num_features: Tensor channels, a multiple of the group's order.
@@ -27,11 +32,35 @@ class FieldNorm(nn.Module):
     """
 
     def __init__(self, num_features: int, norm: nn.Module, group: str) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # the parameters are those of the inner norm
         self.num_features = num_features
         self.group = group
         self.fields = count_fields(num_features, group, 'num_features')
         self.norm = norm
+
+    @property
+    def num_channels(self) -> int:
+        """`num_features`, under the name of `torch.nn.GroupNorm`."""
+        return self.num_features
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of channels that are normalised alike: fields, or what the inner norm makes of them."""
+        return getattr(self.norm, 'num_groups', self.fields)
+
+    @property
+    def eps(self) -> float:
+        """Added to the variance."""
+        return self.norm.eps
+
+    @property
+    def affine(self) -> bool:
+        """Whether there are a scale and a shift per field."""
+        return self.norm.affine
+
+    def reset_parameters(self) -> None:
+        """Scale one, shift zero; running statistics as at the start."""
+        self.norm.reset_parameters()
 
     @property
     def weight(self) -> nn.Parameter | None:
@@ -46,7 +75,8 @@ class FieldNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_features, H, W), normalised per field."""
         b, c, h, w = x.shape
-        return self.norm(x.reshape(b, self.fields, -1, w)).reshape(b, c, h, w)
+        # not -1 for the height, which no batch without images would tell
+        return self.norm(x.reshape(b, self.fields, c // self.fields * h, w)).reshape(b, c, h, w)
 
     def extra_repr(self) -> str:
         return f'{self.num_features}, group={self.group}'
@@ -83,6 +113,7 @@ class ennBN(FieldNorm):
         momentum: Weight of the new statistics in the running ones; None for their plain average.
         affine: Learn a scale and a shift per field.
         track_running_stats: Keep running statistics for eval mode.
+        device, dtype: As in `torch.nn.BatchNorm2d`.
         group: Fiber group such as 'C8'.
 
     Shape:
@@ -102,11 +133,13 @@ class ennBN(FieldNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
         *,
         group: str = DEFAULT_GROUP,
     ) -> None:
         fields = count_fields(num_features, group, 'num_features')
-        norm = self.norm_class(fields, eps, momentum, affine, track_running_stats)
+        norm = self.norm_class(fields, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
         super().__init__(num_features, norm, group)
 
 
@@ -126,6 +159,7 @@ class ennGN(FieldNorm):
         num_groups: Groups of fields; divides the number of fields.
         eps: Added to the variance.
         affine: Learn a scale and a shift per field.
+        device, dtype: As in `torch.nn.GroupNorm`.
         group: Fiber group such as 'C8'.
 
     Shape:
@@ -143,6 +177,8 @@ class ennGN(FieldNorm):
         num_groups: int,
         eps: float = 1e-5,
         affine: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
         *,
         group: str = DEFAULT_GROUP,
     ) -> None:
@@ -151,7 +187,7 @@ class ennGN(FieldNorm):
             raise ValueError(
                 f"num_groups={num_groups} does not divide the {fields} fields of {num_features} channels of '{group}'"
             )
-        super().__init__(num_features, nn.GroupNorm(num_groups, fields, eps, affine), group)
+        super().__init__(num_features, nn.GroupNorm(num_groups, fields, eps, affine, device, dtype), group)
 
 
 NORMS: dict[str, type[FieldNorm]] = {'BN': ennBN, 'SyncBN': ennSyncBN, 'GN': ennGN}

@@ -105,8 +105,8 @@ class ennGroupPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_features, H, W) to (B, fields, H, W)."""
-        b, _, h, w = x.shape
-        orientations = x.reshape(b, self.fields, -1, h, w)
+        b, c, h, w = x.shape
+        orientations = x.reshape(b, self.fields, c // self.fields, h, w)
         # torch's functions, not methods: a Gaussian has its mean where a tensor has its method
         return torch.amax(orientations, 2) if self.mode == 'max' else torch.mean(orientations, 2)
 

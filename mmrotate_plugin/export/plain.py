@@ -123,7 +123,7 @@ def _norm(cfg: Cfg) -> Cfg:
 
 def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
     """`mmdet.ResNet` for a network of ours."""
-    cfg = _without(cfg, 'init_cfg')  # the weights come from the checkpoint
+    cfg = _without(cfg, 'init_cfg', 'pretrained')  # the weights come from the checkpoint
     if issubclass(found, ADFResNet):
         if cfg.get('mean', 'plain') != 'plain':
             raise Unsupported(
@@ -149,7 +149,7 @@ def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
         raise Unsupported(
             f'{place}: act_cfg={activation}: mmdet.ResNet knows ReLU alone; ONNX can hold it (--formats onnx)'
         )
-    return {'type': 'mmdet.ResNet', **cfg, 'norm_eval': cfg.get('norm_eval', False)}  # on by default there
+    return {'type': 'mmdet.ResNet', **cfg, 'norm_eval': cfg.get('norm_eval', not issubclass(found, ReResNet))}
 
 
 def _fpn(cfg: Cfg, place: str, sizes: Callable[[], list[list[tuple[int, int]]]]) -> Cfg:

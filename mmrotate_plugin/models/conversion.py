@@ -139,7 +139,7 @@ def _unflatten(state: State, conv: str, group: str) -> Tensor:
     else:
         stem = STEM.fullmatch(conv)
         reads_image = stem is not None and stem[1] in ('conv1', 'stem.0')
-        elements = len(steerable_basis(group, _kernel_size(conv, state), trivial_input=reads_image).samples)
+        elements = len(steerable_basis(group, _kernel_size(conv, state), trivial_input=reads_image))
     bias = state.get(f'{conv}.bias')
     norm = _norm_after(conv)
     scales = [t for key, t in state.items() if key.startswith(f'{norm}.batch_norm_[') and key.endswith('.running_mean')]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..equivariant.basis import steerable_basis
 from ..equivariant.conv import _SteerableConv
 from ..equivariant.fields import group_order
-from .backbones.resnet import ARCHITECTURES, Bottleneck
+from .backbones._blocks import ARCHITECTURES, Bottleneck
 
 COMMON_GROUPS = ('C8', 'C4', 'C16', 'D4', 'D8', 'C2', 'C6', 'C12', 'D2', 'D6')
 SAMPLED_BASIS = re.compile(r'(.*)\._?basisexpansion\..*\.sampled_basis')
@@ -223,7 +223,7 @@ def _fit(conv: _SteerableConv, weight: Tensor, basis: Tensor | None, group: str,
     order = group_order(group)
     own = steerable_basis(group, conv.kernel_size[0], dilation=conv.dilation[0], trivial_input=conv.trivial_input)
     fields_in = conv.in_channels if conv.trivial_input else conv.in_channels * scale / order
-    shape = (conv.out_channels * scale / order, fields_in / conv.groups, len(own.samples))
+    shape = (conv.out_channels * scale / order, fields_in / conv.groups, len(own))
     flat = shape[0] * shape[1] * shape[2]
     if (weight.numel() != flat) if weight.dim() == 1 else (tuple(weight.shape) != shape):
         return 0

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -24,6 +23,8 @@ MILLS = (
     -5.375092314352514e-06, 0.3409053385257721, 0.32623299956321716, 0.3879365921020508,
     -0.06748823821544647, 0.6515184640884399, -0.49686166644096375, 0.11107604205608368,
 )  # fmt: skip
+
+_constants: dict[float, Tensor] = {}
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -52,7 +53,8 @@ def density_and_tail(
         return density, torch.mul(t, math.sqrt(0.5), out=tail).erfc_().mul_(0.5)
     # the power of 2 takes a fifth of the time of the exponential function
     scale, offset = -0.5 / math.log(2), -0.5 * math.log2(2 * math.pi)
-    if t.is_cpu and not is_compiling():  # constants as tensors: one pass instead of two or three
+    # constants as tensors: one pass instead of two or three; fake tensors and the like take no plain ones beside them
+    if t.is_cpu and type(t) is Tensor and not is_compiling():
         work = torch.add(_constant(1.0), t, alpha=SLOPE, out=work).reciprocal_()
         tail = torch.add(_constant(MILLS[-2]), work, alpha=MILLS[-1], out=tail)
         for coefficient in MILLS[-3::-1]:
@@ -67,9 +69,15 @@ def density_and_tail(
     return density, tail.mul_(density)
 
 
-@cache
 def _constant(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float32, device='cpu')
+    kept = _constants.get(value)
+    if kept is None:
+        with torch.inference_mode(False):
+            kept = torch.tensor(value, dtype=torch.float32, device='cpu')
+        # what a mode or a transform of torch makes is of no use outside of it
+        if type(kept) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(kept):
+            _constants[value] = kept
+    return kept
 
 
 def cumulative(z: Tensor, tail: Tensor, out: Tensor | None = None, work: Tensor | None = None) -> Tensor:

@@ -48,7 +48,8 @@ class ADFResNet(ResNet):
             'delta' is the cheapest: rank 1, and ReLU and max pooling to first order; it wants ``mean='plain'``.
             'none' computes no variance.
         output: 'mean' for plain tensors, 'gaussian' for `Gaussian` values.
-        options: The arguments of `ResNet`.
+        options: The arguments of `ResNet`. `norm_eval` is on by default, as the weights of a trained network are the
+            purpose; ``norm_eval=False`` trains from scratch.
 
     Shape:
         - Input: (B, in_channels, H, W), to which the noise is ascribed; or a `Gaussian` of that shape, propagated

@@ -34,6 +34,7 @@ class ReResNet(ResNet):
         conv_cfg: Options for the convolutions besides `group`, such as ``dict(type='ennConv', padding_mode=...)``.
         norm_cfg: 'BN', 'SyncBN' or 'GN' with the options of that norm; its equivariant version is built, with
             statistics and affine parameters per field.
+        norm_eval: As in `ResNet`, but off by default: most equivariant networks are trained from scratch.
         options: The other arguments of `ResNet`. Its default `init_cfg` leaves the coefficients to their generalised
             He initialisation.
 
@@ -57,6 +58,7 @@ class ReResNet(ResNet):
         deep_stem: bool = False,
         conv_cfg: Cfg | None = None,
         norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006  read only
+        norm_eval: bool = False,
         **options: Any,
     ) -> None:
         count_fields(base_channels, group, 'base_channels')
@@ -72,6 +74,7 @@ class ReResNet(ResNet):
             deep_stem=deep_stem,
             conv_cfg=equivariant_conv_cfg(conv_cfg, group),
             norm_cfg=equivariant_norm_cfg(norm_cfg, group),
+            norm_eval=norm_eval,
             **options,
         )
         self._register_state_dict_hook(note_group)

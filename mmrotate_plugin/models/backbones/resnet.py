@@ -1,124 +1,21 @@
 """The one ResNet skeleton: every layer comes from mmcv's builders, so a config decides what kind of network it is."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from ... import checkpoints
-from ...adf import Gaussian, accept_gains
+from ...adf import accept_gains
 from ...arguments import typed
 from ...registry import MODELS
 from ..layers import Cfg
-
-
-class _Block(nn.Module, ABC):
-    """What both residual blocks share: the shortcut, the last activation, and checkpointing."""
-
-    expansion: int
-    last_norm: str  # name of the norm that ends the residual branch, for `zero_init_residual`
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int,
-        dilation: int,
-        style: str,
-        downsample: nn.Module | None,
-        with_cp: bool,
-        conv_cfg: Cfg | None,
-        norm_cfg: Cfg,
-        act_cfg: Cfg,
-    ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
-        self._make_conv = partial(build_conv_layer, conv_cfg, bias=False)
-        self._norm_cfg = norm_cfg
-        self._add_branch(in_channels, width, stride, dilation, style)
-        self.relu = build_activation_layer(act_cfg)
-        self.downsample = downsample
-        self.dropout: nn.Module | None = None  # after the block, where a network has it
-
-    @abstractmethod
-    def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
-        """Make the convolutions and norms of the residual branch."""
-
-    @abstractmethod
-    def branch(self, x: Tensor) -> Tensor:
-        """The residual branch up to its last norm."""
-
-    def _add_norm(self, channels: int, index: int) -> str:
-        name, norm = build_norm_layer(self._norm_cfg, channels, postfix=index)
-        self.add_module(name, norm)
-        return name
-
-    def _residual(self, x: Tensor) -> Tensor:
-        out = self.branch(x)
-        out += x if self.downsample is None else self.downsample(x)
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W')."""
-        checkpointed = self.with_cp and torch.is_grad_enabled()
-        x = self.relu(_checkpointed(self, self._residual, x) if checkpointed else self._residual(x))
-        return x if self.dropout is None else self.dropout(x)
-
-
-class BasicBlock(_Block):
-    """Two 3x3 convolutions (He et al., Deep Residual Learning, CVPR 2016, fig. 5 left)."""
-
-    expansion = 1
-
-    def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
-        if style != 'pytorch':
-            raise ValueError(f"style={style!r} has no meaning for depths 18 and 34: use 'pytorch' or a depth >= 50")
-        self.conv1 = self._make_conv(in_channels, width, 3, stride=stride, padding=dilation, dilation=dilation)
-        self.norm1_name = self._add_norm(width, 1)
-        self.conv2 = self._make_conv(width, width, 3, padding=1)
-        self.last_norm = self._add_norm(width, 2)
-
-    def branch(self, x: Tensor) -> Tensor:
-        out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
-        return getattr(self, self.last_norm)(self.conv2(out))
-
-
-class Bottleneck(_Block):
-    """1x1, 3x3 and 1x1 convolutions (He et al., Deep Residual Learning, CVPR 2016, fig. 5 right)."""
-
-    expansion = 4
-
-    def _add_branch(self, in_channels: int, width: int, stride: int, dilation: int, style: str) -> None:
-        stride1, stride2 = (1, stride) if style == 'pytorch' else (stride, 1)
-        self.conv1 = self._make_conv(in_channels, width, 1, stride=stride1)
-        self.norm1_name = self._add_norm(width, 1)
-        self.conv2 = self._make_conv(width, width, 3, stride=stride2, padding=dilation, dilation=dilation)
-        self.norm2_name = self._add_norm(width, 2)
-        self.conv3 = self._make_conv(width, width * self.expansion, 1)
-        self.last_norm = self._add_norm(width * self.expansion, 3)
-
-    def branch(self, x: Tensor) -> Tensor:
-        out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
-        out = self.relu(getattr(self, self.norm2_name)(self.conv2(out)))
-        return getattr(self, self.last_norm)(self.conv3(out))
-
-
-ARCHITECTURES: dict[int, tuple[type[_Block], tuple[int, ...]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-    152: (Bottleneck, (3, 8, 36, 3)),
-}
+from ._blocks import ARCHITECTURES, Block
 
 
 @MODELS.register_module()  # in the own scope only: every host has a ResNet
@@ -145,12 +42,22 @@ class ResNet(BaseModule):
             -1 for none.
         conv_cfg: Convolution layer; None for `torch.nn.Conv2d`.
         norm_cfg: Norm layer.
-        act_cfg: Activation layer.
-        norm_eval: Keep batch norms in eval mode during training (running statistics fixed).
+        norm_eval: Keep batch norms in eval mode during training (running statistics fixed), as suits trained weights
+            and small batches. It is on by default, as in mmdet: a network that starts untrained needs False.
+        dcn, stage_with_dcn, plugins: mmdet's deformable convolutions and plugins. Neither exists here: the values that
+            ask for none pass, others are an error.
         with_cp: Recompute each block in the backward pass instead of keeping its maps. Running statistics are
             updated once, not again in the second pass.
         zero_init_residual: Residual branches start at zero: their last norm's scale is 0.
+        pretrained: Checkpoint to start from; an older way to write an `init_cfg` of type 'Pretrained'.
         init_cfg: mmengine's initialisation config; None for Kaiming-normal convolutions and unit norms.
+        act_cfg: Activation layer.
+
+    Attributes:
+        norm1: The stem's norm, whatever its name; the blocks' `norm1`, `norm2` and `norm3` likewise.
+        res_layers: Names of the stages.
+        feat_dim: Channels of the last stage.
+        block, stage_blocks: Class and number of the blocks of each stage.
 
     Shape:
         - Input: (B, in_channels, H, W).
@@ -159,6 +66,8 @@ class ResNet(BaseModule):
     Raises:
         ValueError: For arguments out of range; the message names the argument, its value and the range.
     """
+
+    arch_settings = ARCHITECTURES
 
     @typed
     def __init__(
@@ -177,13 +86,19 @@ class ResNet(BaseModule):
         frozen_stages: int = -1,
         conv_cfg: Cfg | None = None,
         norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006  read only
-        act_cfg: Cfg = {'type': 'ReLU', 'inplace': True},  # noqa: B006  read only
-        norm_eval: bool = False,
+        norm_eval: bool = True,
+        dcn: Cfg | None = None,
+        stage_with_dcn: Sequence[bool] = (False, False, False, False),
+        plugins: Sequence[Cfg] | None = None,
         with_cp: bool = False,
         zero_init_residual: bool = True,
+        pretrained: str | None = None,
         init_cfg: Cfg | list[Cfg] | None = None,
+        act_cfg: Cfg = {'type': 'ReLU', 'inplace': True},  # noqa: B006  read only
     ) -> None:
         _check_arguments(depth, num_stages, strides, dilations, out_indices, style, frozen_stages)
+        _refuse_extensions(dcn, stage_with_dcn, plugins)
+        init_cfg = _from_pretrained(pretrained, init_cfg)
         channels = base_channels if stem_channels is None else stem_channels
         widths = {'in_channels': in_channels, 'base_channels': base_channels, 'stem_channels': channels}
         for name, width in widths.items():
@@ -199,6 +114,9 @@ class ResNet(BaseModule):
             ]
         super().__init__(init_cfg)
         self.depth = depth
+        self.stem_channels, self.base_channels = channels, base_channels
+        self.num_stages, self.strides, self.dilations = num_stages, tuple(strides), tuple(dilations)
+        self.dcn, self.stage_with_dcn, self.plugins = dcn, stage_with_dcn, plugins
         self.out_indices = tuple(out_indices)
         self.style = style
         self.deep_stem = deep_stem
@@ -209,7 +127,8 @@ class ResNet(BaseModule):
         self.with_cp = with_cp
         self.zero_init_residual = zero_init_residual
 
-        self.block, blocks = ARCHITECTURES[depth]
+        self.block, blocks = self.arch_settings[depth]
+        self.stage_blocks = blocks[:num_stages]
         self._make_stem(in_channels, channels)
         self.res_layers = [f'layer{i + 1}' for i in range(num_stages)]
         for i, name in enumerate(self.res_layers):
@@ -218,8 +137,13 @@ class ResNet(BaseModule):
             channels = base_channels * 2**i * self.block.expansion
         self.feat_dim = channels
         self._zero_residuals()
-        self._freeze()
+        self._freeze_stages()
         accept_gains(self)  # of a calibrated checkpoint
+
+    @property
+    def norm1(self) -> nn.Module:
+        """The norm of the stem, whatever its name; a deep stem has three, in `stem`."""
+        return getattr(self, self.norm1_name)
 
     def _stem_conv_cfg(self) -> Cfg | None:
         """The layer that reads the image."""
@@ -278,8 +202,8 @@ class ResNet(BaseModule):
     def _zero_residuals(self) -> None:
         if self.zero_init_residual:
             for block in self.modules():
-                if isinstance(block, _Block):
-                    nn.init.zeros_(getattr(block, block.last_norm).weight)
+                if isinstance(block, Block):
+                    nn.init.zeros_(block.last_norm.weight)
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; weights from a checkpoint are kept as they are."""
@@ -289,10 +213,10 @@ class ResNet(BaseModule):
         if not any(str(cfg['type']).endswith('Pretrained') for cfg in cfgs):
             self._zero_residuals()
 
-    def _freeze(self) -> None:
+    def _freeze_stages(self) -> None:
         frozen: list[nn.Module] = []
         if self.frozen_stages >= 0:
-            frozen += [self.stem] if self.deep_stem else [self.conv1, getattr(self, self.norm1_name)]
+            frozen += [self.stem] if self.deep_stem else [self.conv1, self.norm1]
         frozen += [getattr(self, name) for name in self.res_layers[: max(self.frozen_stages, 0)]]
         for module in frozen:
             module.eval()
@@ -302,7 +226,7 @@ class ResNet(BaseModule):
     def train(self, mode: bool = True) -> 'ResNet':
         """Set training mode; frozen stages, and batch norms under `norm_eval`, stay in eval mode."""
         super().train(mode)
-        self._freeze()
+        self._freeze_stages()
         if mode and self.norm_eval:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
@@ -311,7 +235,7 @@ class ResNet(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) to the maps of the stages in `out_indices`."""
-        x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
+        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
         x = self.maxpool(x)
         outs = []
         for i, name in enumerate(self.res_layers):
@@ -349,31 +273,28 @@ def _check_arguments(
         raise ValueError(f'frozen_stages={frozen_stages} is out of range: use -1 (none) to num_stages={num_stages}')
 
 
-def _checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function(x)`, recomputed in the backward pass without counting the batch a second time."""
-    context = nullcontext
-    # autograd must see tensors: of a Gaussian, mean and variance
-    values, like = ((x.mean, x.var), x.replace) if isinstance(x, Gaussian) else ((x,), lambda value: value)
-
-    def run(*values: Tensor) -> Tensor:
-        nonlocal context
-        with context():
-            context = lambda: _unchanged_statistics(block)  # noqa: E731
-            return function(like(*values))
-
-    return checkpoint(run, *values, use_reentrant=False)
+def _refuse_extensions(dcn: Cfg | None, stage_with_dcn: Sequence[bool], plugins: Sequence[Cfg] | None) -> None:
+    """Let mmdet's arguments pass where they ask for nothing."""
+    if dcn or any(stage_with_dcn):
+        raise ValueError(
+            f'dcn={dcn}, stage_with_dcn={tuple(stage_with_dcn)}: there are no deformable convolutions here; use '
+            'dcn=None and leave stage_with_dcn out, or mmdet.ResNet'
+        )
+    if plugins:
+        raise ValueError(f'plugins={plugins}: there are no plugins here; use plugins=None, or mmdet.ResNet')
 
 
-@contextmanager
-def _unchanged_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms in training mode use the batch's statistics and leave the running ones as they are."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        m.momentum = 0.0
-    try:
-        yield
-    finally:
-        for m, momentum in zip(norms, momenta, strict=True):
-            m.momentum = momentum
-            m.num_batches_tracked -= 1
+def _from_pretrained(pretrained: str | None, init_cfg: Cfg | list[Cfg] | None) -> Cfg | list[Cfg] | None:
+    """`init_cfg`, or the one that an older config's `pretrained` stands for."""
+    if pretrained is None:
+        return init_cfg
+    if init_cfg:
+        raise ValueError(
+            f'pretrained={pretrained!r} and init_cfg={init_cfg} both say how to start: give one of the two'
+        )
+    print_log(
+        f"pretrained is mmdet's older way to write it: init_cfg=dict(type='Pretrained', checkpoint={pretrained!r})",
+        logger='current',
+        level=logging.WARNING,
+    )
+    return {'type': 'Pretrained', 'checkpoint': pretrained}

@@ -12,7 +12,7 @@ SIZES = torch.randn(2, 3, 64, 96)
 
 
 def narrow(depth=18, **options):
-    return ResNet(depth, base_channels=8, **options)
+    return ResNet(depth, base_channels=8, **{'norm_eval': False, **options})
 
 
 def same_weights(ours, theirs):
@@ -40,7 +40,7 @@ def same_weights(ours, theirs):
 def test_plain_skeleton_is_mmdets_resnet(options, mode):
     theirs = MMDetResNet(base_channels=8, norm_eval=False, **options)
     theirs.train(mode)
-    ours = same_weights(ResNet(base_channels=8, **options).train(mode), theirs)
+    ours = same_weights(ResNet(base_channels=8, norm_eval=False, **options).train(mode), theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     for a, b in zip(ours(SIZES), theirs(SIZES), strict=True):
         assert torch.equal(a, b)
