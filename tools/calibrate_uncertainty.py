@@ -267,6 +267,7 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
             raise cli.UsageError(
                 f'the data set of val_dataloader cannot be read: {error}; name a folder by --images instead'
             ) from error
+        cli.check_heads(detector.model, dataset, 'val_dataloader')
         source, where, load = len(dataset), 'the data set of val_dataloader', dataset.__getitem__
     if source < wanted:
         raise cli.UsageError(
