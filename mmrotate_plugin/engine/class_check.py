@@ -52,6 +52,8 @@ def wrong_heads(model: nn.Module, dataset: Any, where: str) -> str | None:
         return None
     for leaf in leaves(dataset):
         names = classes_of(leaf)
+        if 'stuff_classes' in (getattr(leaf, 'metainfo', None) or {}):  # panoptic: boxes for some of the classes
+            continue
         if names and (text := _wrong_numbers(model, len(names))):
             data = f'the data set of {where} has {len(names)} classes ({shorten(names)})'
             return f'{text}, but {data}. {_cure(text, len(names))}'

@@ -6,6 +6,7 @@ give wrong results without any error: mAP 0.595 instead of 0.941 for one pair th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from .class_check import shorten
@@ -53,8 +54,7 @@ def configured_meta(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
             dataset = inner[0] if isinstance(inner, (list, tuple)) else inner
         if not isinstance(dataset, Mapping):
             continue
-        default = {} if 'classwise' in dataset else _default_meta(dataset)  # HRSC: 1 or 31 classes
-        meta = {**default, **(dataset.get('metainfo') or {})}
+        meta = {**_default_meta(dataset), **(dataset.get('metainfo') or {})}
         names = meta.get('classes')
         if isinstance(names, (list, tuple)) and names:
             return {**meta, 'classes': tuple(map(str, names))}
@@ -73,7 +73,9 @@ def _default_meta(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
         except (ImportError, KeyError, AssertionError):  # a scope that is not installed
             return {}
     meta = getattr(kind, 'METAINFO', None)
-    return meta if isinstance(meta, Mapping) else {}
+    if not isinstance(meta, Mapping) or any('classwise' in signature(cls.__init__).parameters for cls in kind.__mro__):
+        return {}  # HRSC has 1 class or 31
+    return meta
 
 
 def difference(

@@ -63,8 +63,9 @@ def keys_without_effect(cfg: Mapping[str, Any], options: Iterable[str] = ()) -> 
         cfg: A whole config, with the options merged.
         options: Dotted names that `--cfg-options` gave.
     """
-    options = list(options)
-    return [*_old_keys(cfg), *_variables(cfg, options), *_misspelt(cfg), *_angle_versions(cfg, options)]
+    options, old = list(options), list(_old_keys(cfg))
+    told = [option for option in options if not any(f' {option.split(".")[0]} (now' in text for text in old)]
+    return [*old, *_variables(cfg, told), *_misspelt(cfg), *_angle_versions(cfg, options)]
 
 
 def _old_keys(cfg: Mapping[str, Any]) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _variables(cfg: Mapping[str, Any], options: Iterable[str]) -> Iterator[str]:
     """Options that change a variable after it was used."""
     for option in options:
         top, _, rest = option.partition('.')
-        if top in READ or top in OLD or top not in cfg:
+        if top in READ or top not in cfg:
             continue
         name = option.rpartition('.')[2]
         places = [place for place in _places(cfg, name) if place.partition('.')[0] in READ]

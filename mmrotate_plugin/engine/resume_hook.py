@@ -71,6 +71,9 @@ class ExactResumeHook(Hook):
                 'begins anew'
             )
             self.batch = 0
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and before != now:
+            # iterations of epochs of another length would end beyond the last, which mmengine's accumulation asserts
+            checkpoint['meta']['iter'] = checkpoint['meta']['epoch'] * now + self.batch
 
     def before_train(self, runner: Runner) -> None:
         """Put saved gradients back."""
