@@ -128,8 +128,13 @@ def _cure(text: str, number: int) -> str:
     if 'num_classes=' not in text:
         return f'Give it {number} numbers, in the order of the classes'
     keys = [part.partition('=')[0] for part in text.split(', ')]
-    options = ' '.join(f'{key}={number}' for key in keys).replace('[', '.').replace(']', '')
+    options = ' '.join(f'{_option(key)}={number}' for key in keys)
     return f'Write num_classes={number} there, or --cfg-options {options}'
+
+
+def _option(key: str) -> str:
+    """A place in the config as `--cfg-options` takes it."""
+    return key.replace('[', '.').replace(']', '')
 
 
 def shorten(names: Sequence[str], most: int = 6) -> str:
@@ -154,7 +159,7 @@ def labels_by_number(cfg: Mapping[str, Any], names: Sequence[str], part: str) ->
             wrong.append(
                 f'{key}={labels}: the data set has no class of number {numbers}; its {len(names)} classes '
                 f'({shorten(names)}) have the numbers 0 to {len(names) - 1}. Write those that keep their sides '
-                'parallel to the image, or None'
+                f'parallel to the image, or --cfg-options {_option(key)}=None'
             )
             continue
         meant = ', '.join(f"{label} is '{names[label]}'" for label in labels)

@@ -112,14 +112,15 @@ def difference(
     if sorted(old) == sorted(new):
         return Difference(
             'order',
-            f'it was trained for the same classes in another order: {both}; the checkpoint has ({", ".join(trained)})',
+            f'it was trained for the same classes in another order: {both}; '
+            f'the checkpoint has ({shorten(trained, 20)})',
             f'Write them in that order (metainfo.classes), or --cfg-options {KEY}=True if the checkpoint names them '
             'wrongly',
         )
     pairs = [(a, b) for i, (a, b) in enumerate(zip(trained, given, strict=True)) if old[i] != new[i]]
     return Difference(
         'names',
-        f'it was trained for other classes: {both}; the checkpoint has ({", ".join(trained)})',
+        f'it was trained for other classes: {both}; the checkpoint has ({shorten(trained, 20)})',
         f'Write its names (metainfo.classes); if they were only renamed, --cfg-options '
         f'{" ".join(f"{KEY}.{a}={b}" for a, b in pairs[:3])}{" ..." if len(pairs) > 3 else ""}, or {KEY}=True for all',
     )

@@ -26,13 +26,13 @@ class Limits:
 
     `max_per_img` is compared with the number of detections in each result. The candidates of a level are seen where
     mmdet's and mmrotate's dense heads choose them, in `filter_scores_and_topk`: if that returns as many as it may, some
-    may have been left out. This costs the comparison of two integers per level. Heads that choose in another way are
+    may have been left out. This costs a comparison per level. Heads that choose in another way are
     not seen; nor are region proposals, of which there are always more than enough, and detectors without suppression,
     which always return `max_per_img` boxes.
 
     Args:
         model: A detector, maybe within `UncertainDetector` or a wrapper for several processes.
-        score_thr: Detections below it do not count, as in a picture that does not show them.
+        score_thr: Detections and candidates below it do not count, as in a picture that does not show them.
     """
 
     def __init__(self, model: nn.Module, *, score_thr: float = 0.0) -> None:
@@ -69,7 +69,9 @@ class Limits:
         @functools.wraps(original)
         def choose(scores: Any, score_thr: float, topk: int, *args: Any, **kwargs: Any) -> Any:
             chosen = original(scores, score_thr, topk, *args, **kwargs)
-            self._levels.append(len(chosen[0]) == topk == self.nms_pre)
+            kept = chosen[0]  # the best first; what was left out is no better than the last
+            reached = len(kept) == topk == self.nms_pre and float(kept[-1]) >= self.score_thr
+            self._levels.append(reached)
             return chosen
 
         return choose

@@ -97,6 +97,15 @@ def test_detections_that_are_not_drawn_do_not_count(heads):
         assert (limits.hint() is not None) == reached
 
 
+def test_candidates_that_would_not_be_drawn_do_not_count(heads):
+    model = Detector(heads, dict(nms=NMS, max_per_img=500, nms_pre=4))
+    for threshold, reached in ((0.7, False), (0.3, True)):  # the last that is kept has 0.6
+        limits = Limits(model, score_thr=threshold)
+        with limits.watching():
+            model(images((9, 0)))
+        assert (limits.hint() is not None) == reached
+
+
 def test_a_detector_within_another_names_its_key(heads):
     outer = nn.Module()
     outer.__dict__['detector'] = Detector(heads, dict(nms=NMS, max_per_img=5, nms_pre=4))
