@@ -144,7 +144,7 @@ def build_model(cfg: 'Config', checkpoint: Mapping[str, Any] | None, path: str, 
     """
     import torch
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
     from mmrotate_plugin.engine.class_names import configured_classes
     from mmrotate_plugin.engine.inference import build_model
     from mmrotate_plugin.testing import randomize_norms_
@@ -158,7 +158,7 @@ def build_model(cfg: 'Config', checkpoint: Mapping[str, Any] | None, path: str, 
     else:
         cli.load_weights(model, checkpoint, path)
         configured = configured_classes(cfg)
-        cli.check_classes(cfg, checkpoint, path, configured, whose='the config', result='the errors are the same')
+        checks.check_classes(cfg, checkpoint, path, configured, whose='the config', result='the errors are the same')
     return model.to(device).eval()
 
 

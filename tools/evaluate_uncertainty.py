@@ -127,7 +127,7 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     from mmengine.evaluator import Evaluator
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
     from mmrotate_plugin.engine.class_check import classes_of
     from mmrotate_plugin.engine.inference import build_model, select_device
     from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation
@@ -145,8 +145,8 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     try:
         data = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val')]
         for part, dataset in zip(('test', 'val'), data, strict=True):
-            cli.check_heads(model, dataset, f'{part}_dataloader')
-            cli.check_classes(cfg, checkpoint, path, classes_of(dataset))
+            checks.check_heads(model, dataset, f'{part}_dataloader')
+            checks.check_classes(cfg, checkpoint, path, classes_of(dataset))
         evaluator = Evaluator([metric for metric in metrics if 'UncertaintyMetric' not in str(metric['type'])])
         evaluator.dataset_meta = data[0].metainfo
         return Evaluation(model, *data, evaluator, plan)

@@ -40,7 +40,7 @@ def test(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
     from mmrotate_plugin.engine.class_check import classes_of
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -72,7 +72,7 @@ def test(args: argparse.Namespace) -> None:
     runner = cli.build_runner(cfg)
     cli.load_weights(runner.model, checkpoint, args.checkpoint)
     loop = cli.build_loop(runner, 'test')
-    cli.check_classes(cfg, checkpoint, args.checkpoint, classes_of(loop.dataloader.dataset))
+    checks.check_classes(cfg, checkpoint, args.checkpoint, classes_of(loop.dataloader.dataset))
     del checkpoint
     cli.shorten_log_interval(runner, len(runner.test_dataloader), args.cfg_options)
     partial = None

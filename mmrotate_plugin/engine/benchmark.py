@@ -17,7 +17,7 @@ from ..adf import Gaussian
 from ..adf.gaussian import VARIANCE_RULES
 from ..equivariant.fourier import FourierConv2d
 from ..testing import randomize_norms_, relative_error
-from . import cli
+from . import checks, cli
 from .class_check import classes_of
 
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
@@ -337,9 +337,9 @@ def detection_runs(
         read = cli.read_checkpoint(checkpoint)
         cli.load_weights(model, read, checkpoint)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    cli.check_heads(model, dataset, 'val_dataloader')
+    checks.check_heads(model, dataset, 'val_dataloader')
     if checkpoint is not None:
-        cli.check_classes(cfg, read, checkpoint, classes_of(dataset), result='times are the same')
+        checks.check_classes(cfg, read, checkpoint, classes_of(dataset), result='times are the same')
     batches = [dataset[i] for i in range(images)]
     data = [
         model.data_preprocessor({'inputs': [b['inputs']], 'data_samples': [b['data_samples']]}, False) for b in batches

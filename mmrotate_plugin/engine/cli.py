@@ -33,9 +33,6 @@ from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
-from .class_check import classes_of, labels_by_number, wrong_heads
-from .class_names import KEY as RENAMES
-from .class_names import checkpoint_classes, difference
 from .config_keys import READ, keys_without_effect
 from .files import write_whole
 from .mixups import find_mixups
@@ -259,84 +256,8 @@ def build_loop(runner: Runner, part: str) -> Any:
             f'the annotations of {part}_dataloader name {len(outside)} files outside of the data folder '
             f'({_first(outside)}; {where}): correct them, or set data_root to a folder that holds all of them'
         )
-    check_heads(runner.model, loop.dataloader.dataset, f'{part}_dataloader')
-    check_labels(config, loop.dataloader.dataset, f'{part}_dataloader')
+    import_module('mmrotate_plugin.engine.checks').check_data(runner, loop.dataloader.dataset, part)
     return loop
-
-
-def check_heads(model: nn.Module, dataset: Any, where: str) -> None:
-    """Compare the numbers of classes in a detector with its data.
-
-    Raises:
-        UsageError: If they differ; names each head, both numbers and what to write.
-    """
-    if (text := wrong_heads(model, dataset, where)) is not None:
-        raise UsageError(text)
-
-
-def check_labels(config: Mapping[str, Any], dataset: Any, where: str) -> None:
-    """Compare labels that a pipeline writes as numbers with the classes of its data set.
-
-    Raises:
-        UsageError: If there is no class of such a number.
-    """
-    wrong, doubtful, known = labels_by_number(config, classes_of(dataset) or (), where)
-    if wrong and classes_of(dataset):
-        raise UsageError(wrong[0])
-    for text in doubtful:
-        warn(text)
-    for text in known:
-        print_log(text, logger='current')
-
-
-def check_classes(
-    cfg: Mapping[str, Any],
-    checkpoint: Mapping[str, Any],
-    path: str,
-    given: Sequence[str] | None,
-    *,
-    whose: str = 'the data set',
-    result: str | None = None,
-) -> None:
-    """Compare the classes that a checkpoint was trained for with those that it is used for.
-
-    A checkpoint without names says nothing. `class_renames` in the config tells of classes that were renamed.
-
-    Args:
-        cfg: The whole config.
-        checkpoint: As `read_checkpoint` returns it.
-        path: Its file.
-        given: The names of the data set or the config; None if it has none.
-        whose: What they are called.
-        result: If nothing that is computed depends on it: what follows, for a warning in place of the error.
-
-    Raises:
-        UsageError: If they differ, without `result`.
-    """
-    renames, trained = cfg.get(RENAMES), checkpoint_classes(checkpoint)
-    if renames is not None and renames is not True and not isinstance(renames, Mapping):
-        raise UsageError(f"{RENAMES}={renames!r} must be a dict {{checkpoint's name: new name}}, or True for all")
-    if isinstance(renames, Mapping) and trained and (unknown := [n for n in renames if str(n) not in trained]):
-        raise UsageError(f"{RENAMES}: the checkpoint '{path}' has no class '{unknown[0]}' ({', '.join(trained)})")
-    found = difference(trained, given, renames, whose)
-    if found is None:
-        return
-    if result is None:
-        raise UsageError(f"checkpoint '{path}': {found.text}. {found.cure}")
-    warn(f"checkpoint '{path}': {found.text}; {result}")
-
-
-def check_same_classes(train: Any, other: Any, where: str) -> None:
-    """Compare the classes of the data that a detector learns from with those that it is evaluated on.
-
-    Raises:
-        UsageError: If they differ.
-    """
-    found = difference(classes_of(train), classes_of(other), whose=f'that of {where}')
-    if found is not None:
-        text = found.text.replace('it was trained for', 'the data set of train_dataloader has', 1)
-        text = text.replace('the checkpoint', 'that of train_dataloader')
-        raise UsageError(f'{text}. Give both the same metainfo.classes')
 
 
 def _data_place(dataset: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
 from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import class_colours
-from . import cli
+from . import checks, cli
 from .class_check import wrong_count
 from .class_names import configured_meta, names_and_palette
 from .uncertainty_setup import inner_model
@@ -145,7 +145,7 @@ class Detector:
         self.model.to(device).eval()
         configured = configured_meta(cfg) or {}
         result = "the checkpoint's names are used"
-        cli.check_classes(cfg, checkpoint, path, configured.get('classes'), whose='the config', result=result)
+        checks.check_classes(cfg, checkpoint, path, configured.get('classes'), whose='the config', result=result)
         names, palette = names_and_palette(cfg, checkpoint)
         self.classes: list[str] = list(names)
         if (text := wrong_count(self.model, names, f"the checkpoint '{path}' or its config")) is not None:

@@ -129,7 +129,10 @@ def _changes(before: Any, now: Any, key: str) -> Iterator[str]:
         if _same_steps(before, now):
             return
         for name in dict.fromkeys([*before, *now]):
-            yield from _changes(before.get(name), now.get(name), f'{key}.{name}')
+            if name == 'type' and _kind(before.get(name)) == _kind(now.get(name)):
+                continue  # written with a scope, or as a class
+            if name != '_scope_':  # noted where a config is inherited from another package
+                yield from _changes(before.get(name), now.get(name), f'{key}.{name}')
     elif _is_list(before) and _is_list(now) and len(before) == len(now) and any(isinstance(x, Mapping) for x in now):
         for i, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from _changes(old, new, f'{key}[{i}]')
@@ -143,8 +146,14 @@ def _same_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if not steps or 'MultiStep' not in str(before.get('type')):
         return False
     ends = [part.get('end', INF) for part in (before, now)]
-    rest = [{key: _plain(value) for key, value in part.items() if key != 'end'} for part in (before, now)]
+    rest = [
+        {key: _plain(value) for key, value in part.items() if key not in ('end', '_scope_')} for part in (before, now)
+    ]
     return rest[0] == rest[1] and min(ends) > max(steps)
+
+
+def _kind(value: Any) -> str:
+    return str(getattr(value, '__name__', value)).rpartition('.')[2]
 
 
 def _is_list(value: Any) -> bool:

@@ -10,7 +10,7 @@ pytest.importorskip('mmdet')
 
 from mmdet.models.detectors.base import BaseDetector
 
-from mmrotate_plugin.engine import cli
+from mmrotate_plugin.engine import checks, cli
 from mmrotate_plugin.engine.class_check import classes_of, heads_of, labels_by_number, wrong_count, wrong_heads
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_a_detector_within_another_has_its_own_path():
     with pytest.raises(
         cli.UsageError, match=r'^model\.detector\.bbox_head\.num_classes=4, but .* model\.detector\.bbox_h'
     ):
-        cli.check_heads(model, data(), 'val_dataloader')
+        checks.check_heads(model, data(), 'val_dataloader')
 
 
 def test_wrapped_data_sets():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmrotate_plugin.engine import cli
+from mmrotate_plugin.engine import checks, cli
 from mmrotate_plugin.engine.class_names import checkpoint_classes, configured_classes, difference, names_and_palette
 
 TRAINED = ('plane', 'ship', 'storage-tank')
@@ -62,17 +62,17 @@ def test_refused_or_told(monkeypatch):
     monkeypatch.setattr(cli, 'warn', said.append)
     swapped = ('ship', 'plane', 'storage-tank')
     with pytest.raises(cli.UsageError, match=r"^checkpoint 'x.pth': .*another order.* class_renames=True"):
-        cli.check_classes({}, checkpoint(), 'x.pth', swapped)
+        checks.check_classes({}, checkpoint(), 'x.pth', swapped)
     assert not said
-    cli.check_classes({}, checkpoint(), 'x.pth', swapped, result='times are the same')
+    checks.check_classes({}, checkpoint(), 'x.pth', swapped, result='times are the same')
     assert len(said) == 1 and said[0].endswith('; times are the same')
-    cli.check_classes({}, checkpoint(None), 'x.pth', swapped)
-    cli.check_classes({'class_renames': True}, checkpoint(), 'x.pth', swapped)
-    cli.check_classes({}, checkpoint(), 'x.pth', None)
+    checks.check_classes({}, checkpoint(None), 'x.pth', swapped)
+    checks.check_classes({'class_renames': True}, checkpoint(), 'x.pth', swapped)
+    checks.check_classes({}, checkpoint(), 'x.pth', None)
     assert len(said) == 1
     for renames, text in ((['ship'], 'must be a dict'), ({'shop': 'vessel'}, "has no class 'shop'")):
         with pytest.raises(cli.UsageError, match=text):
-            cli.check_classes({'class_renames': renames}, checkpoint(), 'x.pth', TRAINED)
+            checks.check_classes({'class_renames': renames}, checkpoint(), 'x.pth', TRAINED)
 
 
 def test_training_and_validation_data_have_the_same_classes():
@@ -81,11 +81,11 @@ def test_training_and_validation_data_have_the_same_classes():
     def data(*names):
         return SimpleNamespace(metainfo={'classes': names})
 
-    cli.check_same_classes(data(*TRAINED), data(*TRAINED), 'val_dataloader')
+    checks.check_same_classes(data(*TRAINED), data(*TRAINED), 'val_dataloader')
     with pytest.raises(
         cli.UsageError, match=r"number 0 is 'plane' in that of train_dataloader and 'ship' in that of val_"
     ):
-        cli.check_same_classes(data(*TRAINED), data('ship', 'plane', 'storage-tank'), 'val_dataloader')
+        checks.check_same_classes(data(*TRAINED), data('ship', 'plane', 'storage-tank'), 'val_dataloader')
 
 
 def test_colours_go_with_names():

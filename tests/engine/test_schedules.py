@@ -73,6 +73,9 @@ def saved(cfg, epoch=1, **meta):
 def test_the_same_schedule_says_nothing():
     cfg = config()
     assert settle_schedule(cfg, saved(config()), None) == []
+    inherited = config()  # from a config of another package
+    inherited.param_scheduler[0].update(type='mmengine.LinearLR', _scope_='mmrotate_plugin')
+    assert settle_schedule(inherited, saved(config()), None) == []
     assert 'custom_hooks' not in cfg
 
 
