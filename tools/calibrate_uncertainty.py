@@ -245,7 +245,7 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
     """
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
     from mmrotate_plugin.engine.inference import ImageError, read_image
 
     wanted = args.num_images + args.held_out
@@ -267,6 +267,7 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
             raise cli.UsageError(
                 f'the data set of val_dataloader cannot be read: {error}; name a folder by --images instead'
             ) from error
+        checks.check_heads(detector.model, dataset, 'val_dataloader')
         source, where, load = len(dataset), 'the data set of val_dataloader', dataset.__getitem__
     if source < wanted:
         raise cli.UsageError(

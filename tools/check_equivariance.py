@@ -144,7 +144,8 @@ def build_model(cfg: 'Config', checkpoint: Mapping[str, Any] | None, path: str, 
     """
     import torch
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
+    from mmrotate_plugin.engine.class_names import configured_classes
     from mmrotate_plugin.engine.inference import build_model
     from mmrotate_plugin.testing import randomize_norms_
 
@@ -156,6 +157,8 @@ def build_model(cfg: 'Config', checkpoint: Mapping[str, Any] | None, path: str, 
         randomize_norms_(model)  # identity norms would hide an error
     else:
         cli.load_weights(model, checkpoint, path)
+        configured = configured_classes(cfg)
+        checks.check_classes(cfg, checkpoint, path, configured, whose='the config', result='the errors are the same')
     return model.to(device).eval()
 
 

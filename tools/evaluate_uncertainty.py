@@ -127,7 +127,8 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     from mmengine.evaluator import Evaluator
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
+    from mmrotate_plugin.engine.class_check import classes_of
     from mmrotate_plugin.engine.inference import build_model, select_device
     from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation
     from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
@@ -143,6 +144,9 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     try:
         data = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val')]
+        for part, dataset in zip(('test', 'val'), data, strict=True):
+            checks.check_heads(model, dataset, f'{part}_dataloader')
+            checks.check_classes(cfg, checkpoint, path, classes_of(dataset))
         evaluator = Evaluator([metric for metric in metrics if 'UncertaintyMetric' not in str(metric['type'])])
         evaluator.dataset_meta = data[0].metainfo
         return Evaluation(model, *data, evaluator, plan)

@@ -85,9 +85,8 @@ def noise_level(text: str) -> float | str:
 
 def image_demo(args: argparse.Namespace) -> None:
     from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.inference import Detector, ImageError, read_image, select_device
-    from mmrotate_plugin.visualization import encode_image
+    from mmrotate_plugin.engine.inference import Detector, select_device
+    from mmrotate_plugin.engine.limits import Limits
 
     jobs = find_jobs(Path(args.image), Path(args.out))
     if args.uncertainty:
@@ -100,6 +99,25 @@ def image_demo(args: argparse.Namespace) -> None:
         tell_uncertainty(detector)
 
     find = by_patches(detector, args) if args.patch_size is not None else detector
+    limits = Limits(detector.model, score_thr=args.score_thr)
+    with limits.watching():
+        draw_all(find, detector, jobs, args)
+    if (text := limits.hint('patches' if args.patch_size is not None else 'images')) is not None:
+        print(f'warning: {text}', file=sys.stderr)
+
+
+def draw_all(
+    find: 'Detector | PatchDetector', detector: 'Detector', jobs: list[tuple[Path, Path]], args: argparse.Namespace
+) -> None:
+    """Detect on each image and write its picture.
+
+    Raises:
+        UsageError: If no file is an image, or a picture cannot be written.
+    """
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.files import write_whole
+    from mmrotate_plugin.engine.inference import ImageError, read_image
+    from mmrotate_plugin.visualization import encode_image
 
     done, broken, others = 0, 0, []
     for source, target in jobs:

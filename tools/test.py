@@ -40,7 +40,8 @@ def test(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
+    from mmrotate_plugin.engine.class_check import classes_of
 
     cfg = cli.load_config(args.config, args.cfg_options)
     checkpoint = cli.read_checkpoint(args.checkpoint)
@@ -57,6 +58,7 @@ def test(args: argparse.Namespace) -> None:
             'out_dir': args.show_dir,
         }
         cfg.custom_hooks = [*others, pictures]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'mmrotate_plugin.LimitsHook'}]
     if args.out:
         cli.writable_folder(Path(args.out).parent, '--out')
         if Path(args.out).is_dir():
@@ -69,8 +71,9 @@ def test(args: argparse.Namespace) -> None:
     cli.set_launcher(cfg, args.launcher, args.local_rank)
     runner = cli.build_runner(cfg)
     cli.load_weights(runner.model, checkpoint, args.checkpoint)
+    loop = cli.build_loop(runner, 'test')
+    checks.check_classes(cfg, checkpoint, args.checkpoint, classes_of(loop.dataloader.dataset))
     del checkpoint
-    cli.build_loop(runner, 'test')
     cli.shorten_log_interval(runner, len(runner.test_dataloader), args.cfg_options)
     partial = None
     if args.out:

@@ -25,11 +25,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from CHECKPOINT, or without one from the last that is whole in the work directory',
     )
+    parser.add_argument(
+        '--resume-schedule',
+        choices=['checkpoint', 'config'],
+        help='whose learning rates a resumed training follows (default: the checkpoint\'s)',
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
     parser.add_argument(
         '--accumulate', type=int, metavar='N', help='add the gradients of N iterations up before each step'
     )
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale learning rates with the images of a step')
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument('--seed', type=int, help='seed of the random numbers')
     parser.add_argument('--pictures', type=int, default=8, help='pictures per validation (default: 8, 0: none)')
@@ -52,6 +57,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f'--pictures must be 0 or more, not {args.pictures}')
     if args.accumulate is not None and args.accumulate < 1:
         parser.error(f'--accumulate must be 1 or more, not {args.accumulate}')
+    if args.resume_schedule and not args.resume:
+        parser.error(f'--resume-schedule {args.resume_schedule} needs --resume')
     return args
 
 
@@ -119,7 +126,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if args.seed is not None:
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': args.seed}
     hooks = list(cfg.get('custom_hooks') or [])
-    for name in ('ExactResumeHook', 'StopAtDivergenceHook'):
+    for name in ('ExactResumeHook', 'StopAtDivergenceHook', 'LimitsHook'):
         if not any(name in str(hook.get('type')) for hook in hooks):
             hooks.append(dict(type=f'mmrotate_plugin.{name}'))
     if args.pictures and not any('DetectionPicturesHook' in str(hook.get('type')) for hook in hooks):
@@ -135,6 +142,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
 def prepare_resume(cfg: Config, args: argparse.Namespace, work_dir: Path) -> dict[str, Any] | None:
     """Read the checkpoint that the training goes on from, and put it and its seed into the config."""
     from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.resume_check import settle_schedule
 
     if args.resume == 'auto':
         path, checkpoint = read_last(work_dir)
@@ -150,6 +158,11 @@ def prepare_resume(cfg: Config, args: argparse.Namespace, work_dir: Path) -> dic
             f"--resume '{path}' holds weights but no state of a training ({', '.join(absent)} missing); "
             f'to start a new training from them: --cfg-options load_from={path}'
         )
+    try:
+        for text in settle_schedule(cfg, checkpoint, args.resume_schedule):
+            cli.warn(f'--resume: {text}')
+    except ValueError as error:
+        raise cli.UsageError(f"--resume '{path}': {error}") from error
     cfg.load_from = path
     seed = checkpoint['meta'].get('seed')
     if seed is not None and args.seed not in (None, seed):
@@ -188,15 +201,16 @@ def last_of(work_dir: Path) -> str:
 
 
 def run_training(cfg: Config, args: argparse.Namespace, work_dir: Path, checkpoint: dict[str, Any] | None) -> None:
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine import checks, cli
 
     runner = cli.build_runner(cfg)
     if checkpoint is not None:
         cli.load_weights(runner.model, checkpoint, cfg.load_from)
-        del checkpoint
     loop = cli.build_loop(runner, 'train')
     if cfg.get('val_cfg') is not None:
         cli.build_loop(runner, 'val')
+    checks.before_training(runner, checkpoint, args.resume_schedule)
+    del checkpoint
     cli.shorten_log_interval(runner, loop.max_iters, args.cfg_options)
     runner.logger.info(f'{len(loop.dataloader.dataset)} images, {loop.max_iters} iterations; output in {work_dir}')
     try:

@@ -17,7 +17,8 @@ from ..adf import Gaussian
 from ..adf.gaussian import VARIANCE_RULES
 from ..equivariant.fourier import FourierConv2d
 from ..testing import randomize_norms_, relative_error
-from . import cli
+from . import checks, cli
+from .class_check import classes_of
 
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
 KNOWN = (
@@ -333,8 +334,12 @@ def detection_runs(
     if type(model).__name__ != 'UncertainDetector':
         raise cli.UsageError(f"--detector '{config}' is a {type(model).__name__}, but must be an UncertainDetector")
     if checkpoint is not None:
-        cli.load_weights(model, cli.read_checkpoint(checkpoint), checkpoint)
+        read = cli.read_checkpoint(checkpoint)
+        cli.load_weights(model, read, checkpoint)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    checks.check_heads(model, dataset, 'val_dataloader')
+    if checkpoint is not None:
+        checks.check_classes(cfg, read, checkpoint, classes_of(dataset), result='times are the same')
     batches = [dataset[i] for i in range(images)]
     data = [
         model.data_preprocessor({'inputs': [b['inputs']], 'data_samples': [b['data_samples']]}, False) for b in batches

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,14 @@ class WholeCheckpointHook(CheckpointHook):
     left behind of its temporary files is removed at the start. In folders that are not local (with ``://``, or with
     `backend_args`) files are written as mmengine does it.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        known = {*signature(CheckpointHook).parameters, *signature(Runner.save_checkpoint).parameters} - {'self'}
+        for name in set(self.args) - known:  # mmengine ends at the first checkpoint
+            close = get_close_matches(name, known, n=1)
+            hint = f'; did you mean {close[0]!r}?' if close else ''
+            raise TypeError(f'default_hooks.checkpoint: {name}={self.args[name]!r} is no argument of checkpoints{hint}')
 
     def before_train(self, runner: Runner) -> None:
         """Choose how files are written."""

@@ -33,6 +33,7 @@ from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
+from .config_keys import READ, keys_without_effect
 from .dataset_check import find_class_faults, has_objects, reader_hint
 from .files import write_whole
 from .mixups import find_mixups
@@ -92,7 +93,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
     except Exception as error:  # a config is a program: it can fail in any way
         raise UsageError(f"config '{path}' cannot be read: {type(error).__name__}: {error}") from error
     for key in options:
-        if key.split('.')[0] not in cfg:
+        if key.split('.')[0] not in cfg and key.split('.')[0] not in READ:
             warn(f"--cfg-options: the config has no '{key.split('.')[0]}'; '{key}' is added, is it misspelt?")
     try:
         cfg.merge_from_dict(dict(options))
@@ -107,7 +108,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
     for text in find_class_faults(cfg)[:1]:
         raise UsageError(text)
-    for text in find_mixups(cfg):
+    for text in (*find_mixups(cfg), *keys_without_effect(cfg, options)):
         warn(text)
     return cfg
 
@@ -240,7 +241,7 @@ def build_loop(runner: Runner, part: str) -> Any:
 
     Raises:
         UsageError: If files of the data set are missing or wrong, it has no images, or its annotations name files
-            outside of its folders.
+            outside of its folders, or its classes are not those of the model's heads and of the pipeline.
     """
     config = runner.cfg.get(f'{part}_dataloader')
     if config is None:
@@ -262,6 +263,7 @@ def build_loop(runner: Runner, part: str) -> Any:
             f'the annotations of {part}_dataloader name {len(outside)} files outside of the data folder '
             f'({_first(outside)}; {where}): correct them, or set data_root to a folder that holds all of them'
         )
+    import_module('mmrotate_plugin.engine.checks').check_data(runner, loop.dataloader.dataset, part)
     return loop
 
 

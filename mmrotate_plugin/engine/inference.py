@@ -18,7 +18,9 @@ from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
 from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import class_colours
-from . import cli
+from . import checks, cli
+from .class_check import wrong_count
+from .class_names import configured_meta, names_and_palette
 from .uncertainty_setup import inner_model
 
 _OF_WIDE_SAMPLES = (b'II', b'MM', b'#?RADIANCE', b'v/1\x01', b'PF', b'Pf')  # TIFF, HDR, EXR, PFM
@@ -125,7 +127,7 @@ class Detector:
 
     mmdet's `init_detector` loads what fits, asks the test data set for its palette and so needs it to exist, and takes
     COCO's names for a checkpoint without any; here the weights must fit and the names come from the checkpoint, else
-    from the config.
+    from the config. Colours go with names, whatever their order.
 
     Args:
         cfg: The config; its test pipeline prepares the images.
@@ -141,11 +143,14 @@ class Detector:
         cli.load_weights(self.model, checkpoint, path)
         self.model.cfg = cfg
         self.model.to(device).eval()
-        meta = checkpoint['meta'].get('dataset_meta') or {'CLASSES': checkpoint['meta'].get('CLASSES')}
-        meta = {key.lower(): value for key, value in meta.items()}
-        configured = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('metainfo') or {}
-        self.classes: list[str] = list(meta.get('classes') or configured.get('classes') or ())
-        self.colours = class_colours(len(self.classes) or 20, configured.get('palette') or meta.get('palette') or None)
+        configured = configured_meta(cfg) or {}
+        result = "the checkpoint's names are used"
+        checks.check_classes(cfg, checkpoint, path, configured.get('classes'), whose='the config', result=result)
+        names, palette = names_and_palette(cfg, checkpoint)
+        self.classes: list[str] = list(names)
+        if (text := wrong_count(self.model, names, f"the checkpoint '{path}' or its config")) is not None:
+            cli.warn(text)
+        self.colours = class_colours(len(self.classes) or 20, palette)
         self.pipeline = image_pipeline(cfg)
 
     def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:

@@ -10,7 +10,11 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from ..registry import HOOKS, register
+from .class_check import classes_of
+from .class_names import checkpoint_classes, difference
 from .numbered_data import Stream, numbered_loader, seed_generators
+from .resume_check import unfit_optimizer
+from .schedule_check import run_facts
 
 _BATCH, _BATCHES, _GRADIENTS = 'batch_of_epoch', 'batches_per_epoch', 'pending_gradients'
 
@@ -55,7 +59,9 @@ class ExactResumeHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note where the epoch was left; nothing for weights that a new training begins with."""
         if not getattr(runner, '_resume', False):
+            _tell_classes(runner, checkpoint)
             return
+        _check_optimizer(runner, checkpoint)
         self.gradients = checkpoint.pop(_GRADIENTS, None)
         self.batch = checkpoint['meta'].get(_BATCH, 0)
         before, now = checkpoint['meta'].get(_BATCHES), len(runner.train_loop.dataloader)
@@ -65,6 +71,9 @@ class ExactResumeHook(Hook):
                 'begins anew'
             )
             self.batch = 0
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and before != now:
+            # iterations of epochs of another length would end beyond the last, which mmengine's accumulation asserts
+            checkpoint['meta']['iter'] = checkpoint['meta']['epoch'] * now + self.batch
 
     def before_train(self, runner: Runner) -> None:
         """Put saved gradients back."""
@@ -109,6 +118,7 @@ class ExactResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the place in the epoch, and gradients that wait for a step."""
         checkpoint['meta'].update({_BATCH: self.batch, _BATCHES: len(runner.train_loop.dataloader)})
+        checkpoint['meta']['run'] = run_facts(runner.cfg, get_world_size())
         if get_world_size() == 1:
             self.before_checkpoint(runner)
         gradients, self.waiting = self.waiting, None
@@ -122,6 +132,38 @@ class ExactResumeHook(Hook):
 
 def _model(runner: Runner) -> torch.nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _check_optimizer(runner: Runner, checkpoint: dict) -> None:
+    """Compare the optimizer with the state that it is about to take.
+
+    Raises:
+        UsageError: If it is of another optimizer; torch would end with a traceback, or train on without momenta.
+    """
+    from .cli import UsageError
+
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    text = unfit_optimizer(optimizer.param_groups, checkpoint.get('optimizer')) if optimizer is not None else None
+    if text is not None:
+        raise UsageError(
+            f"--resume '{runner._load_from}': the state of the optimizer does not fit: {text}. Train with the same, or "
+            'begin anew from the weights: --cfg-options load_from=CHECKPOINT, without --resume'
+        )
+
+
+def _tell_classes(runner: Runner, checkpoint: dict) -> None:
+    """Say if a training begins with weights that were learned for other classes."""
+    if runner._train_loop is None:  # a test
+        return
+    names = classes_of(runner.train_loop.dataloader.dataset)
+    found = difference(checkpoint_classes(checkpoint), names, runner.cfg.get('class_renames'))
+    if found is None:
+        return
+    text = f"load_from '{runner._load_from}': {found.text}"
+    if found.kind == 'number':
+        runner.logger.info(f'{text}; layers whose shapes differ begin anew')
+    else:
+        runner.logger.warning(f'{text}; the heads begin with weights that were learned for those')
 
 
 def _is_waiting(wrapper: Any) -> bool:

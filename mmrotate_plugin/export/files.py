@@ -12,6 +12,7 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..engine.class_names import names_and_palette
 from ..engine.files import write_whole
 from ..engine.inference import Detector
 from .network import plain_detector
@@ -108,7 +109,8 @@ def dataset_meta(cfg: Config, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         dataset = dataset['dataset']
     with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:
         kind = our_class(dataset, ['DATASETS']) or registry.get(str(dataset.get('type')))
-    noted = checkpoint['meta'].get('dataset_meta') or {'classes': checkpoint['meta'].get('CLASSES')}
+    noted = checkpoint['meta'].get('dataset_meta') or {}
+    noted = {**noted, 'classes': names_and_palette(cfg, checkpoint)[0] or None}
     meta: dict[str, Any] = {}
     for source in (getattr(kind, 'METAINFO', None), dataset.get('metainfo'), noted):
         meta |= {key.lower(): value for key, value in (source or {}).items() if value is not None}
