@@ -1,10 +1,13 @@
 """Values with a mean and a variance, which torch's functions and any unmodified network propagate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from .moment import Moment, callable_moment
 
 Rule = TypeVar('Rule', bound=Callable[..., Any])
 
@@ -50,6 +53,10 @@ class Gaussian:
     called with one, by whatever network, is replaced by its moment rule. Nothing is guessed: an operation without a
     rule raises `NoMomentRule`.
 
+    `mean` and `var` are its tensors. Networks that average by a method, ``x.mean([2, 3])`` or ``x.var(1)``, call them:
+    they get the Gaussian of `torch.mean(x, ...)` or `torch.var(x, ...)`. Rules read `mu` and `v`, the very tensors that
+    were given. Compiled networks have to write ``torch.mean(x, dim)``.
+
     Args:
         mean: Any shape.
         var: Variance, of the same shape, dtype and device. Not negative (which is not checked: it would cost a pass).
@@ -69,11 +76,12 @@ class Gaussian:
             `rule` is unknown.
     """
 
-    __slots__ = ('mean', 'min_variance', 'plain_mean', 'rule', 'var')
+    __slots__ = ('min_variance', 'mu', 'plain_mean', 'rule', 'v')
 
     def __init__(
         self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rule: str = 'diagonal'
     ) -> None:
+        mean, var = (value.tensor if type(value) is Moment else value for value in (mean, var))
         for name, value in (('mean', mean), ('var', var)):
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -84,7 +92,7 @@ class Gaussian:
                 raise ValueError(f'mean and var must have one {what}, but have {_plain(a)} and {_plain(b)}')
         if not 0 <= min_variance < float('inf'):
             raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
-        self.mean, self.var, self.min_variance = mean, var, float(min_variance)
+        self.mu, self.v, self.min_variance = mean, var, float(min_variance)
         if rule not in VARIANCE_RULES:
             raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, VARIANCE_RULES))}')
         self.plain_mean, self.rule = bool(plain_mean) or rule == 'delta', rule
@@ -138,6 +146,24 @@ class Gaussian:
     def replace(self, mean: Tensor, var: Tensor) -> 'Gaussian':
         """Other moments, with the floor, the kind of mean and the rule for the variance of this one."""
         return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rule)
+
+    @property
+    def mean(self) -> Tensor:
+        """The tensor of means, which can also be called like `torch.mean`: ``x.mean(dim)``."""
+        return callable_moment(self.mu, partial(torch.mean, self))
+
+    @mean.setter
+    def mean(self, value: Tensor) -> None:
+        self.mu = value
+
+    @property
+    def var(self) -> Tensor:
+        """The tensor of variances, which can also be called like `torch.var`: ``x.var(dim)``."""
+        return callable_moment(self.v, partial(torch.var, self))
+
+    @var.setter
+    def var(self, value: Tensor) -> None:
+        self.v = value
 
     @property
     def std(self) -> Tensor:
@@ -221,7 +247,7 @@ def gaussians(values: Any) -> Iterator[Gaussian]:
 
 def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> Any:
     if isinstance(out, Gaussian):
-        return Gaussian(out.mean, out.var.clamp_min(traits[0]) if clamp and traits[0] else out.var, *traits)
+        return Gaussian(out.mu, out.v.clamp_min(traits[0]) if clamp and traits[0] else out.v, *traits)
     if isinstance(out, (list, tuple)):
         return type(out)(_with_traits(value, traits, clamp=clamp) for value in out)
     return out
@@ -236,14 +262,14 @@ def _of_means(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
 
 def _means(values: Any, copies: bool) -> Any:
     if isinstance(values, Gaussian):
-        return values.mean.clone() if copies else values.mean
+        return values.mu.clone() if copies else values.mu
     return type(values)(_means(value, copies) for value in values) if type(values) in (list, tuple) else values
 
 
 def _with_means(out: Any, means: Any) -> Any:
     """The variances of `out`, a Gaussian or a tuple of them, and the tensors `means`."""
     if isinstance(out, Gaussian):
-        return Gaussian(means, out.var.to(means.dtype))
+        return Gaussian(means, out.v.to(means.dtype))
     if isinstance(out, (list, tuple)):
         return type(out)(map(_with_means, out, means))
     return out

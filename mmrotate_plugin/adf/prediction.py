@@ -137,7 +137,7 @@ class Running:
 def _replace(out: Any, pairs: bool, function: Callable[[Tensor, Tensor | None], Any]) -> Any:
     """`out` with `function(mean, variance)` in place of each Gaussian, pair and tensor; for these there is none."""
     if isinstance(out, Gaussian):
-        return function(out.mean, out.var)
+        return function(out.mu, out.v)
     if isinstance(out, Tensor):
         if not out.is_floating_point():
             raise TypeError(f'the model returns a tensor of {out.dtype}, which has no mean: choose its other outputs')

@@ -12,6 +12,7 @@ from . import (
     pooling,
     shaping,
     smooth,
+    spread,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     'pooling',
     'shaping',
     'smooth',
+    'spread',
 ]

@@ -54,7 +54,7 @@ def where(condition: Tensor, x: Gaussian | Tensor | float, other: Gaussian | Ten
     if isinstance(condition, Gaussian):
         raise NoMomentRule("'where' has no moment rule for a Gaussian condition: use one that is constant")
     mean = torch.where(condition, _mean(x), _mean(other))
-    var = torch.where(condition, *(v.var if isinstance(v, Gaussian) else 0.0 for v in (x, other)))
+    var = torch.where(condition, *(value.v if isinstance(value, Gaussian) else 0.0 for value in (x, other)))
     return Gaussian(mean, var.to(mean.dtype).expand(mean.shape))
 
 
@@ -78,19 +78,19 @@ def unfold(
     stride: int | tuple[int, int] = 1,
 ) -> Gaussian:
     """Windows as columns, (B, C, H, W) to (B, C k², L); the padding is a constant 0. **Exact**."""
-    mean, var = (F.unfold(values, kernel_size, dilation, padding, stride) for values in (x.mean, x.var))
+    mean, var = (F.unfold(values, kernel_size, dilation, padding, stride) for values in (x.mu, x.v))
     return Gaussian(mean, var)
 
 
 def _join(function: Function, tensors: Sequence[Gaussian | Tensor], dim: int) -> Gaussian:
     tensors = list(tensors)
     mean = function([_mean(value) for value in tensors], dim)
-    var = function([v.var if isinstance(v, Gaussian) else torch.zeros_like(v) for v in tensors], dim)
+    var = function([x.v if isinstance(x, Gaussian) else torch.zeros_like(x) for x in tensors], dim)
     return Gaussian(mean, var.to(mean.dtype))
 
 
 def _mean(value: Any) -> Any:
-    return value.mean if isinstance(value, Gaussian) else value
+    return value.mu if isinstance(value, Gaussian) else value
 
 
 def _twice(function: Function) -> Function:
@@ -102,7 +102,7 @@ def _twice(function: Function) -> Function:
         means = function(_mean(x), *args, **kwargs)
         if not isinstance(x, Gaussian) or isinstance(means, str):  # plain.expand_as(x); the name x.type()
             return means
-        variances = function(x.var, *args, **kwargs)
+        variances = function(x.v, *args, **kwargs)
         return Gaussian(means, variances) if isinstance(means, Tensor) else tuple(map(Gaussian, means, variances))
 
     return rule
