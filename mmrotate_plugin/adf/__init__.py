@@ -3,6 +3,7 @@
 from . import functional  # registers the rules
 from .calibration import Calibration, calibrate
 from .containers import Sequential, concatenate_as
+from .dropout import NoDropout
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian, NoMomentRule, moment_rule
 from .jacobian import jacobian_variance
@@ -44,6 +45,7 @@ __all__ = [
     'LeakyReLU',
     'Linear',
     'MaxPool2d',
+    'NoDropout',
     'NoMomentRule',
     'Prediction',
     'ReLU',

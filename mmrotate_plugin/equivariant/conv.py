@@ -168,7 +168,7 @@ class _SteerableConv(nn.Module):
             and x.device.type == 'cpu'
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
-            and not torch.is_autocast_cpu_enabled()
+            and not _autocasts_cpu()
             and not _compiling()  # it cannot follow the hand-written derivatives
             and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
         )
@@ -266,6 +266,12 @@ def _square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, i
     if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair) or pair[0] != pair[1]:
         raise ValueError(f'{name}={value!r} must be one integer >= {least} (or a pair of equal ones): turns swap axes')
     return pair
+
+
+def _autocasts_cpu() -> bool:
+    if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4 asks by device, and warns of the name below
+        return torch.is_autocast_enabled('cpu')
+    return torch.is_autocast_cpu_enabled()
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:

@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    alpha_dropout,
     arithmetic,
     delta,
     interpolation,
@@ -17,6 +18,7 @@ from . import (
 
 __all__ = [
     'activations',
+    'alpha_dropout',
     'arithmetic',
     'delta',
     'interpolation',

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..gaussian import PLAIN, RULES, Gaussian
-from . import activations, arithmetic, interpolation, linear, normalization, pooling
+from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling
 
 LINEAR = (
     linear.conv1d, linear.conv2d, linear.conv3d,
@@ -25,6 +25,7 @@ LINEAR = (
     arithmetic.add, arithmetic.sub, arithmetic.neg, arithmetic.div, arithmetic.sum, arithmetic.mean,
     pooling.avg_pool2d, pooling.adaptive_avg_pool2d, interpolation.interpolate, interpolation.pad,
     normalization.dropout, normalization.feature_dropout,
+    alpha_dropout.alpha_dropout, alpha_dropout.feature_alpha_dropout,
 )  # fmt: skip
 
 
