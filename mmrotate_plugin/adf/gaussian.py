@@ -16,7 +16,7 @@ PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules that keep to t
 MOVES: set[Callable[..., Any]] = set()  # those that only move values about, and so need no floor
 DELTA: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules of first order, for rule='delta'
 VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # from the dearest on
-SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized')
+SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized', 'is_nested')
 
 
 class NoMomentRule(NotImplementedError):
@@ -137,7 +137,9 @@ class Gaussian:
         if name.startswith('__'):
             raise AttributeError(name)
         if name in SHARED:
-            return getattr(self.mean, name)
+            return getattr(self.mu, name)
+        if name in ('T', 'mT'):
+            return self.t() if name == 'T' else self.transpose(-2, -1)
         method = getattr(Tensor, name, None)
         if callable(method):
             return lambda *args, **kwargs: self.__torch_function__(method, (Gaussian,), (self, *args), kwargs)
@@ -168,24 +170,24 @@ class Gaussian:
     @property
     def std(self) -> Tensor:
         """Standard deviation."""
-        return self.var.sqrt()
+        return self.v.sqrt()
 
     @property
     def requires_grad(self) -> bool:
         """Whether mean or variance learn."""
-        return self.mean.requires_grad or self.var.requires_grad
+        return self.mu.requires_grad or self.v.requires_grad
 
     def dim(self) -> int:
-        return self.mean.dim()
+        return self.mu.dim()
 
     def size(self, *args: Any) -> Any:
-        return self.mean.size(*args)
+        return self.mu.size(*args)
 
     def numel(self) -> int:
-        return self.mean.numel()
+        return self.mu.numel()
 
     def __len__(self) -> int:
-        return len(self.mean)
+        return len(self.mu)
 
     def __repr__(self) -> str:
         traits = f', min_variance={self.min_variance:g}' if self.min_variance else ''

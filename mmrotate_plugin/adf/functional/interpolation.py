@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..gaussian import Gaussian, moment_rule
 from .pooling import adaptive_avg_pool2d
+from .pooling_nd import adaptive_avg_pool1d, adaptive_avg_pool3d
 
 
 @moment_rule(F.interpolate)
@@ -28,19 +29,14 @@ def interpolate(
     Args:
         x: (B, C, L), (B, C, H, W) or (B, C, D, H, W).
         size, scale_factor, mode, align_corners, recompute_scale_factor, antialias: As in `F.interpolate`, with all of
-            its modes; 'area' of maps only.
-
-    Raises:
-        ValueError: If `mode` is 'area' for other than maps.
+            its modes.
     """
     mean = F.interpolate(x.mu, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     if mode in ('nearest', 'nearest-exact'):
         return Gaussian(mean, F.interpolate(x.v, size, scale_factor, mode, None, recompute_scale_factor))
     sizes = mean.shape[2:]
     if mode == 'area':
-        if len(sizes) != 2:
-            raise ValueError(f"mode='area' has a rule for (B, C, H, W), but the input has {mean.dim()} dimensions")
-        return adaptive_avg_pool2d(x, sizes)
+        return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(sizes) - 1](x, tuple(sizes))
     scales: Sequence[Any] = [None] * len(sizes)
     if scale_factor is not None and not recompute_scale_factor:
         scales = scale_factor if isinstance(scale_factor, Sequence) else [scale_factor] * len(sizes)

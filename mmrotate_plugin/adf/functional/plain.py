@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..gaussian import PLAIN, RULES, Gaussian
-from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling
+from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling, pooling_nd
 
 LINEAR = (
     linear.conv1d, linear.conv2d, linear.conv3d,
     linear.conv_transpose1d, linear.conv_transpose2d, linear.conv_transpose3d,
     linear.linear, linear.matmul, linear.mm, linear.bmm,
     arithmetic.add, arithmetic.sub, arithmetic.neg, arithmetic.div, arithmetic.sum, arithmetic.mean,
-    pooling.avg_pool2d, pooling.adaptive_avg_pool2d, interpolation.interpolate, interpolation.pad,
+    pooling.avg_pool2d, pooling.adaptive_avg_pool2d, pooling_nd.avg_pool1d, pooling_nd.adaptive_avg_pool1d,
+    pooling_nd.avg_pool3d, pooling_nd.adaptive_avg_pool3d, interpolation.interpolate, interpolation.pad,
     normalization.dropout, normalization.feature_dropout,
     alpha_dropout.alpha_dropout, alpha_dropout.feature_alpha_dropout,
 )  # fmt: skip

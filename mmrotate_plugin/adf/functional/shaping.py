@@ -18,7 +18,9 @@ MOVED = (
     'permute', 'transpose', 'swapaxes', 'swapdims', 'movedim', 'moveaxis', 't',
     'roll', 'flip', 'fliplr', 'flipud', 'rot90', 'pixel_shuffle', 'pixel_unshuffle', 'channel_shuffle',
     'expand', 'expand_as', 'broadcast_to', 'repeat', 'repeat_interleave', 'tile',
-    'chunk', 'split', 'split_with_sizes', 'tensor_split', 'unbind', 'narrow', 'select', 'diagonal',
+    'chunk', 'split', 'split_with_sizes', 'tensor_split', 'hsplit', 'vsplit', 'dsplit', 'unsafe_chunk', 'unsafe_split',
+    'unbind', 'narrow', 'select', 'diagonal', 'diag', 'diag_embed', 'tril', 'triu',
+    'atleast_1d', 'atleast_2d', 'atleast_3d', 'adjoint',
     'index_select', 'gather', 'take_along_dim', 'masked_select', '__getitem__',
     'clone', 'contiguous', 'detach', 'requires_grad_', 'to', 'type', 'type_as', 'float', 'double', 'half', 'bfloat16',
     'cpu', 'cuda',
@@ -42,6 +44,19 @@ def cat(tensors: Sequence[Gaussian | Tensor], dim: int = 0) -> Gaussian:
 def stack(tensors: Sequence[Gaussian | Tensor], dim: int = 0) -> Gaussian:
     """Join along a new dimension. Plain tensors are exact: of variance 0, or of the floor. **Exact**."""
     return _join(torch.stack, tensors, dim)
+
+
+def _joined(function: Function) -> Callable[[Sequence[Gaussian | Tensor]], Gaussian]:
+    """Join along a dimension of `function`'s own choice. Plain tensors are exact: of variance 0, or of the floor."""
+
+    def rule(tensors: Sequence[Gaussian | Tensor]) -> Gaussian:
+        return _join(function, tensors)
+
+    return rule
+
+
+for _function in (torch.hstack, torch.vstack, torch.row_stack, torch.dstack, torch.column_stack):
+    moment_rule(_function)(_joined(_function))
 
 
 @moment_rule(torch.where)
@@ -82,10 +97,19 @@ def unfold(
     return Gaussian(mean, var)
 
 
-def _join(function: Function, tensors: Sequence[Gaussian | Tensor], dim: int) -> Gaussian:
+@moment_rule(F.fold)
+def fold(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
+    """Columns as windows of a map, added up where they overlap, arguments as those of `F.fold`.
+
+    **Exact if independent**.
+    """
+    return Gaussian(F.fold(x.mu, *args, **kwargs), F.fold(x.v, *args, **kwargs))
+
+
+def _join(function: Function, tensors: Sequence[Gaussian | Tensor], *dim: int) -> Gaussian:
     tensors = list(tensors)
-    mean = function([_mean(value) for value in tensors], dim)
-    var = function([x.v if isinstance(x, Gaussian) else torch.zeros_like(x) for x in tensors], dim)
+    mean = function([_mean(value) for value in tensors], *dim)
+    var = function([x.v if isinstance(x, Gaussian) else torch.zeros_like(x) for x in tensors], *dim)
     return Gaussian(mean, var.to(mean.dtype))
 
 

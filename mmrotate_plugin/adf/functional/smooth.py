@@ -127,6 +127,16 @@ def silu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001
     return as_type(x.dtype, *_rectifier(F.silu, widened(x)))
 
 
+@moment_rule(F.mish, torch._C._nn.mish, torch._C._nn.mish_)
+def mish(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001
+    """Mish of a Gaussian: **approximate**, by the rule of `silu`. Misra, BMVC 2020 (arXiv:1908.08681).
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    return as_type(x.dtype, *_rectifier(F.mish, widened(x)))
+
+
 @moment_rule(F.softplus)
 def softplus(x: Gaussian, beta: float = 1.0, threshold: float = 20.0) -> Gaussian:
     """Softplus of a Gaussian: **approximate**, by the rule of `silu`.
@@ -137,6 +147,20 @@ def softplus(x: Gaussian, beta: float = 1.0, threshold: float = 20.0) -> Gaussia
     y = widened(x)
     mean, var = _rectifier(lambda value: F.softplus(value, 1, threshold), Gaussian(beta * y.mu, beta**2 * y.v))
     return as_type(x.dtype, mean / beta, var / beta**2)
+
+
+@moment_rule(F.logsigmoid, torch._C._nn.log_sigmoid)
+def logsigmoid(x: Gaussian) -> Gaussian:
+    """Logarithm of the logistic function, minus the `softplus` of -x: **approximate**."""
+    out = softplus(Gaussian(-x.mu, x.v), threshold=50.0)
+    return Gaussian(-out.mu, out.v)
+
+
+@moment_rule(F.glu)
+def glu(x: Gaussian, dim: int = -1) -> Gaussian:
+    """Gated linear unit: one half of a dimension times the `sigmoid` of the other. **Approximate**."""
+    value, gate = torch.chunk(x, 2, dim)
+    return torch.mul(value, sigmoid(gate))
 
 
 def _log_sum(a: Gaussian, b: Gaussian) -> Gaussian:
@@ -207,6 +231,12 @@ def softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = Non
     total = p.mu.sum(-1, keepdim=True)
     out = Gaussian((p.mu / total).movedim(-1, dim), (p.v / total.square()).movedim(-1, dim))
     return as_type(dtype or x.dtype, out.mu, out.v)
+
+
+@moment_rule(F.softmin)
+def softmin(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = None, **_: Any) -> Gaussian:
+    """The `softmax` of -x: **approximate**."""
+    return softmax(Gaussian(-x.mu, x.v), dim, dtype)
 
 
 @moment_rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax)
