@@ -70,7 +70,7 @@ def jacobian_variance(
         leaf = values.detach().clone().requires_grad_()
         variance = variance.detach().clone()
         out = model(leaf.clone())  # the clone, because a model may work in place
-        if callable(outputs):
+        if not isinstance(outputs, Tensor):
             chosen = _values(outputs(out), 'outputs must choose')
             return variances(chosen.reshape(-1), leaf, variance, chunk_size).sum(1).reshape(chosen.shape)
         # samples do not see each other in eval mode: one pass for all of them
