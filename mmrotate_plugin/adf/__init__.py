@@ -2,6 +2,8 @@
 
 from . import functional  # registers the rules
 from .calibration import Calibration, calibrate
+from .containers import Sequential, concatenate_as
+from .dropout import NoDropout
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian, NoMomentRule, moment_rule
 from .jacobian import jacobian_variance
@@ -15,7 +17,6 @@ from .layers import (
     Linear,
     MaxPool2d,
     ReLU,
-    Sequential,
     Softmax,
 )
 from .noise_level import estimate_noise
@@ -44,6 +45,7 @@ __all__ = [
     'LeakyReLU',
     'Linear',
     'MaxPool2d',
+    'NoDropout',
     'NoMomentRule',
     'Prediction',
     'ReLU',
@@ -57,6 +59,7 @@ __all__ = [
     'Softmax',
     'accept_gains',
     'calibrate',
+    'concatenate_as',
     'estimate_noise',
     'functional',
     'gain_noise',

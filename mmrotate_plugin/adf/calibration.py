@@ -258,7 +258,7 @@ class _Comparison:
         std = self.variance.sqrt()
 
         def add(site: _Site, call: int, out: Any) -> None:
-            values = self._take(site, out, out.mean if isinstance(out, Gaussian) else out)
+            values = self._take(site, out, out.mu if isinstance(out, Gaussian) else out)
             key = (site.name, call)
             if key not in mean:
                 mean[key], squares[key], count[key] = values.clone(), torch.zeros_like(values), 1
@@ -327,7 +327,7 @@ class _Comparison:
             shapes[site.name] = (-1, *[1] * (out.dim() - _channel_dim(site.module, out) - 1))
             if site.name in several or (gain := gain_of(site.name)) is None:
                 return None
-            return out.replace(out.mean, out.var * gain.to(out.dtype))
+            return out.replace(out.mu, out.v * gain.to(out.dtype))
 
         with self._watch(look):
             self.model(Gaussian(self.images, self.variance))
@@ -340,7 +340,7 @@ class _Comparison:
         Too little of what is usual over `dims`.
         """
         truth = self.truth[site.name, call]
-        ratio = (self._take(site, out, out.var) / truth).sqrt()
+        ratio = (self._take(site, out, out.v) / truth).sqrt()
         return ratio.where(truth > FAINT**2 * truth.mean(dims, keepdim=True), torch.nan)
 
     def _take(self, site: _Site, out: Any, values: Tensor) -> Tensor:

@@ -108,8 +108,8 @@ def _apply_gain(module: nn.Module, args: tuple[Any, ...], out: Any) -> Any:  # n
     if gain is None:
         return out
     if isinstance(out, Gaussian):
-        var = out.var * gain.to(out.dtype)
-        return out.replace(out.mean, var.clamp_min(out.min_variance) if out.min_variance else var)
+        var = out.v * gain.to(out.dtype)
+        return out.replace(out.mu, var.clamp_min(out.min_variance) if out.min_variance else var)
     if isinstance(out, tuple) and len(out) == 2:  # the ADF paper's modules, called with mean and variance
         mean, var = out
         return mean, var * gain.to(var.dtype)

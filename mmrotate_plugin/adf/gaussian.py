@@ -1,10 +1,13 @@
 """Values with a mean and a variance, which torch's functions and any unmodified network propagate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from .moment import Moment, callable_moment
 
 Rule = TypeVar('Rule', bound=Callable[..., Any])
 
@@ -13,7 +16,7 @@ PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules that keep to t
 MOVES: set[Callable[..., Any]] = set()  # those that only move values about, and so need no floor
 DELTA: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules of first order, for rule='delta'
 VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # from the dearest on
-SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized')
+SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized', 'is_nested')
 
 
 class NoMomentRule(NotImplementedError):
@@ -50,6 +53,10 @@ class Gaussian:
     called with one, by whatever network, is replaced by its moment rule. Nothing is guessed: an operation without a
     rule raises `NoMomentRule`.
 
+    `mean` and `var` are its tensors. Networks that average by a method, ``x.mean([2, 3])`` or ``x.var(1)``, call them:
+    they get the Gaussian of `torch.mean(x, ...)` or `torch.var(x, ...)`. Rules read `mu` and `v`, the very tensors that
+    were given. Compiled networks have to write ``torch.mean(x, dim)``.
+
     Args:
         mean: Any shape.
         var: Variance, of the same shape, dtype and device. Not negative (which is not checked: it would cost a pass).
@@ -69,11 +76,12 @@ class Gaussian:
             `rule` is unknown.
     """
 
-    __slots__ = ('mean', 'min_variance', 'plain_mean', 'rule', 'var')
+    __slots__ = ('min_variance', 'mu', 'plain_mean', 'rule', 'v')
 
     def __init__(
         self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rule: str = 'diagonal'
     ) -> None:
+        mean, var = (value.tensor if type(value) is Moment else value for value in (mean, var))
         for name, value in (('mean', mean), ('var', var)):
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -84,7 +92,7 @@ class Gaussian:
                 raise ValueError(f'mean and var must have one {what}, but have {_plain(a)} and {_plain(b)}')
         if not 0 <= min_variance < float('inf'):
             raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
-        self.mean, self.var, self.min_variance = mean, var, float(min_variance)
+        self.mu, self.v, self.min_variance = mean, var, float(min_variance)
         if rule not in VARIANCE_RULES:
             raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, VARIANCE_RULES))}')
         self.plain_mean, self.rule = bool(plain_mean) or rule == 'delta', rule
@@ -129,7 +137,9 @@ class Gaussian:
         if name.startswith('__'):
             raise AttributeError(name)
         if name in SHARED:
-            return getattr(self.mean, name)
+            return getattr(self.mu, name)
+        if name in ('T', 'mT'):
+            return self.t() if name == 'T' else self.transpose(-2, -1)
         method = getattr(Tensor, name, None)
         if callable(method):
             return lambda *args, **kwargs: self.__torch_function__(method, (Gaussian,), (self, *args), kwargs)
@@ -140,26 +150,44 @@ class Gaussian:
         return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rule)
 
     @property
+    def mean(self) -> Tensor:
+        """The tensor of means, which can also be called like `torch.mean`: ``x.mean(dim)``."""
+        return callable_moment(self.mu, partial(torch.mean, self))
+
+    @mean.setter
+    def mean(self, value: Tensor) -> None:
+        self.mu = value
+
+    @property
+    def var(self) -> Tensor:
+        """The tensor of variances, which can also be called like `torch.var`: ``x.var(dim)``."""
+        return callable_moment(self.v, partial(torch.var, self))
+
+    @var.setter
+    def var(self, value: Tensor) -> None:
+        self.v = value
+
+    @property
     def std(self) -> Tensor:
         """Standard deviation."""
-        return self.var.sqrt()
+        return self.v.sqrt()
 
     @property
     def requires_grad(self) -> bool:
         """Whether mean or variance learn."""
-        return self.mean.requires_grad or self.var.requires_grad
+        return self.mu.requires_grad or self.v.requires_grad
 
     def dim(self) -> int:
-        return self.mean.dim()
+        return self.mu.dim()
 
     def size(self, *args: Any) -> Any:
-        return self.mean.size(*args)
+        return self.mu.size(*args)
 
     def numel(self) -> int:
-        return self.mean.numel()
+        return self.mu.numel()
 
     def __len__(self) -> int:
-        return len(self.mean)
+        return len(self.mu)
 
     def __repr__(self) -> str:
         traits = f', min_variance={self.min_variance:g}' if self.min_variance else ''
@@ -221,7 +249,7 @@ def gaussians(values: Any) -> Iterator[Gaussian]:
 
 def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> Any:
     if isinstance(out, Gaussian):
-        return Gaussian(out.mean, out.var.clamp_min(traits[0]) if clamp and traits[0] else out.var, *traits)
+        return Gaussian(out.mu, out.v.clamp_min(traits[0]) if clamp and traits[0] else out.v, *traits)
     if isinstance(out, (list, tuple)):
         return type(out)(_with_traits(value, traits, clamp=clamp) for value in out)
     return out
@@ -236,14 +264,14 @@ def _of_means(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
 
 def _means(values: Any, copies: bool) -> Any:
     if isinstance(values, Gaussian):
-        return values.mean.clone() if copies else values.mean
+        return values.mu.clone() if copies else values.mu
     return type(values)(_means(value, copies) for value in values) if type(values) in (list, tuple) else values
 
 
 def _with_means(out: Any, means: Any) -> Any:
     """The variances of `out`, a Gaussian or a tuple of them, and the tensors `means`."""
     if isinstance(out, Gaussian):
-        return Gaussian(means, out.var.to(means.dtype))
+        return Gaussian(means, out.v.to(means.dtype))
     if isinstance(out, (list, tuple)):
         return type(out)(map(_with_means, out, means))
     return out

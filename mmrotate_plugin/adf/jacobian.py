@@ -58,7 +58,7 @@ def jacobian_variance(
     if isinstance(x, Gaussian):
         if noise_variance is not None:
             raise ValueError('noise_variance must be None where x is a Gaussian: its variance is the noise')
-        values, variance = x.mean, x.var
+        values, variance = x.mu, x.v
     else:
         if noise_variance is None:
             raise ValueError('noise_variance is missing: give the variance of the input, or a Gaussian for x')
@@ -70,7 +70,7 @@ def jacobian_variance(
         leaf = values.detach().clone().requires_grad_()
         variance = variance.detach().clone()
         out = model(leaf.clone())  # the clone, because a model may work in place
-        if callable(outputs):
+        if not isinstance(outputs, Tensor):
             chosen = _values(outputs(out), 'outputs must choose')
             return variances(chosen.reshape(-1), leaf, variance, chunk_size).sum(1).reshape(chosen.shape)
         # samples do not see each other in eval mode: one pass for all of them
@@ -80,7 +80,7 @@ def jacobian_variance(
 
 def _values(out: Any, what: str) -> Tensor:
     """The mean of a Gaussian, or the tensor itself."""
-    out = out.mean if isinstance(out, Gaussian) else out
+    out = out.mu if isinstance(out, Gaussian) else out
     if not isinstance(out, Tensor) or not out.is_floating_point():
         kind = out.dtype if isinstance(out, Tensor) else type(out).__name__
         raise TypeError(f'{what} a tensor of floating-point numbers, but it is {kind}')

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .dropout import Layers, sampled_dropout
 from .gaussian import Gaussian
-from .modes import eval_mode
 from .progress import track
-
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 class Prediction(NamedTuple):
@@ -44,7 +42,7 @@ def predict(
     x: Any,
     num_samples: int,
     *,
-    layers: type[nn.Module] | tuple[type[nn.Module], ...] = DROPOUTS,
+    layers: Layers | None = None,
     pairs: bool = False,
     seed: int | None = None,
     progress: bool | None = None,
@@ -60,14 +58,15 @@ def predict(
     (there with 1 / T throughout, which is too small for the second sum), after Gal & Ghahramani, Dropout
     as a Bayesian Approximation, ICML 2016.
 
-    Only dropout is active; norms and all other modules are in eval mode, and every module gets its mode back. Memory
+    Only dropout is active; norms and all else are in eval mode, and every module gets its mode back. Memory
     does not grow with the number of passes: three tensors per output are kept.
 
     Args:
-        model: Any module with dropout layers.
+        model: Any module that drops: by torch's layers or mmcv's, DropPath, StochasticDepth, DropBlock, the dropout of
+            attention and recurrent layers, or ``F.dropout(x, p, self.training)``. See `dropout.sampling_layers`.
         x: What the model is called with; a tuple is unpacked into its arguments, so that (mean, variance) works.
         num_samples: Passes, T. The relative error of the model's standard deviation is about 1 / sqrt(2 T).
-        layers: Classes of the layers that sample; torch's dropouts unless told.
+        layers: Classes of the modules that sample, alone; everything that drops unless told.
         pairs: A tuple of two tensors in the output is a mean and its variance, as the ADF paper's modules return;
             False takes it for two outputs.
         seed: Makes the result repeatable; the global random state is then left as it was. None draws from it.
@@ -78,24 +77,17 @@ def predict(
         lists and dicts are kept. Tensors of half type are averaged in float32.
 
     Raises:
-        ValueError: If there are fewer than two passes or no layer to sample, or an output changes its shape.
+        ValueError: If there are fewer than two passes, or an output changes its shape.
+        NoDropout: If there is nothing to sample. It is a `ValueError`, too.
         TypeError: If the model returns something else than tensors and Gaussians.
     """
     if num_samples < 2:
         raise ValueError(f'num_samples={num_samples} must be 2 or more: one pass has no variance of means')
-    sampling = [m for m in model.modules() if isinstance(m, layers)]
-    if not sampling or all(getattr(m, 'p', 1) == 0 for m in sampling):
-        names = ', '.join(c.__name__ for c in (layers if isinstance(layers, tuple) else (layers,)))
-        raise ValueError(
-            f'{type(model).__name__} has no active layer of the kind {names}: all passes would be equal and the model '
-            'variance 0. Add dropout with p > 0, or name the layers that sample in `layers`'
-        )
     running: list[Running] | None = None
-    with eval_mode(model), _seeded(seed, model, x):
-        for module in sampling:
-            module.training = True
+    with sampled_dropout(model, layers) as check, _seeded(seed, model, x):
         for _ in track(num_samples, 'Monte Carlo dropout', progress):
             out = model(*x) if isinstance(x, tuple) else model(x)
+            check()
             moments: list[tuple[Tensor, Tensor | None]] = []
             _replace(out, pairs, lambda *leaf, to=moments: to.append(leaf))
             running = [Running() for _ in moments] if running is None else running
@@ -137,7 +129,7 @@ class Running:
 def _replace(out: Any, pairs: bool, function: Callable[[Tensor, Tensor | None], Any]) -> Any:
     """`out` with `function(mean, variance)` in place of each Gaussian, pair and tensor; for these there is none."""
     if isinstance(out, Gaussian):
-        return function(out.mean, out.var)
+        return function(out.mu, out.v)
     if isinstance(out, Tensor):
         if not out.is_floating_point():
             raise TypeError(f'the model returns a tensor of {out.dtype}, which has no mean: choose its other outputs')

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .containers import Sequential
 from .gains import accept_gains
 from .gaussian import Gaussian
 from .layers import (
@@ -18,7 +19,6 @@ from .layers import (
     Linear,
     Moments,
     ReLU,
-    Sequential,
     keep_variance,
     through,
 )

@@ -29,6 +29,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from .. import checkpoints
+from ..adf import NoDropout, NoMomentRule
 from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
 from ..models.groups import check_groups
@@ -54,7 +55,7 @@ def run(command: Callable[[Args], None], args: Args) -> int:
     try:
         with checkpoints.loading(unsafe=getattr(args, 'unsafe_checkpoint', None)):
             command(args)
-    except (UsageError, checkpoints.CheckpointError) as error:
+    except (UsageError, checkpoints.CheckpointError, NoDropout, NoMomentRule) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
         return 2
     except BrokenFileError as error:  # from a data worker it comes with the traceback there

@@ -98,13 +98,13 @@ class Evaluation:
     """
 
     def __init__(self, model: 'UncertainDetector', test: Any, fit: Any, evaluators: Any, plan: Plan) -> None:
-        from ..adf.prediction import DROPOUTS
+        from ..adf.dropout import may_drop
 
         self.model, self.test, self.fit, self.evaluators, self.plan = model, test, fit, evaluators, plan
         for dataset, wanted, name in ((test, plan.num_images, 'test'), (fit, plan.num_fit, 'validation')):
             if len(dataset) < wanted:
                 raise ValueError(f'the {name} set has {len(dataset)} images, and {wanted} are wanted')
-        if 'dropout' in plan.methods and not any(isinstance(m, DROPOUTS) and m.p > 0 for m in model.modules()):
+        if 'dropout' in plan.methods and not may_drop(model):
             raise ValueError(
                 "method 'dropout' needs dropout layers, and the detector has none: an ADFResNet takes dropout=0.02; or "
                 'leave the method out'

@@ -71,3 +71,10 @@ class Constant:
             if not is_compiling() and is_plain(copy):
                 self._copies[key] = copy
         return copy
+
+
+def autocasts_cpu() -> bool:
+    """Whether autocast is on for the CPU."""
+    if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4 asks by device, and warns of the name below
+        return torch.is_autocast_enabled('cpu')
+    return torch.is_autocast_cpu_enabled()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis
-from .constants import is_compiling, is_plain, untraced
+from .constants import autocasts_cpu, is_compiling, is_plain, untraced
 from .fields import DEFAULT_GROUP, count_fields
 from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 
@@ -195,7 +195,7 @@ class _SteerableConv(nn.Module):
             and x.device.type == 'cpu'
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
-            and not torch.is_autocast_cpu_enabled()
+            and not autocasts_cpu()
             and not (is_compiling() or torch.jit.is_tracing())  # these cannot follow the hand-written derivatives
             and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
         )

@@ -130,7 +130,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match='give a mean and a variance, or a Gaussian, not Tensor alone'):
         adf.ReLU()(mean)
     with pytest.raises(TypeError, match='give a mean and a variance, or a Gaussian, not tuple alone'):
-        adf.ReLU()((mean, var))
+        adf.ReLU()((mean, var, var))
     with pytest.raises(TypeError, match='a Gaussian has its variance'):
         adf.ReLU()(Gaussian(mean, var), var)
     with pytest.raises(ValueError, match=r'mean and var must have one shape.*\(2, 3, 4, 4\) and \(2, 3, 4\)'):

@@ -1,5 +1,6 @@
 """Parts that the tools' own tests, which need mmrotate, do not reach."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -87,3 +88,20 @@ def test_a_checkpoint_of_another_group_with_equal_shapes_is_refused(tmp_path):
     cli.load_weights(net('D4'), checkpoint, path)
     with pytest.raises(cli.UsageError, match=r'group D4.*group C8'):
         cli.load_weights(net('C8'), checkpoint, path)
+
+
+@pytest.mark.parametrize('name', ['NoDropout', 'NoMomentRule'])
+def test_what_a_network_cannot_do_ends_in_one_line(capsys, name):
+    from mmrotate_plugin import adf
+
+    def command(_):
+        raise getattr(adf, name)('FCOS has no active layer\nof the kind Dropout')
+
+    assert cli.run(command, argparse.Namespace()) == 2
+    assert capsys.readouterr().err == 'error: FCOS has no active layer of the kind Dropout\n'
+    with pytest.raises(ValueError):  # the control: an error of the program keeps its traceback
+
+        def fails(_):
+            raise ValueError('a bug')
+
+        cli.run(fails, argparse.Namespace())

@@ -15,7 +15,7 @@ from .normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_
 def widened(x: Gaussian) -> Gaussian:
     """In the type to compute in."""
     dtype = wide(x.dtype)
-    return Gaussian(x.mean.to(dtype), x.var.to(dtype))
+    return Gaussian(x.mu.to(dtype), x.v.to(dtype))
 
 
 def as_type(dtype: torch.dtype, mean: Tensor, var: Tensor) -> Gaussian:
@@ -116,12 +116,12 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    return Gaussian(*apply(_ReLU, x.mean, x.var))
+    return Gaussian(*apply(_ReLU, x.mu, x.v))
 
 
 def relu_variance(x: Gaussian) -> Tensor:
     """The variance of `relu`, whose mean costs a tenth more."""
-    return apply(_ReLUVariance, x.mean, x.var)
+    return apply(_ReLUVariance, x.mu, x.v)
 
 
 @moment_rule(F.leaky_relu, F.leaky_relu_)
@@ -137,9 +137,9 @@ def leaky_relu(x: Gaussian, negative_slope: float = 0.01, inplace: bool = False)
         - Input, output: mean and variance of one shape, any.
     """
     dtype, x = x.dtype, widened(x)
-    up, down = relu(x), relu(Gaussian(-x.mean, x.var))
-    mean = up.mean - negative_slope * down.mean
-    var = up.var + negative_slope * (negative_slope * down.var + 2 * up.mean * down.mean)
+    up, down = relu(x), relu(Gaussian(-x.mu, x.v))
+    mean = up.mu - negative_slope * down.mu
+    var = up.v + negative_slope * (negative_slope * down.v + 2 * up.mu * down.mu)
     return as_type(dtype, mean, var.clamp_min(0))
 
 
@@ -179,20 +179,20 @@ def clamp(x: Gaussian, min: float | None = None, max: float | None = None) -> Ga
         raise ValueError('clamp needs min or max, but both are None')
     dtype, x = x.dtype, widened(x)
     if max is None:
-        above = relu(Gaussian(x.mean - min, x.var))
-        return as_type(dtype, above.mean + min, above.var)
+        above = relu(Gaussian(x.mu - min, x.v))
+        return as_type(dtype, above.mu + min, above.v)
     if min is None:
-        below = relu(Gaussian(max - x.mean, x.var))
-        return as_type(dtype, max - below.mean, below.var)
+        below = relu(Gaussian(max - x.mu, x.v))
+        return as_type(dtype, max - below.mu, below.v)
     if min > max:
         raise ValueError(f'min={min} is above max={max}')
-    over_min, over_max = (relu(Gaussian(x.mean - bound, x.var)) for bound in (min, max))
-    under_min, under_max = (relu(Gaussian(bound - x.mean, x.var)) for bound in (min, max))
+    over_min, over_max = (relu(Gaussian(x.mu - bound, x.v)) for bound in (min, max))
+    under_min, under_max = (relu(Gaussian(bound - x.mu, x.v)) for bound in (min, max))
     # min + over_min - over_max, without the difference of two large values
-    lift = torch.minimum(over_min.mean, under_min.mean)
-    drop = torch.minimum(over_max.mean, under_max.mean)
-    mean = x.mean.clamp(min, max) + lift - drop
-    var = over_min.var - over_max.var + 2 * over_max.mean * (under_min.mean - under_max.mean)
+    lift = torch.minimum(over_min.mu, under_min.mu)
+    drop = torch.minimum(over_max.mu, under_max.mu)
+    mean = x.mu.clamp(min, max) + lift - drop
+    var = over_min.v - over_max.v + 2 * over_max.mu * (under_min.mu - under_max.mu)
     return as_type(dtype, mean, var.clamp_min(0))
 
 
@@ -234,7 +234,7 @@ def exp(x: Gaussian) -> Gaussian:
     """
     y = widened(x)
     largest = math.log(torch.finfo(x.dtype).max) * (1 - 1e-6)
-    first = torch.exp((y.mean + 0.5 * y.var).clamp_max(largest))
+    first = torch.exp((y.mu + 0.5 * y.v).clamp_max(largest))
     # one less, so that twice the variance, which its derivative is, is finite too
-    second = torch.exp((2 * (y.mean + y.var)).clamp_max(largest - 1)) * -torch.expm1(-y.var)
+    second = torch.exp((2 * (y.mu + y.v)).clamp_max(largest - 1)) * -torch.expm1(-y.v)
     return as_type(x.dtype, first, second)

@@ -59,7 +59,7 @@ def rsub(x: Value, other: Value, *, alpha: float = 1) -> Gaussian:
 @moment_rule(torch.neg, torch.negative, Tensor.neg, Tensor.negative, Tensor.neg_, Tensor.negative_, Tensor.__neg__)
 def neg(x: Gaussian) -> Gaussian:
     """Negation: the mean changes its sign. **Exact**."""
-    return Gaussian(-x.mean, x.var)
+    return Gaussian(-x.mu, x.v)
 
 
 @moment_rule(torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.multiply, Tensor.multiply_)
@@ -103,8 +103,8 @@ def div(x: Gaussian, other: Tensor | float, *, rounding_mode: str | None = None)
         raise NoMomentRule("'div' has no moment rule for a Gaussian divisor: the quotient has no moments")
     if rounding_mode is not None:
         raise NoMomentRule(f"'div' has no moment rule for rounding_mode='{rounding_mode}': use None")
-    mean = x.mean / other
-    return Gaussian(mean, _like(_wide(x.var, mean.dtype) / _wide(other, mean.dtype) ** 2, mean))
+    mean = x.mu / other
+    return Gaussian(mean, _like(_wide(x.v, mean.dtype) / _wide(other, mean.dtype) ** 2, mean))
 
 
 @moment_rule(torch.square, Tensor.square, Tensor.square_)
@@ -116,7 +116,7 @@ def square(x: Gaussian) -> Gaussian:
 
     from the moments of the noncentral :math:`\chi^2` distribution of one degree of freedom.
     """
-    mean, var = _wide(x.mean, x.dtype), _wide(x.var, x.dtype)
+    mean, var = _wide(x.mu, x.dtype), _wide(x.v, x.dtype)
     squared = mean.square()
     return Gaussian((squared + var).to(x.dtype), (2 * var * (var + 2 * squared)).to(x.dtype))
 
@@ -146,7 +146,7 @@ def abs(x: Gaussian) -> Gaussian:
     Leone, Nelson & Nottingham, The Folded Normal Distribution, Technometrics 1961, rearranged: the factor of v is
     never below 1 - 2 / pi, where :math:`\mu^2 + v - \mu'^2` cancels.
     """
-    mean, var = _wide(x.mean, x.dtype).abs(), _wide(x.var, x.dtype)
+    mean, var = _wide(x.mu, x.dtype).abs(), _wide(x.v, x.dtype)
     root = var.clamp_min(TINY).sqrt()
     t = (mean / root).clamp_max(100)  # beyond, the excess is 0 in any precision
     excess = torch.exp(-0.5 * t.square()) / math.sqrt(2 * math.pi) - 0.5 * t * torch.erfc(t / math.sqrt(2))
@@ -180,24 +180,23 @@ def sum(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
     **Exact if independent**.
     """
-    return Gaussian(torch.sum(x.mean, *args, **kwargs), torch.sum(x.var, *args, **kwargs))
+    return Gaussian(torch.sum(x.mu, *args, **kwargs), torch.sum(x.v, *args, **kwargs))
 
 
 @moment_rule(torch.mean, Tensor.mean)
 def mean(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
     """Mean over all or some dimensions, arguments as those of `torch.mean`; the variance is mean(v) / n.
 
-    **Exact if independent**. A Gaussian's attribute `mean` is its tensor of means, so that the function must be
-    called as ``torch.mean(x, dim)``.
+    **Exact if independent**.
     """
-    average = torch.mean(x.mean, *args, **kwargs)
+    average = torch.mean(x.mu, *args, **kwargs)
     n = x.numel() // max(average.numel(), 1)
-    return Gaussian(average, torch.mean(x.var, *args, **kwargs) / max(n, 1))
+    return Gaussian(average, torch.mean(x.v, *args, **kwargs) / max(n, 1))
 
 
 def _moments(value: Value) -> tuple[Any, Tensor | None]:
     """Mean and variance; the variance of a constant is None, for 0."""
-    return (value.mean, value.var) if isinstance(value, Gaussian) else (value, None)
+    return (value.mu, value.v) if isinstance(value, Gaussian) else (value, None)
 
 
 def _like(var: Tensor, mean: Tensor) -> Tensor:

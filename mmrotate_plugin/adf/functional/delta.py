@@ -23,8 +23,8 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    mean = F.relu(x.mean)
-    return Gaussian(mean, x.var * mean.detach().sign())
+    mean = F.relu(x.mu)
+    return Gaussian(mean, x.v * mean.detach().sign())
 
 
 def leaky_relu(x: Gaussian, negative_slope: float = 0.01, inplace: bool = False) -> Gaussian:  # noqa: ARG001
@@ -33,8 +33,8 @@ def leaky_relu(x: Gaussian, negative_slope: float = 0.01, inplace: bool = False)
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    above = (x.mean.detach() > 0).to(x.dtype)
-    return Gaussian(F.leaky_relu(x.mean, negative_slope), x.var * (above + (1 - above) * negative_slope**2))
+    above = (x.mu.detach() > 0).to(x.dtype)
+    return Gaussian(F.leaky_relu(x.mu, negative_slope), x.v * (above + (1 - above) * negative_slope**2))
 
 
 def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
@@ -49,8 +49,8 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
     """
     if kwargs.pop('return_indices', False) or any(args[5:]):
         raise ValueError(NO_INDICES)
-    mean, indices = F.max_pool2d(channels_last(x.mean), *args[:5], return_indices=True, **kwargs)
-    var = x.var.flatten(-2).gather(-1, indices.flatten(-2)).reshape(mean.shape)
+    mean, indices = F.max_pool2d(channels_last(x.mu), *args[:5], return_indices=True, **kwargs)
+    var = x.v.flatten(-2).gather(-1, indices.flatten(-2)).reshape(mean.shape)
     return Gaussian(mean.contiguous(), var)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..gaussian import Gaussian, moment_rule
 from .pooling import adaptive_avg_pool2d
+from .pooling_nd import adaptive_avg_pool1d, adaptive_avg_pool3d
 
 
 @moment_rule(F.interpolate)
@@ -28,23 +29,18 @@ def interpolate(
     Args:
         x: (B, C, L), (B, C, H, W) or (B, C, D, H, W).
         size, scale_factor, mode, align_corners, recompute_scale_factor, antialias: As in `F.interpolate`, with all of
-            its modes; 'area' of maps only.
-
-    Raises:
-        ValueError: If `mode` is 'area' for other than maps.
+            its modes.
     """
-    mean = F.interpolate(x.mean, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    mean = F.interpolate(x.mu, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     if mode in ('nearest', 'nearest-exact'):
-        return Gaussian(mean, F.interpolate(x.var, size, scale_factor, mode, None, recompute_scale_factor))
+        return Gaussian(mean, F.interpolate(x.v, size, scale_factor, mode, None, recompute_scale_factor))
     sizes = mean.shape[2:]
     if mode == 'area':
-        if len(sizes) != 2:
-            raise ValueError(f"mode='area' has a rule for (B, C, H, W), but the input has {mean.dim()} dimensions")
-        return adaptive_avg_pool2d(x, sizes)
+        return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(sizes) - 1](x, tuple(sizes))
     scales: Sequence[Any] = [None] * len(sizes)
     if scale_factor is not None and not recompute_scale_factor:
         scales = scale_factor if isinstance(scale_factor, Sequence) else [scale_factor] * len(sizes)
-    var = x.var.to(torch.promote_types(x.var.dtype, torch.float32))
+    var = x.v.to(torch.promote_types(x.v.dtype, torch.float32))
     kernel = 'bicubic' if mode == 'bicubic' else 'bilinear'
     for axis, (after, scale) in enumerate(zip(sizes, scales, strict=True), start=2):
         # the answers to unit impulses are the weights, (from, to); along the width, as with antialias torch 2.12 gives
@@ -67,8 +63,8 @@ def pad(x: Gaussian, pad: Sequence[int], mode: str = 'constant', value: float | 
         pad, mode, value: As in `F.pad`.
     """
     if mode == 'constant':
-        return Gaussian(F.pad(x.mean, pad, mode, value), F.pad(x.var, pad))
-    return Gaussian(F.pad(x.mean, pad, mode, value), F.pad(x.var, pad, mode))
+        return Gaussian(F.pad(x.mu, pad, mode, value), F.pad(x.v, pad))
+    return Gaussian(F.pad(x.mu, pad, mode, value), F.pad(x.v, pad, mode))
 
 
 @moment_rule(F.grid_sample, torch.grid_sampler)
@@ -96,17 +92,17 @@ def grid_sample(
     """
     if isinstance(grid, Gaussian) or not isinstance(x, Gaussian):
         raise ValueError('grid must be a plain tensor: points that are themselves Gaussian have no rule')
-    if x.mean.dim() != 4:
+    if x.mu.dim() != 4:
         raise ValueError(f'grid_sample has a rule for (B, C, H, W), but the input has {x.mean.dim()} dimensions')
-    mean = F.grid_sample(x.mean, grid, mode, padding_mode, align_corners)
+    mean = F.grid_sample(x.mu, grid, mode, padding_mode, align_corners)
     if mode == 'nearest':
-        return Gaussian(mean, F.grid_sample(x.var, grid, mode, padding_mode, align_corners))
+        return Gaussian(mean, F.grid_sample(x.v, grid, mode, padding_mode, align_corners))
     if mode != 'bilinear' or padding_mode not in ('zeros', 'border'):
         raise ValueError(
             f'mode={mode!r} with padding_mode={padding_mode!r} has no rule: '
             "use mode='bilinear' with padding_mode='zeros' or 'border', or mode='nearest'"
         )
-    sizes = grid.new_tensor([x.mean.shape[3], x.mean.shape[2]])  # (x, y), as in the grid
+    sizes = grid.new_tensor([x.mu.shape[3], x.mu.shape[2]])  # (x, y), as in the grid
     with torch.no_grad():
         points = (grid + 1) / 2 * (sizes - 1) if align_corners else ((grid + 1) * sizes - 1) / 2
         if padding_mode == 'border':
@@ -119,5 +115,5 @@ def grid_sample(
         weight = torch.where(offset > 0, right, 1 - right).prod(-1).square()
         # centres of pixels without align_corners: defined for maps of a single row, too
         place = (2 * (corner + offset) + 1) / sizes - 1
-        var = var + weight.unsqueeze(1) * F.grid_sample(x.var, place, 'nearest', 'zeros', False)
+        var = var + weight.unsqueeze(1) * F.grid_sample(x.v, place, 'nearest', 'zeros', False)
     return Gaussian(mean, var)

@@ -182,9 +182,9 @@ def constants_only(operation: str, **parameters: Tensor | None) -> None:
 
 def _linear(layer: Callable[..., Tensor], x: Gaussian, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Gaussian:
     constants_only(layer.__name__, weight=weight, bias=bias)
-    mean = layer(x.mean, weight, bias, *geometry)
+    mean = layer(x.mu, weight, bias, *geometry)
     rule = rank1_variance if x.rule in ('rank1', 'delta') else _diagonal_variance
-    var = x.var
+    var = x.v
     with _wide(mean.dtype, var.device.type):
         if x.rule == 'bfloat16' and mean.dtype == torch.float32:
             var, weight = var.bfloat16(), weight.bfloat16()
@@ -264,8 +264,8 @@ def _matrix_product(
     product: Callable[[Tensor, Tensor], Tensor], a: Gaussian | Tensor, b: Gaussian | Tensor
 ) -> Gaussian:
     """`product` of two factors, at least one of them Gaussian."""
-    mean_a, var_a = (a.mean, a.var) if isinstance(a, Gaussian) else (a, None)
-    mean_b, var_b = (b.mean, b.var) if isinstance(b, Gaussian) else (b, None)
+    mean_a, var_a = (a.mu, a.v) if isinstance(a, Gaussian) else (a, None)
+    mean_b, var_b = (b.mu, b.v) if isinstance(b, Gaussian) else (b, None)
     mean = product(mean_a, mean_b)
     with _wide(mean.dtype, mean.device.type):
         if mean.dtype == torch.float16:

@@ -59,7 +59,7 @@ def maximum_of(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = N
         return maximum(x, second)
     if dim is None:
         return amax(x)
-    return torch.return_types.max((amax(x, dim, keepdim), x.mean.argmax(dim, keepdim)))
+    return torch.return_types.max((amax(x, dim, keepdim), x.mu.argmax(dim, keepdim)))
 
 
 @moment_rule(torch.maximum, torch.Tensor.maximum)
@@ -206,8 +206,8 @@ def _greatest(n: int) -> tuple[float, float]:
 
 def single_precision(x: Gaussian) -> Moments:
     """Moments in single precision at least."""
-    dtype = torch.promote_types(x.mean.dtype, torch.float32)
-    return x.mean.to(dtype), x.var.to(dtype)
+    dtype = torch.promote_types(x.mu.dtype, torch.float32)
+    return x.mu.to(dtype), x.v.to(dtype)
 
 
 def _constant(x: Tensor, dtype: torch.dtype) -> Moments:
@@ -215,4 +215,4 @@ def _constant(x: Tensor, dtype: torch.dtype) -> Moments:
 
 
 def like(x: Gaussian, mean: Tensor, var: Tensor) -> Gaussian:
-    return Gaussian(mean.to(x.mean.dtype), var.to(x.mean.dtype))
+    return Gaussian(mean.to(x.mu.dtype), var.to(x.mu.dtype))

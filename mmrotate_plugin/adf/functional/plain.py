@@ -16,15 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..gaussian import PLAIN, RULES, Gaussian
-from . import activations, arithmetic, interpolation, linear, normalization, pooling
+from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling, pooling_nd
 
 LINEAR = (
     linear.conv1d, linear.conv2d, linear.conv3d,
     linear.conv_transpose1d, linear.conv_transpose2d, linear.conv_transpose3d,
     linear.linear, linear.matmul, linear.mm, linear.bmm,
     arithmetic.add, arithmetic.sub, arithmetic.neg, arithmetic.div, arithmetic.sum, arithmetic.mean,
-    pooling.avg_pool2d, pooling.adaptive_avg_pool2d, interpolation.interpolate, interpolation.pad,
+    pooling.avg_pool2d, pooling.adaptive_avg_pool2d, pooling_nd.avg_pool1d, pooling_nd.adaptive_avg_pool1d,
+    pooling_nd.avg_pool3d, pooling_nd.adaptive_avg_pool3d, interpolation.interpolate, interpolation.pad,
     normalization.dropout, normalization.feature_dropout,
+    alpha_dropout.alpha_dropout, alpha_dropout.feature_alpha_dropout,
 )  # fmt: skip
 
 
@@ -34,7 +36,7 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    return Gaussian(F.relu(x.mean), activations.relu_variance(x))
+    return Gaussian(F.relu(x.mu), activations.relu_variance(x))
 
 
 def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
@@ -43,8 +45,8 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
     Shape:
         - Input: (B, C, H, W) or (C, H, W). Output as of `torch.nn.functional.max_pool2d`.
     """
-    var = pooling.max_pool2d(x, *args, **kwargs).var
-    return Gaussian(F.max_pool2d(channels_last(x.mean), *args, **kwargs).contiguous(), var)
+    var = pooling.max_pool2d(x, *args, **kwargs).v
+    return Gaussian(F.max_pool2d(channels_last(x.mu), *args, **kwargs).contiguous(), var)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -70,11 +72,11 @@ def batch_norm(
     Shape:
         - Input, output: (B, C, ...). Statistics, weight and bias: (C,).
     """
-    mean = F.batch_norm(x.mean, running_mean, running_var, weight, bias, training, momentum, eps)
+    mean = F.batch_norm(x.mu, running_mean, running_var, weight, bias, training, momentum, eps)
     axes = (-1, *[1] * (x.dim() - 2))
     over_batch = training or running_var is None
-    spread = _spread(x.mean, [d for d in range(x.dim()) if d != 1]) if over_batch else running_var.reshape(axes)
-    return Gaussian(mean, _scaled(x.var, spread, weight, eps, axes))
+    spread = _spread(x.mu, [d for d in range(x.dim()) if d != 1]) if over_batch else running_var.reshape(axes)
+    return Gaussian(mean, _scaled(x.v, spread, weight, eps, axes))
 
 
 def group_norm(
@@ -85,11 +87,11 @@ def group_norm(
     Shape:
         - Input, output: (B, C, ...). Weight and bias: (C,).
     """
-    mean = F.group_norm(x.mean, num_groups, weight, bias, eps)
+    mean = F.group_norm(x.mu, num_groups, weight, bias, eps)
     b, c, *sizes = x.shape
-    grouped = x.mean.reshape(b, num_groups, c // num_groups, *sizes)
+    grouped = x.mu.reshape(b, num_groups, c // num_groups, *sizes)
     spread = _spread(grouped, list(range(2, grouped.dim()))).expand(b, num_groups, c // num_groups, *[1] * len(sizes))
-    return Gaussian(mean, _scaled(x.var, spread.reshape(b, c, *[1] * len(sizes)), weight, eps, (-1, *[1] * len(sizes))))
+    return Gaussian(mean, _scaled(x.v, spread.reshape(b, c, *[1] * len(sizes)), weight, eps, (-1, *[1] * len(sizes))))
 
 
 def layer_norm(
@@ -104,9 +106,9 @@ def layer_norm(
     Shape:
         - Input, output: (..., *normalized_shape). Weight and bias: normalized_shape.
     """
-    mean = F.layer_norm(x.mean, normalized_shape, weight, bias, eps)
-    spread = _spread(x.mean, list(range(-len(normalized_shape), 0)))
-    return Gaussian(mean, _scaled(x.var, spread, weight, eps, tuple(normalized_shape)))
+    mean = F.layer_norm(x.mu, normalized_shape, weight, bias, eps)
+    spread = _spread(x.mu, list(range(-len(normalized_shape), 0)))
+    return Gaussian(mean, _scaled(x.v, spread, weight, eps, tuple(normalized_shape)))
 
 
 def instance_norm(
@@ -124,10 +126,10 @@ def instance_norm(
     Shape:
         - Input, output: (B, C, ...). Statistics, weight and bias: (C,).
     """
-    mean = F.instance_norm(x.mean, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    mean = F.instance_norm(x.mu, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     axes = (-1, *[1] * (x.dim() - 2))
-    spread = _spread(x.mean, list(range(2, x.dim()))) if use_input_stats else running_var.reshape(axes)
-    return Gaussian(mean, _scaled(x.var, spread, weight, eps, axes))
+    spread = _spread(x.mu, list(range(2, x.dim()))) if use_input_stats else running_var.reshape(axes)
+    return Gaussian(mean, _scaled(x.v, spread, weight, eps, axes))
 
 
 def _spread(mean: Tensor, dims: list[int]) -> Tensor:

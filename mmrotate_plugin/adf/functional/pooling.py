@@ -57,7 +57,7 @@ def max_pool2d(
     for k, p in zip(kernel, pad, strict=True):
         if not 0 <= 2 * p <= k:
             raise ValueError(f'padding={padding} must be between 0 and half of kernel_size={kernel_size}')
-    sizes = x.mean.shape[-2:]
+    sizes = x.mu.shape[-2:]
     out = [_count_windows(*args, ceil_mode) for args in zip(sizes, kernel, step, pad, dilate, strict=True)]
     if min(out) < 1:
         raise ValueError(f'kernel_size={kernel_size} with dilation={dilation} exceeds the padded map of {tuple(sizes)}')
@@ -155,7 +155,7 @@ def adaptive_max_pool2d(x: Gaussian, output_size: Any, return_indices: bool = Fa
         raise ValueError(NO_INDICES)
     mean, var = single_precision(x)
     values = 1
-    for dim, cells in zip((-2, -1), _output_size(output_size, x.mean.shape[-2:]), strict=True):
+    for dim, cells in zip((-2, -1), _output_size(output_size, x.mu.shape[-2:]), strict=True):
         size = mean.shape[dim]
         spans = [(i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)]
         parts = [max_over(mean.narrow(dim, a, b - a), var.narrow(dim, a, b - a), dim, values=values) for a, b in spans]
@@ -185,13 +185,13 @@ def avg_pool2d(
     kernel, pad = _pair(kernel_size), _pair(padding)
     step = kernel if stride is None or stride == [] else _pair(stride)
     args = (kernel, step, pad, ceil_mode, count_include_pad, divisor_override)
-    mean, var = F.avg_pool2d(x.mean, *args), F.avg_pool2d(x.var, *args)
+    mean, var = F.avg_pool2d(x.mu, *args), F.avg_pool2d(x.v, *args)
     if divisor_override is not None:
         return Gaussian(mean, var / divisor_override)
     if not ceil_mode and (count_include_pad or not any(pad)):
         return Gaussian(mean, var / (kernel[0] * kernel[1]))
     counts = []
-    for size, cells, k, s, p in zip(x.mean.shape[-2:], mean.shape[-2:], kernel, step, pad, strict=True):
+    for size, cells, k, s, p in zip(x.mu.shape[-2:], mean.shape[-2:], kernel, step, pad, strict=True):
         start = torch.arange(cells, device=mean.device) * s - p
         end = (start + k).clamp_max(size + p)  # with ceil_mode the last window may reach beyond the padding
         counts.append(end - start if count_include_pad else end.clamp_max(size) - start.clamp_min(0))
@@ -208,9 +208,9 @@ def adaptive_avg_pool2d(x: Gaussian, output_size: Any) -> Gaussian:
         x: (B, C, H, W) or (C, H, W).
         output_size: Rows and columns of cells; one number for both; None for the size of the input.
     """
-    sizes = x.mean.shape[-2:]
+    sizes = x.mu.shape[-2:]
     cells = _output_size(output_size, sizes)
-    mean, var = F.adaptive_avg_pool2d(x.mean, cells), F.adaptive_avg_pool2d(x.var, cells)
+    mean, var = F.adaptive_avg_pool2d(x.mu, cells), F.adaptive_avg_pool2d(x.v, cells)
     if all(size % n == 0 for size, n in zip(sizes, cells, strict=True)):
         return Gaussian(mean, var / (sizes[0] // cells[0] * (sizes[1] // cells[1])))
     counts = []

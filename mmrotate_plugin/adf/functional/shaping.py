@@ -18,7 +18,9 @@ MOVED = (
     'permute', 'transpose', 'swapaxes', 'swapdims', 'movedim', 'moveaxis', 't',
     'roll', 'flip', 'fliplr', 'flipud', 'rot90', 'pixel_shuffle', 'pixel_unshuffle', 'channel_shuffle',
     'expand', 'expand_as', 'broadcast_to', 'repeat', 'repeat_interleave', 'tile',
-    'chunk', 'split', 'split_with_sizes', 'tensor_split', 'unbind', 'narrow', 'select', 'diagonal',
+    'chunk', 'split', 'split_with_sizes', 'tensor_split', 'hsplit', 'vsplit', 'dsplit', 'unsafe_chunk', 'unsafe_split',
+    'unbind', 'narrow', 'select', 'diagonal', 'diag', 'diag_embed', 'tril', 'triu',
+    'atleast_1d', 'atleast_2d', 'atleast_3d', 'adjoint',
     'index_select', 'gather', 'take_along_dim', 'masked_select', '__getitem__',
     'clone', 'contiguous', 'detach', 'requires_grad_', 'to', 'type', 'type_as', 'float', 'double', 'half', 'bfloat16',
     'cpu', 'cuda',
@@ -44,6 +46,19 @@ def stack(tensors: Sequence[Gaussian | Tensor], dim: int = 0) -> Gaussian:
     return _join(torch.stack, tensors, dim)
 
 
+def _joined(function: Function) -> Callable[[Sequence[Gaussian | Tensor]], Gaussian]:
+    """Join along a dimension of `function`'s own choice. Plain tensors are exact: of variance 0, or of the floor."""
+
+    def rule(tensors: Sequence[Gaussian | Tensor]) -> Gaussian:
+        return _join(function, tensors)
+
+    return rule
+
+
+for _function in (torch.hstack, torch.vstack, torch.row_stack, torch.dstack, torch.column_stack):
+    moment_rule(_function)(_joined(_function))
+
+
 @moment_rule(torch.where)
 def where(condition: Tensor, x: Gaussian | Tensor | float, other: Gaussian | Tensor | float) -> Gaussian:
     """Choose by a constant condition, broadcasting. Plain tensors and numbers have variance 0. **Exact**.
@@ -54,7 +69,7 @@ def where(condition: Tensor, x: Gaussian | Tensor | float, other: Gaussian | Ten
     if isinstance(condition, Gaussian):
         raise NoMomentRule("'where' has no moment rule for a Gaussian condition: use one that is constant")
     mean = torch.where(condition, _mean(x), _mean(other))
-    var = torch.where(condition, *(v.var if isinstance(v, Gaussian) else 0.0 for v in (x, other)))
+    var = torch.where(condition, *(value.v if isinstance(value, Gaussian) else 0.0 for value in (x, other)))
     return Gaussian(mean, var.to(mean.dtype).expand(mean.shape))
 
 
@@ -78,19 +93,28 @@ def unfold(
     stride: int | tuple[int, int] = 1,
 ) -> Gaussian:
     """Windows as columns, (B, C, H, W) to (B, C k², L); the padding is a constant 0. **Exact**."""
-    mean, var = (F.unfold(values, kernel_size, dilation, padding, stride) for values in (x.mean, x.var))
+    mean, var = (F.unfold(values, kernel_size, dilation, padding, stride) for values in (x.mu, x.v))
     return Gaussian(mean, var)
 
 
-def _join(function: Function, tensors: Sequence[Gaussian | Tensor], dim: int) -> Gaussian:
+@moment_rule(F.fold)
+def fold(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
+    """Columns as windows of a map, added up where they overlap, arguments as those of `F.fold`.
+
+    **Exact if independent**.
+    """
+    return Gaussian(F.fold(x.mu, *args, **kwargs), F.fold(x.v, *args, **kwargs))
+
+
+def _join(function: Function, tensors: Sequence[Gaussian | Tensor], *dim: int) -> Gaussian:
     tensors = list(tensors)
-    mean = function([_mean(value) for value in tensors], dim)
-    var = function([v.var if isinstance(v, Gaussian) else torch.zeros_like(v) for v in tensors], dim)
+    mean = function([_mean(value) for value in tensors], *dim)
+    var = function([x.v if isinstance(x, Gaussian) else torch.zeros_like(x) for x in tensors], *dim)
     return Gaussian(mean, var.to(mean.dtype))
 
 
 def _mean(value: Any) -> Any:
-    return value.mean if isinstance(value, Gaussian) else value
+    return value.mu if isinstance(value, Gaussian) else value
 
 
 def _twice(function: Function) -> Function:
@@ -102,7 +126,7 @@ def _twice(function: Function) -> Function:
         means = function(_mean(x), *args, **kwargs)
         if not isinstance(x, Gaussian) or isinstance(means, str):  # plain.expand_as(x); the name x.type()
             return means
-        variances = function(x.var, *args, **kwargs)
+        variances = function(x.v, *args, **kwargs)
         return Gaussian(means, variances) if isinstance(means, Tensor) else tuple(map(Gaussian, means, variances))
 
     return rule

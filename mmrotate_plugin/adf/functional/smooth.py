@@ -56,15 +56,15 @@ def sigmoid(x: Gaussian) -> Gaussian:
         - Input, output: mean and variance of one shape, any.
     """
     y = widened(x)
-    near = y.var.clamp_max(LARGE)
-    shrink = (1 + math.pi / 8 * (y.var - near)).rsqrt()
+    near = y.v.clamp_max(LARGE)
+    shrink = (1 + math.pi / 8 * (y.v - near)).rsqrt()
 
     def smoothed(value: Tensor) -> Tensor:
         value = shrink * value
         probit = 0.5 * torch.erfc(-math.sqrt(math.pi) / 4 * value)
         return torch.lerp(probit, torch.sigmoid(value), shrink)
 
-    mean, var, values = _at_nodes(smoothed, y.mean, near)
+    mean, var, values = _at_nodes(smoothed, y.mu, near)
     within = sum(weight * (p * (1 - p)) for p, (_, weight) in zip(values, RULE, strict=True))
     return as_type(x.dtype, mean, var + (1 - shrink) * within)
 
@@ -77,8 +77,8 @@ def tanh(x: Gaussian) -> Gaussian:
         - Input, output: mean and variance of one shape, any.
     """
     y = widened(x)
-    p = sigmoid(Gaussian(2 * y.mean, 4 * y.var))
-    return as_type(x.dtype, 2 * p.mean - 1, 4 * p.var)
+    p = sigmoid(Gaussian(2 * y.mu, 4 * y.v))
+    return as_type(x.dtype, 2 * p.mu - 1, 4 * p.v)
 
 
 def _rectifier(function: Callable[[Tensor], Tensor], x: Gaussian) -> tuple[Tensor, Tensor]:
@@ -87,12 +87,12 @@ def _rectifier(function: Callable[[Tensor], Tensor], x: Gaussian) -> tuple[Tenso
     Up to variance 16 by quadrature. Beyond, with :math:`s^2 = v / 16`, ReLU scales: its mean like s, its variance like
     :math:`s^2`; the mean of the bump falls like 1 / s, what it adds to the variance stays.
     """
-    scale = (x.var / LARGE).clamp_min(1)
+    scale = (x.v / LARGE).clamp_min(1)
     root = scale.sqrt()
-    near = Gaussian(x.mean / root, x.var / scale)
-    mean, var, _ = _at_nodes(function, near.mean, near.var)
+    near = Gaussian(x.mu / root, x.v / scale)
+    mean, var, _ = _at_nodes(function, near.mu, near.v)
     plain = relu(near)
-    return mean / root + (root - 1 / root) * plain.mean, var + (scale - 1) * plain.var
+    return mean / root + (root - 1 / root) * plain.mu, var + (scale - 1) * plain.v
 
 
 @moment_rule(F.gelu)
@@ -110,10 +110,10 @@ def gelu(x: Gaussian, approximate: str = 'none') -> Gaussian:
     y = widened(x)
     mean, var = _rectifier(lambda value: F.gelu(value, approximate=approximate), y)
     if approximate == 'none':
-        root = (1 + y.var).sqrt()
-        a = (y.mean / root).clamp(-40, 40)  # the square of more overflows to no use
+        root = (1 + y.v).sqrt()
+        a = (y.mu / root).clamp(-40, 40)  # the square of more overflows to no use
         density = torch.exp(-0.5 * a.square()) / math.sqrt(2 * math.pi)
-        mean = y.mean * (0.5 * torch.erfc(-a * math.sqrt(0.5))) + y.var / root * density
+        mean = y.mu * (0.5 * torch.erfc(-a * math.sqrt(0.5))) + y.v / root * density
     return as_type(x.dtype, mean, var)
 
 
@@ -127,6 +127,16 @@ def silu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001
     return as_type(x.dtype, *_rectifier(F.silu, widened(x)))
 
 
+@moment_rule(F.mish, torch._C._nn.mish, torch._C._nn.mish_)
+def mish(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001
+    """Mish of a Gaussian: **approximate**, by the rule of `silu`. Misra, BMVC 2020 (arXiv:1908.08681).
+
+    Shape:
+        - Input, output: mean and variance of one shape, any.
+    """
+    return as_type(x.dtype, *_rectifier(F.mish, widened(x)))
+
+
 @moment_rule(F.softplus)
 def softplus(x: Gaussian, beta: float = 1.0, threshold: float = 20.0) -> Gaussian:
     """Softplus of a Gaussian: **approximate**, by the rule of `silu`.
@@ -135,8 +145,22 @@ def softplus(x: Gaussian, beta: float = 1.0, threshold: float = 20.0) -> Gaussia
         - Input, output: mean and variance of one shape, any.
     """
     y = widened(x)
-    mean, var = _rectifier(lambda value: F.softplus(value, 1, threshold), Gaussian(beta * y.mean, beta**2 * y.var))
+    mean, var = _rectifier(lambda value: F.softplus(value, 1, threshold), Gaussian(beta * y.mu, beta**2 * y.v))
     return as_type(x.dtype, mean / beta, var / beta**2)
+
+
+@moment_rule(F.logsigmoid, torch._C._nn.log_sigmoid)
+def logsigmoid(x: Gaussian) -> Gaussian:
+    """Logarithm of the logistic function, minus the `softplus` of -x: **approximate**."""
+    out = softplus(Gaussian(-x.mu, x.v), threshold=50.0)
+    return Gaussian(-out.mu, out.v)
+
+
+@moment_rule(F.glu)
+def glu(x: Gaussian, dim: int = -1) -> Gaussian:
+    """Gated linear unit: one half of a dimension times the `sigmoid` of the other. **Approximate**."""
+    value, gate = torch.chunk(x, 2, dim)
+    return torch.mul(value, sigmoid(gate))
 
 
 def _log_sum(a: Gaussian, b: Gaussian) -> Gaussian:
@@ -144,24 +168,24 @@ def _log_sum(a: Gaussian, b: Gaussian) -> Gaussian:
 
     It is :math:`b + \mathrm{softplus}(d)`, d = a - b; given d, what is left of b is independent Gaussian.
     """
-    var = a.var + b.var
-    share = b.var / var.clamp_min(1e-30)
-    d = a.mean - b.mean
+    var = a.v + b.v
+    share = b.v / var.clamp_min(1e-30)
+    d = a.mu - b.mu
     mean, rest, _ = _at_nodes(lambda value: F.softplus(value, 1, 50) - share * (value - d), d, var)
-    return Gaussian(b.mean + mean, rest + a.var * share)
+    return Gaussian(b.mu + mean, rest + a.v * share)
 
 
 def _pairs(x: Gaussian, select: Callable[[Tensor], Tensor]) -> Gaussian:
-    return Gaussian(select(x.mean), select(x.var))
+    return Gaussian(select(x.mu), select(x.v))
 
 
 def _log_odds(x: Gaussian) -> Gaussian:
     """Each logit minus the log-sum of the others, along the last dimension, by a tree of pairs: up, then down."""
     count = x.shape[-1]
-    lowest = x.mean.detach().amin(-1, keepdim=True) - 100  # adds nothing to a sum
+    lowest = x.mu.detach().amin(-1, keepdim=True) - 100  # adds nothing to a sum
     padding = (2 ** max(1, (count - 1).bit_length())) - count
     fill = lowest.expand(*lowest.shape[:-1], padding)
-    level = Gaussian(torch.cat([x.mean, fill], -1), torch.cat([x.var, torch.zeros_like(fill)], -1))
+    level = Gaussian(torch.cat([x.mu, fill], -1), torch.cat([x.v, torch.zeros_like(fill)], -1))
     levels = [level]
     while level.shape[-1] > 2:
         level = _log_sum(_pairs(level, lambda t: t[..., ::2]), _pairs(level, lambda t: t[..., 1::2]))
@@ -171,14 +195,14 @@ def _log_odds(x: Gaussian) -> Gaussian:
         siblings = _pairs(level, lambda t: t.unflatten(-1, (-1, 2)).flip(-1).flatten(-2))
         others = _log_sum(_pairs(others, lambda t: t.repeat_interleave(2, -1)), siblings)
     others = _pairs(others, lambda t: t[..., :count])
-    return Gaussian(x.mean - others.mean, x.var + others.var)
+    return Gaussian(x.mu - others.mu, x.v + others.v)
 
 
 def _logits(x: Gaussian, dim: int | None, dtype: torch.dtype | None, name: str) -> Gaussian:
     if dim is None:
         raise TypeError(f'{name} of a Gaussian needs dim, but it is None; dim=1 are the classes of (B, C)')
     if dtype is not None:
-        x = Gaussian(x.mean.to(dtype), x.var.to(dtype))
+        x = Gaussian(x.mu.to(dtype), x.v.to(dtype))
     return _pairs(widened(x), lambda t: t.movedim(dim, -1))
 
 
@@ -201,12 +225,18 @@ def softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = Non
     """
     logits = _logits(x, dim, dtype, 'softmax')
     if logits.shape[-1] == 1:
-        p = Gaussian(torch.ones_like(logits.mean), torch.zeros_like(logits.var))
+        p = Gaussian(torch.ones_like(logits.mu), torch.zeros_like(logits.v))
     else:
         p = sigmoid(_log_odds(logits))
-    total = p.mean.sum(-1, keepdim=True)
-    out = Gaussian((p.mean / total).movedim(-1, dim), (p.var / total.square()).movedim(-1, dim))
-    return as_type(dtype or x.dtype, out.mean, out.var)
+    total = p.mu.sum(-1, keepdim=True)
+    out = Gaussian((p.mu / total).movedim(-1, dim), (p.v / total.square()).movedim(-1, dim))
+    return as_type(dtype or x.dtype, out.mu, out.v)
+
+
+@moment_rule(F.softmin)
+def softmin(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = None, **_: Any) -> Gaussian:
+    """The `softmax` of -x: **approximate**."""
+    return softmax(Gaussian(-x.mu, x.v), dim, dtype)
 
 
 @moment_rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax)
@@ -221,8 +251,8 @@ def log_softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None =
     """
     logits = _logits(x, dim, dtype, 'log_softmax')
     if logits.shape[-1] == 1:
-        out = Gaussian(torch.zeros_like(logits.mean), torch.zeros_like(logits.var))
+        out = Gaussian(torch.zeros_like(logits.mu), torch.zeros_like(logits.v))
     else:
         odds = _log_odds(logits)
-        out = softplus(Gaussian(-odds.mean, odds.var), threshold=50.0)
-    return as_type(dtype or x.dtype, -out.mean.movedim(-1, dim), out.var.movedim(-1, dim))
+        out = softplus(Gaussian(-odds.mu, odds.v), threshold=50.0)
+    return as_type(dtype or x.dtype, -out.mu.movedim(-1, dim), out.v.movedim(-1, dim))

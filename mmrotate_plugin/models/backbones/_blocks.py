@@ -150,7 +150,7 @@ def _checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x: Ten
     """`function(x)`, recomputed in the backward pass without counting the batch a second time."""
     context = nullcontext
     # autograd must see tensors: of a Gaussian, mean and variance
-    values, like = ((x.mean, x.var), x.replace) if isinstance(x, Gaussian) else ((x,), lambda value: value)
+    values, like = ((x.mu, x.v), x.replace) if isinstance(x, Gaussian) else ((x,), lambda value: value)
 
     def run(*values: Tensor) -> Tensor:
         nonlocal context

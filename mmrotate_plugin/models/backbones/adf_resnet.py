@@ -109,19 +109,19 @@ class ADFResNet(ResNet):
     def forward(self, x: Tensor | Gaussian) -> tuple[Tensor, ...] | tuple[Gaussian, ...]:
         """(B, in_channels, H, W) to the maps of the stages in `out_indices`."""
         if (self.mean, self.output) == ('plain', 'mean'):  # nothing depends on a variance
-            return super().forward(x.mean if isinstance(x, Gaussian) else x)
+            return super().forward(x.mu if isinstance(x, Gaussian) else x)
         if not (self._warned or isinstance(x, Gaussian) or is_compiling()):
             self._warned = True
             if (text := misfit(self, self.noise_variance, self.variance)) is not None:
                 warnings.warn(f'ADFResNet is {text} (adf.calibrate)', stacklevel=2)
         outs = super().forward(self._noisy(x))
-        return outs if self.output == 'gaussian' else tuple(y.mean for y in outs)
+        return outs if self.output == 'gaussian' else tuple(y.mu for y in outs)
 
     def _noisy(self, x: Tensor | Gaussian) -> Gaussian:
         plain = self.mean == 'plain'
         if isinstance(x, Gaussian):
             rule = max(x.rule, self.variance, key=VARIANCE_RULES.index)
-            return Gaussian(x.mean, x.var, max(x.min_variance, self.min_variance), plain, rule)
+            return Gaussian(x.mu, x.v, max(x.min_variance, self.min_variance), plain, rule)
         return Gaussian(x, fill_noise(self.noise_variance, x), self.min_variance, plain, self.variance)
 
 

@@ -11,10 +11,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ...adf import Gaussian, accept_gains
+from ...adf.dropout import sampled_dropout
 from ...adf.gains import misfit
 from ...adf.jacobian import variances
 from ...adf.modes import eval_mode
-from ...adf.prediction import DROPOUTS
 from ...arguments import typed
 from ...registry import MODELS
 from ..backbones.adf_resnet import CHOICES, ADFResNet
@@ -74,7 +74,8 @@ class UncertainDetector(BaseModel):
         variance: For 'propagated': the rule for the variance, see `ADFResNet`, whose own choice is taken with None;
             'diagonal' for other backbones.
         num_samples: Passes of 'monte_carlo'.
-        dropout_samples: Passes of Monte Carlo dropout, 0 for none; the detector needs dropout layers then.
+        dropout_samples: Passes of Monte Carlo dropout, 0 for none; the detector has to drop something then, see
+            `adf.predict`.
         chunk_size: Backward passes at a time for 'jacobian'.
         score_map: Also put ``score_std_map``, (h, w), the largest standard deviation of a score at each pixel of the
             network's input, into the data samples. Only with 'propagated'.
@@ -84,6 +85,7 @@ class UncertainDetector(BaseModel):
     Raises:
         ValueError: For arguments out of range, two noises, or none.
         UnsupportedDetector: If the heads are of no known kind. When predicting: if boxes cannot be traced back to them.
+        NoDropout: When predicting with `dropout_samples`, if there is nothing to sample.
         NoMomentRule: When predicting, for an operation without a moment rule; the message names it and the module.
     """
 
@@ -291,21 +293,19 @@ class UncertainDetector(BaseModel):
 
     def _by_dropout(self, inputs: Tensor, samples: Any, line: Linearization) -> Tensor:
         """Variance over dropped weights, the image as it is."""
-        layers = [m for m in self.detector.modules() if isinstance(m, DROPOUTS) and m.p > 0]
-        if not layers:
-            raise ValueError(
-                f'dropout_samples={self.dropout_samples} needs dropout layers, and {type(self.detector).__name__} has '
-                'none: an ADFResNet takes dropout=0.02'
-            )
-        with self.plain(), eval_mode(self.detector):
-            first = self.trace.outputs(inputs, samples)
-            for layer in layers:
-                layer.training = True
-            with torch.random.fork_rng([inputs.device] if inputs.device.type == 'cuda' else []):
-                torch.manual_seed(self.seed)
+        with self.plain(), torch.random.fork_rng([inputs.device] if inputs.device.type == 'cuda' else []):
+            with eval_mode(self.detector):
+                first = self.trace.outputs(inputs, samples)
+            torch.manual_seed(self.seed)
+            with sampled_dropout(self.detector) as check:
+
+                def outputs() -> list[Tensor]:
+                    out = self.trace.outputs(inputs, samples)
+                    check()
+                    return out
+
                 return variance_of(
-                    line([a - b for a, b in zip(self.trace.outputs(inputs, samples), first, strict=True)])
-                    for _ in range(self.dropout_samples)
+                    line([a - b for a, b in zip(outputs(), first, strict=True)]) for _ in range(self.dropout_samples)
                 )
 
     def set_detection_gain(self, gain: Tensor | None) -> None:

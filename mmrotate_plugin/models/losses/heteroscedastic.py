@@ -76,7 +76,7 @@ class HeteroscedasticLoss(nn.Module):
 
     def variance(self, pred: Gaussian) -> Tensor:
         """s, of the shape of `pred`."""
-        return self.log_gain.exp() * pred.var + self.log_constant.exp()
+        return self.log_gain.exp() * pred.v + self.log_constant.exp()
 
     def forward(
         self,
@@ -103,10 +103,10 @@ class HeteroscedasticLoss(nn.Module):
             )
         s = self.variance(pred)
         if self.kind == 'gaussian':
-            loss = 0.5 * (s.log() + (target - pred.mean).square() / s)
+            loss = 0.5 * (s.log() + (target - pred.mu).square() / s)
         else:
             b = (s / 2).sqrt()
-            loss = (2 * b).log() + (target - pred.mean).abs() / b
+            loss = (2 * b).log() + (target - pred.mu).abs() / b
         if self.beta:
             loss = loss * s.detach() ** self.beta
         if weight is not None:

@@ -74,9 +74,9 @@ def _propagate(
                 'is Gaussian: it must be a constant. Hand over its mean'
             )
     maps = bound.arguments[features]
-    bound.arguments[features] = _map(maps, lambda x: x.mean if isinstance(x, Gaussian) else x)
+    bound.arguments[features] = _map(maps, lambda x: x.mu if isinstance(x, Gaussian) else x)
     mean = forward(*bound.args[1:], **bound.kwargs)
-    bound.arguments[features] = _map(maps, lambda x: x.var if isinstance(x, Gaussian) else torch.zeros_like(x))
+    bound.arguments[features] = _map(maps, lambda x: x.v if isinstance(x, Gaussian) else torch.zeros_like(x))
     return _joined(first, mean, rule(*bound.args, **bound.kwargs))
 
 

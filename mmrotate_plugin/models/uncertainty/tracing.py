@@ -111,7 +111,7 @@ class Trace:
         self.proposals, self.rois, self.score_maps = None, [], []
 
         def leaf(value: Tensor | Gaussian) -> Tensor:
-            mean, var = (value.mean, value.var) if isinstance(value, Gaussian) else (value, None)
+            mean, var = (value.mu, value.v) if isinstance(value, Gaussian) else (value, None)
             made = mean if end_to_end else _constant(mean).requires_grad_()
             found.append((made, var))
             return made if end_to_end else made.clone()  # heads may work in place
@@ -235,7 +235,7 @@ def _pre_hooks(modules: list[nn.Module], hook: Callable[..., Any]) -> Iterator[N
 def _constant(value: Tensor | Gaussian) -> Tensor:
     """The mean, without a graph also where `detach` keeps it."""
     with torch.no_grad():
-        return (value.mean if isinstance(value, Gaussian) else value).clone()
+        return (value.mu if isinstance(value, Gaussian) else value).clone()
 
 
 def _map(out: Any, function: Callable[[Tensor | Gaussian], Any]) -> Any:

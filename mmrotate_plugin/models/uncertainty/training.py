@@ -78,7 +78,7 @@ def plain_losses(losses: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mean(value: Any) -> Any:
-    return value.mean if isinstance(value, Gaussian) else value
+    return value.mu if isinstance(value, Gaussian) else value
 
 
 def _levels(value: Any, function: Callable[[Any], Any]) -> Any:

@@ -137,7 +137,7 @@ def test_dropout_adds_the_models_part(small, image):
     out = model.predict(image, sample())[0].pred_instances
     torch.testing.assert_close(out.scores_std**2, out.scores_std_data**2 + out.scores_std_model**2)
     assert (out.bboxes_std_model > 0).all()
-    with pytest.raises(ValueError, match='needs dropout layers'):
+    with pytest.raises(ValueError, match='has no active layer of the kind Dropout'):
         UncertainDetector(small[1], dropout_samples=8).predict(image, sample())
 
 
