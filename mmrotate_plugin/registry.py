@@ -55,7 +55,9 @@ DATASETS = HostedRegistry(
 )
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
-METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
+METRICS = Registry(
+    'metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine', 'mmrotate_plugin.evaluation']
+)
 
 T = TypeVar('T')
 
