@@ -105,8 +105,7 @@ def why_no_truth(dataset: Any) -> str | None:
         images += 1
     if not images:
         return None
-    files = {getattr(part, 'ann_file', None) or '' for part in parts}
-    because = "; ann_file is ''" if files == {''} else ''
+    because = "; ann_file is ''" if all(getattr(part, 'ann_file', None) == '' for part in parts) else ''
     return f'all {ignored} objects are ignored' if ignored else f'{images} images have no objects{because}'
 
 
@@ -224,7 +223,7 @@ class TruthGuard:
         return {}
 
     def _call(self, function: Any, *args: Any, where: str) -> Any:
-        from .cli import UsageError, reason_of
+        from .cli import UsageError
 
         try:
             return function(*args)
@@ -233,7 +232,7 @@ class TruthGuard:
         except (AssertionError, KeyError, NotImplementedError) as error:
             name = type(self.metric).__name__
             raise UsageError(
-                f'{name} cannot judge {where}: {type(error).__name__}: {reason_of(error)}; the test pipeline must give '
+                f'{name} cannot judge {where}: {type(error).__name__}: {error}; the test pipeline must give '
                 'what it compares with (LoadAnnotations, meta_keys of PackDetInputs)'
             ) from error
 

@@ -82,8 +82,9 @@ def class_results(
 
     def chosen(annotation: Mapping[str, Any], suffix: str) -> np.ndarray:
         labels = np.asarray(annotation.get(f'labels{suffix}', ()))
-        boxes = np.asarray(annotation.get(f'bboxes{suffix}', ()), dtype=np.float64).reshape(len(labels), -1)
-        return boxes[labels == class_id] if len(labels) else np.zeros((0, _COLUMNS[box_type]))
+        if not len(labels):
+            return np.zeros((0, _COLUMNS[box_type]))
+        return np.asarray(annotation[f'bboxes{suffix}'], dtype=np.float64)[labels == class_id]
 
     found = [image[class_id] for image in det_results]
     return found, [chosen(one, '') for one in annotations], [chosen(one, '_ignore') for one in annotations]

@@ -238,12 +238,7 @@ def read_sample(sample: Mapping[str, Any], score_thr: float) -> Image:
     keep = image['scores'] >= score_thr
     image = {name: values[keep] for name, values in image.items()}
     columns = image['bboxes'].shape[1]
-    truth = truth_of(sample, columns)
-    if truth.bboxes.shape[1] != columns:
-        raise EvaluationError(
-            f'{where}: bboxes of gt_instances are {truth.bboxes.shape}, of pred_instances {image["bboxes"].shape}; '
-            'they must be boxes of one kind (ConvertBoxType in the test pipeline)'
-        )
+    truth = truth_of(sample, columns, same_kind=True)
     found = dict(gt_bboxes=truth.bboxes, gt_labels=truth.labels, gt_ignored=truth.ignored)
     return image | found | dict(labelled=np.array(is_labelled(sample)))
 

@@ -28,15 +28,16 @@ def is_labelled(sample: Mapping[str, Any]) -> bool:
     return 'bboxes' in (sample.get('gt_instances') or {})
 
 
-def truth_of(sample: Mapping[str, Any], columns: int = 5) -> Truth:
+def truth_of(sample: Mapping[str, Any], columns: int = 5, *, same_kind: bool = False) -> Truth:
     """Objects of a sample as the evaluator hands it to metrics; none if it has no labels.
 
     Args:
         sample: With `gt_instances` and `ignored_instances`.
-        columns: Of the boxes, where there are none.
+        columns: Of the detections, and of the boxes where there are none.
+        same_kind: Refuse boxes of another kind than the detections.
 
     Raises:
-        EvaluationError: If the two are of different kinds, or a box is not finite.
+        EvaluationError: If the boxes are of different kinds, or one is not finite.
     """
     boxes, labels, ignored = [], [np.zeros(0)], [np.zeros(0, dtype=bool)]
     for field in ('gt_instances', 'ignored_instances'):
@@ -46,6 +47,11 @@ def truth_of(sample: Mapping[str, Any], columns: int = 5) -> Truth:
             continue
         if found.ndim != 2 or not np.isfinite(found).all():
             raise EvaluationError(f'{name_of(sample)}: bboxes of {field} are {found.shape} or not finite')
+        if same_kind and found.shape[1] != columns:
+            raise EvaluationError(
+                f'{name_of(sample)}: bboxes of {field} are {found.shape}, and detections have {columns} columns; they '
+                'must be boxes of one kind (ConvertBoxType in the test pipeline)'
+            )
         boxes.append(found)
         labels.append(as_array(instances['labels']))
         ignored.append(np.full(len(found), field == 'ignored_instances'))
