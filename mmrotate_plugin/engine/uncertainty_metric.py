@@ -227,6 +227,10 @@ def read_sample(sample: Mapping[str, Any], score_thr: float) -> Image:
                 'mmrotate_plugin.UncertainDetector around the detector provides it'
             )
     image = {name: as_array(pred[name]) for name in ('bboxes', 'bboxes_std', 'scores', 'scores_std', 'labels')}
+    if not all(np.isfinite(image[name]).all() for name in ('bboxes', 'scores')):
+        raise EvaluationError(
+            f'{where}: detections have a box or score that is not finite; the weights may be of a training that diverged'
+        )
     for name, like in (('bboxes_std', 'bboxes'), ('scores_std', 'scores')):
         std = image[name]
         if std.shape != image[like].shape:

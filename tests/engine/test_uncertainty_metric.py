@@ -353,6 +353,10 @@ def test_what_the_metric_refuses():
     with pytest.raises(ValueError, match=r'image 7: .* no scores_std, .*mmrotate_plugin.UncertainDetector'):
         evaluate([sample])
     sample = scene(np.random.default_rng(0), 'rotated', 1.0)
+    sample.pred_instances.bboxes[0, 0] = math.nan
+    with pytest.raises(ValueError, match='image 7: detections have a box or score that is not finite'):
+        evaluate([sample])
+    sample = scene(np.random.default_rng(0), 'rotated', 1.0)
     sample.pred_instances.bboxes_std[0, 0] = math.nan
     with pytest.raises(ValueError, match='bboxes_std has values that are negative or not finite'):
         evaluate([sample])
