@@ -229,7 +229,7 @@ def read_sample(sample: Mapping[str, Any], score_thr: float) -> Image:
     image = {name: as_array(pred[name]) for name in ('bboxes', 'bboxes_std', 'scores', 'scores_std', 'labels')}
     if not all(np.isfinite(image[name]).all() for name in ('bboxes', 'scores')):
         raise EvaluationError(
-            f'{where}: detections have a box or score that is not finite; the weights may be of a training that diverged'
+            f'{where}: detections have a box or score that is not finite; the weights may be of a diverged training'
         )
     for name, like in (('bboxes_std', 'bboxes'), ('scores_std', 'scores')):
         std = image[name]
