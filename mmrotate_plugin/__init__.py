@@ -15,10 +15,10 @@ check_dependencies()
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
-from . import datasets, engine, models  # noqa: E402
+from . import datasets, engine, evaluation, models  # noqa: E402
 
 # mmengine resolves `_base_ = 'mmrotate_plugin::...'` for the packages of this table only. A module's name, not that of
 # the distribution: for `pip install -e` the original mmengine would look for configs beside the metadata
 MODULE2PACKAGE.setdefault('mmrotate_plugin', 'mmrotate_plugin.version')
 
-__all__ = ['__version__', 'datasets', 'engine', 'models']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

@@ -51,7 +51,9 @@ MODELS = HostedRegistry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mm
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmrotate_plugin.datasets'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
-METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine'])
+METRICS = Registry(
+    'metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine', 'mmrotate_plugin.evaluation']
+)
 
 T = TypeVar('T')
 

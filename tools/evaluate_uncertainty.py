@@ -129,6 +129,7 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
 
     from mmrotate_plugin.engine import checks, cli
     from mmrotate_plugin.engine.class_check import classes_of
+    from mmrotate_plugin.engine.evaluation_checks import why_no_truth
     from mmrotate_plugin.engine.inference import build_model, select_device
     from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation
     from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
@@ -144,6 +145,9 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     try:
         data = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val')]
+        reason = why_no_truth(data[0])
+        if reason:
+            raise cli.UsageError(f'test_dataloader has no ground truth to evaluate with: {reason}')
         for part, dataset in zip(('test', 'val'), data, strict=True):
             checks.check_heads(model, dataset, f'{part}_dataloader')
             checks.check_classes(cfg, checkpoint, path, classes_of(dataset))

@@ -1,6 +1,8 @@
 # trains and predicts as with the plain ResNet; with output='gaussian' the backbone puts out variances too
 _base_ = 'mmrotate::rotated_retinanet/rotated-retinanet-hbox-le90_r50_fpn_1x_dota.py'
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+val_evaluator = dict(type='mmrotate_plugin.DOTAMetric')
+test_evaluator = val_evaluator
 
 model = dict(
     backbone=dict(

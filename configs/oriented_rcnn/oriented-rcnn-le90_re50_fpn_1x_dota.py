@@ -1,5 +1,7 @@
 _base_ = ['mmrotate::oriented_rcnn/oriented-rcnn-le90_r50_fpn_1x_dota.py', '../_base_/datasets/dota.py']
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+val_evaluator = dict(type='mmrotate_plugin.DOTAMetric')
+test_evaluator = val_evaluator
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=1),  # keep sizes of 32m + 1

@@ -3,6 +3,8 @@
 # model.backbone.frozen_stages=1 model.backbone.norm_eval=True
 _base_ = ['mmrotate::redet/redet-le90_re50_refpn_1x_dota.py', '../_base_/datasets/dota.py']
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+val_evaluator = dict(type='mmrotate_plugin.DOTAMetric')
+test_evaluator = val_evaluator
 
 group = 'C8'
 upright, turned = _base_.model.roi_head.bbox_roi_extractor

@@ -3,6 +3,8 @@ _base_ = [
     '../_base_/datasets/dior.py',
 ]
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+val_evaluator = dict(type='mmrotate_plugin.DOTAMetric')
+test_evaluator = val_evaluator
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=1),  # keep sizes of 32m + 1

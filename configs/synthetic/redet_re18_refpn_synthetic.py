@@ -1,6 +1,8 @@
 # ReDet, small enough to train on a CPU in minutes, on the embedded data set
 _base_ = ['mmrotate::redet/redet-le90_re50_refpn_1x_dota.py', '../_base_/datasets/synthetic.py']
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+val_evaluator = dict(type='mmrotate_plugin.DOTAMetric')
+test_evaluator = val_evaluator
 
 group = 'C8'
 base_channels = 32

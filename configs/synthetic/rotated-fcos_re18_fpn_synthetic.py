@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/datasets/synthetic.py',
 ]
 custom_imports = dict(imports=['mmrotate_plugin'], allow_failed_imports=False)
+val_evaluator = dict(type='mmrotate_plugin.DOTAMetric')
+test_evaluator = val_evaluator
 
 base_channels = 32
 channels = 64

@@ -12,11 +12,10 @@ import os
 import sys
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from importlib import import_module
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +35,9 @@ from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .config_keys import READ, keys_without_effect
 from .dataset_check import find_class_faults, has_objects, reader_hint
+from .evaluation_checks import prepare_evaluation
 from .files import write_whole
+from .host_evaluation import mended_evaluation
 from .mixups import find_mixups
 
 Args = TypeVar('Args')
@@ -248,6 +249,7 @@ def build_loop(runner: Runner, part: str) -> Any:
     if config is None:
         raise UsageError(f'the config has no {part}_dataloader; the {part} loop needs it')
     where = _data_place(config.get('dataset', {}))
+    build_evaluator(runner, part)
     try:
         loop = getattr(runner, f'{part}_loop')
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError, IndexError, OSError) as error:
@@ -265,7 +267,25 @@ def build_loop(runner: Runner, part: str) -> Any:
             f'({_first(outside)}; {where}): correct them, or set data_root to a folder that holds all of them'
         )
     import_module('mmrotate_plugin.engine.checks').check_data(runner, loop.dataloader.dataset, part)
+    if part != 'train':
+        saves = (runner.cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        prepare_evaluation(loop, part, save_best=saves.get('save_best') if part == 'val' else None)
     return loop
+
+
+def build_evaluator(runner: Runner, part: str) -> None:
+    """Build the metrics before the data set, so that an error tells which of the two it is about.
+
+    Raises:
+        UsageError: If a metric is not registered, or refuses an argument.
+    """
+    config = getattr(runner, f'_{part}_evaluator', None)
+    if not isinstance(config, (Mapping, list, tuple)):
+        return
+    try:
+        setattr(runner, f'_{part}_evaluator', runner.build_evaluator(config))
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, OSError) as error:
+        raise UsageError(f'{part}_evaluator cannot be built: {reason_of(error)}') from error
 
 
 def _data_place(dataset: Mapping[str, Any]) -> str:
@@ -288,30 +308,9 @@ def reason_of(error: Exception) -> str:
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
-@contextmanager
-def threaded_evaluation() -> Iterator[None]:
-    """Let mmrotate's mAP count matches in threads.
-
-    It starts four new processes per evaluation, each of which imports torch and mmrotate again: 45 s on two cores for
-    a data set of six images. Threads call the same function, without that.
-    """
-    try:
-        mean_ap = import_module('mmrotate.evaluation.functional.mean_ap')
-    except ImportError:
-        yield
-        return
-
-    class Threads:
-        Pool = ThreadPool
-
-    original = getattr(mean_ap, 'get_context', None)
-    if original is not None:
-        mean_ap.get_context = lambda _: Threads
-    try:
-        yield
-    finally:
-        if original is not None:
-            mean_ap.get_context = original
+def threaded_evaluation() -> AbstractContextManager[None]:
+    """Mend mmrotate's own mAP, which counts matches in threads then; see `host_evaluation`."""
+    return mended_evaluation()
 
 
 def shorten_log_interval(runner: Runner, iterations: int, options: Iterable[str] | None) -> None:

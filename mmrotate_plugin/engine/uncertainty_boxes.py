@@ -8,19 +8,28 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
+
+from ..evaluation.functional.box_matching import IGNORED, UNMATCHED, match_boxes
+from ..evaluation.functional.rotated_iou import as_array, rotated_iou
+
+__all__ = [
+    'HORIZONTAL',
+    'IGNORED',
+    'ROTATED',
+    'UNMATCHED',
+    'as_array',
+    'as_rotated',
+    'box_ious',
+    'box_pair',
+    'box_residuals',
+    'box_uncertainty',
+    'centre_variance',
+    'coordinates',
+    'match_boxes',
+]
 
 ROTATED = ('cx', 'cy', 'w', 'h', 'angle')
 HORIZONTAL = ('x1', 'y1', 'x2', 'y2')
-UNMATCHED, IGNORED = -1, -2
-
-
-def as_array(values: Any) -> np.ndarray:
-    """Float64 from an array, a tensor on any device, a sequence or OpenMMLab's boxes."""
-    values = getattr(values, 'tensor', values)
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-    return np.asarray(values, dtype=np.float64)
 
 
 def coordinates(columns: int) -> tuple[str, ...]:
@@ -57,50 +66,8 @@ def as_rotated(boxes: np.ndarray) -> np.ndarray:
 
 
 def box_ious(pred: Any, truth: Any) -> np.ndarray:
-    """Intersection over union, (N, M), by mmcv's operator in float32."""
-    from mmcv.ops import box_iou_rotated  # a compiled operator: not needed to import the package
-
-    pred, truth = (as_rotated(boxes) for boxes in box_pair(pred, truth))
-    if not len(pred) or not len(truth):
-        return np.zeros((len(pred), len(truth)))
-    a, b = (torch.from_numpy(boxes).float().contiguous() for boxes in (pred, truth))
-    return as_array(box_iou_rotated(a, b)).clip(0, 1)
-
-
-def match_boxes(
-    ious: np.ndarray, scores: Any, labels: Any, truth_labels: Any, ignored: Any, iou_thr: float = 0.5
-) -> np.ndarray:
-    """Match detections with ground truth as the VOC challenge does.
-
-    Of highest score first: a detection goes to the truth of its class that it overlaps most, if by `iou_thr` or more.
-    If that has a detection already, this one is unmatched; if it is to be ignored, so is the detection.
-    Everingham et al., IJCV 2010.
-
-    Args:
-        ious: (N, M).
-        scores, labels: (N,), of detections.
-        truth_labels, ignored: (M,), classes and whether to ignore.
-        iou_thr: Least overlap.
-
-    Returns:
-        (N,) indices of the ground truth, UNMATCHED or IGNORED.
-    """
-    scores, labels, truth_labels = as_array(scores), as_array(labels), as_array(truth_labels)
-    ignored = as_array(ignored).astype(bool)
-    found = np.full(len(scores), UNMATCHED)
-    if not len(truth_labels):
-        return found
-    overlaps = np.where(labels[:, None] == truth_labels, ious, -1.0)
-    best, taken = overlaps.argmax(1), np.zeros(len(truth_labels), dtype=bool)
-    for i in np.argsort(-scores, kind='stable'):
-        j = best[i]
-        if overlaps[i, j] < iou_thr:
-            continue
-        if ignored[j]:
-            found[i] = IGNORED
-        elif not taken[j]:
-            found[i], taken[j] = j, True
-    return found
+    """Intersection over union, (N, M); see `rotated_iou`."""
+    return rotated_iou(*box_pair(pred, truth))
 
 
 def box_residuals(pred: Any, truth: Any) -> np.ndarray:

@@ -1,13 +1,17 @@
 """How good the standard deviations of detections are, as a metric of OpenMMLab's evaluator."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 
+from ..evaluation.errors import EvaluationError
+from ..evaluation.functional.ground_truth import is_labelled, truth_of
+from ..evaluation.metrics.dota_metric import no_truth
 from ..registry import METRICS, register
 from .uncertainty_boxes import (
     IGNORED,
@@ -32,6 +36,7 @@ from .uncertainty_scores import (
 )
 
 Image = dict[str, np.ndarray]
+COUNTS = ('detections', 'matched', 'objects')
 
 
 @register(METRICS)
@@ -63,7 +68,8 @@ class UncertaintyMetric(BaseMetric):
     - ``pdq``, ``pdq_spatial``, ``pdq_label``, ``pdq_true``, ``pdq_false``, ``pdq_missed``: see `pdq`;
     - ``detections``, ``matched``, ``objects``: how many there are, without ignored ones.
 
-    A number is nan where it has no definition: without matched detections those about boxes, correlations with a
+    Without an object that counts there is no number at all, and one line says so. Else a number is nan where it has no
+    definition: without matched detections those about boxes, correlations with a
     constant, `ause_false` if every detection is matched, `pdq` without detections and objects.
 
     Args:
@@ -111,7 +117,14 @@ class UncertaintyMetric(BaseMetric):
 
     def compute_metrics(self, results: Sequence[Image]) -> dict[str, float]:
         """Numbers by the names in the class's docstring; logs a table of them."""
-        metrics = self.measure(results)
+        labelled = [image for image in results if image['labelled']]
+        metrics = self.measure(labelled)
+        if not metrics['objects']:
+            _warn(no_truth('UncertaintyMetric', len(results), sum(len(image['gt_labels']) for image in labelled)))
+            return {}
+        if len(labelled) < len(results):
+            left_out = len(results) - len(labelled)
+            _warn(f'UncertaintyMetric: {left_out} of {len(results)} images have no labels and do not count')
         columns = results[0]['bboxes'].shape[1] if results else len(ROTATED)
         MMLogger.get_current_instance().info('\n' + table(metrics, (*coordinates(columns), 'all', 'box')))
         return metrics
@@ -137,7 +150,9 @@ class UncertaintyMetric(BaseMetric):
             matched=float(kept['hits'].sum()),
             objects=float(sum(len(image['gt_labels']) for _, image in matched)),
         )
-        return metrics
+        if metrics['objects']:
+            return metrics
+        return {name: value if name in COUNTS else math.nan for name, value in metrics.items()}
 
     def match(self, image: Image) -> tuple[Image, Image]:
         """Detections with their matches, and the image without what is ignored, for PDQ."""
@@ -207,36 +222,29 @@ def read_sample(sample: Mapping[str, Any], score_thr: float) -> Image:
     pred = sample['pred_instances']
     for name in ('bboxes_std', 'scores_std'):
         if name not in pred:
-            raise ValueError(
+            raise EvaluationError(
                 f'{where}: pred_instances has no {name}, only {", ".join(sorted(pred.keys()))}; '
                 'mmrotate_plugin.UncertainDetector around the detector provides it'
             )
     image = {name: as_array(pred[name]) for name in ('bboxes', 'bboxes_std', 'scores', 'scores_std', 'labels')}
+    if not all(np.isfinite(image[name]).all() for name in ('bboxes', 'scores')):
+        raise EvaluationError(
+            f'{where}: detections have a box or score that is not finite; the weights may be of a diverged training'
+        )
     for name, like in (('bboxes_std', 'bboxes'), ('scores_std', 'scores')):
         std = image[name]
         if std.shape != image[like].shape:
-            raise ValueError(f'{where}: {name} is {std.shape} and {like} is {image[like].shape}; they must agree')
+            raise EvaluationError(f'{where}: {name} is {std.shape} and {like} is {image[like].shape}; they must agree')
         if not (np.isfinite(std) & (std >= 0)).all():
-            raise ValueError(f'{where}: {name} has values that are negative or not finite; they must be deviations')
+            raise EvaluationError(
+                f'{where}: {name} has values that are negative or not finite; they must be deviations'
+            )
     keep = image['scores'] >= score_thr
     image = {name: values[keep] for name, values in image.items()}
     columns = image['bboxes'].shape[1]
-    boxes, labels, ignored = [np.zeros((0, columns))], [np.zeros(0)], [np.zeros(0, dtype=bool)]
-    for field in ('gt_instances', 'ignored_instances'):
-        instances = sample.get(field) or {}
-        truth = as_array(instances['bboxes']) if 'bboxes' in instances else boxes[0]
-        if not len(truth):  # of any shape
-            continue
-        if truth.ndim != 2 or truth.shape[1] != columns:
-            raise ValueError(
-                f'{where}: bboxes of {field} are {truth.shape}, of pred_instances {image["bboxes"].shape}; they must '
-                'be boxes of one kind (ConvertBoxType in the test pipeline)'
-            )
-        boxes.append(truth)
-        labels.append(as_array(instances['labels']))
-        ignored.append(np.full(len(truth), field == 'ignored_instances'))
-    truth = dict(gt_bboxes=boxes, gt_labels=labels, gt_ignored=ignored)
-    return image | {name: np.concatenate(parts) for name, parts in truth.items()}
+    truth = truth_of(sample, columns, same_kind=True)
+    found = dict(gt_bboxes=truth.bboxes, gt_labels=truth.labels, gt_ignored=truth.ignored)
+    return image | found | dict(labelled=np.array(is_labelled(sample)))
 
 
 def table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
@@ -255,6 +263,10 @@ def table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
         cells = (f'{row[name]:10.3g}' if name in row else ' ' * 10 for name in names)
         lines.append(f'{kind:<18}' + ''.join(cells) + hint)
     return '\n'.join([*lines, '', *rest])
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
 
 
 def _nothing(names: Sequence[str]) -> Image:
