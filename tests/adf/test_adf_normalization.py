@@ -238,8 +238,6 @@ def test_norms_refuse_what_they_cannot_do():
                 norm(gaussian(3))
         with pytest.raises(NoMomentRule, match="'batch_norm' has no moment rule for a Gaussian running_var"):
             F.batch_norm(image, None, gaussian(3))
-    with pytest.raises(NoMomentRule, match='alpha_dropout'):
-        F.alpha_dropout(x, 0.5, True)
 
 
 DROPOUTS = [F.dropout, F.dropout1d, F.dropout2d, F.dropout3d]
