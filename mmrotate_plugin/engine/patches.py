@@ -152,7 +152,7 @@ def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
 def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, int]) -> InstanceData:
     """The detections that a patch answers for, in the frame of the image."""
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-    coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # noqa: PLR2004  (cx, cy, w, h, angle)
+    coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # (cx, cy, w, h, angle), or corners
     shift = boxes.new_zeros(boxes.shape[1])
     shift[:coordinates] = boxes.new_tensor([columns.start, rows.start]).repeat(coordinates // 2)
     found.bboxes = boxes + shift

@@ -9,12 +9,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import shapely
 import torch
 from mmengine.dataset import Compose
 from mmengine.structures import InstanceData, PixelData
 
 pytest.importorskip('mmrotate')
-shapely = pytest.importorskip('shapely')
 from mmdet.datasets.transforms import Resize
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
