@@ -21,9 +21,10 @@ from . import cli
 from .inference import Detections, Detector, best_first
 
 SMALLEST = 32  # pixels; a patch below that has no map left at the usual strides
-# parts of the overlap. A core ends in the middle of an overlap; two patches place an object a little differently, so
-# each also answers for so much beyond, and what ends so near to a seam is taken for cut
-BEYOND, NEAR = 1 / 8, 1 / 8
+# pixels. A core ends in the middle of an overlap; two patches place an object a little differently, so each also answers
+# for so much beyond. More would count objects twice that the two give different classes
+BEYOND = 2
+NEAR = 1 / 8  # of the overlap: what ends so near to a seam is taken for cut
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PatchDetector:
 
     Beside the image, memory holds one batch of patches and the detections above the threshold. Each place is the
     business of one patch, as in one pass over the whole: that in whose core, up to the middle of the overlaps, it lies.
-    A detection counts if its centre lies in the core of its patch, or at most an eighth of the overlap beyond; what
+    A detection counts if its centre lies in the core of its patch, or at most two pixels beyond; what
     both patches find there is merged by non-maximum suppression with the detector's own settings.
 
     The overlap should be as long as the longest object: such an object is whole in the patch that has its centre in the
@@ -162,7 +163,7 @@ def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, 
     for axis, (span, length) in enumerate(zip((columns, rows), shape[::-1], strict=True)):
         centre = (low[:, axis] + high[:, axis]) / 2
         keep &= (centre >= 0) & (centre <= length)
-        keep &= (centre >= span.first - BEYOND * span.before) & (centre <= span.last + BEYOND * span.after)
+        keep &= (centre >= span.first - BEYOND) & (centre <= span.last + BEYOND)
         keep &= ~_seen_whole_by_neighbour(low[:, axis], high[:, axis], span)
     return found[keep.to(boxes.device)]
 

@@ -60,7 +60,7 @@ def write_plain(
     for module, text in beside.items():
         write_whole(folder / f'{module}.py', text)
     if beside:
-        names = ' and '.join(sorted(name.removeprefix('Exported') for name in parts | others))
+        names = ' and '.join(sorted(name.removeprefix('Exported') for name in needed))
         notes.append(
             f'{names}: mmdet and mmrotate have nothing equal; keep {", ".join(f"{module}.py" for module in beside)} '
             'beside the config (torch, numpy, mmcv and mmengine suffice for it)'
