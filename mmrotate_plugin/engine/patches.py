@@ -21,8 +21,8 @@ from . import cli
 from .inference import Detections, Detector, best_first
 
 SMALLEST = 32  # pixels; a patch below that has no map left at the usual strides
-# pixels. A core ends in the middle of an overlap; two patches place an object a little differently, so each also answers
-# for so much beyond. More would count objects twice that the two give different classes
+# pixels. A core ends in the middle of an overlap. Two patches place an object a little differently, so each answers
+# for so much beyond; more would count objects twice that the two give different classes
 BEYOND = 2
 NEAR = 1 / 8  # of the overlap: what ends so near to a seam is taken for cut
 
