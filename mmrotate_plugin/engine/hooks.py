@@ -13,6 +13,7 @@ from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import Tensor
 
 from ..registry import HOOKS, register
+from ..structures import content_slices, offset_of
 from ..visualization import class_colours, draw_boxes, encode_image, side_by_side, to_polygons
 from .files import write_whole
 
@@ -155,7 +156,12 @@ def sample_picture(
     scale = np.ones(2)
     if meta.get('scale_factor') is not None:
         scale[:] = np.asarray(meta['scale_factor'], dtype=float).ravel()[:2]
-    if meta.get('ori_shape') is not None:  # cut the padding off
+    place = np.array(offset_of(meta))
+    if place.any():  # cut the padding off
+        rows, columns = content_slices(meta, image.shape[:2])
+        image = image[rows, columns]
+        place -= columns.start, rows.start
+    elif meta.get('ori_shape') is not None:
         height, width = meta['ori_shape'][:2]
         image = image[: max(1, round(height * scale[1])), : max(1, round(width * scale[0]))]
 
@@ -166,7 +172,7 @@ def sample_picture(
     colours = class_colours(known, palette)
 
     def draw(boxes: Any, labels: Any, scores: np.ndarray | None = None) -> np.ndarray:
-        polygons = to_polygons(_numpy(boxes)) * scale
+        polygons = to_polygons(_numpy(boxes)) * scale + place
         return draw_boxes(image, polygons.reshape(-1, 8), _numpy(labels), scores, classes=classes, colours=colours)
 
     panels = []

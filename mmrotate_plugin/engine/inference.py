@@ -11,12 +11,14 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..adf import NoMomentRule
 from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
 from ..models.uncertainty.tracing import UnsupportedDetector
+from ..structures import offset_of
 from ..visualization import class_colours
 from . import checks, cli
 from .class_check import wrong_count
@@ -167,11 +169,35 @@ class Detector:
         except (NoMomentRule, UnsupportedDetector) as error:
             raise cli.UsageError(f'no uncertainty of this detector: {error}') from error
         scores_map = sample.get('score_std_map')
-        if scores_map is not None:  # of the network's input, of which the image was resized as a whole
-            size = image.shape[1], image.shape[0]
-            scores_map = cv2.resize(scores_map.cpu().numpy(), size, interpolation=cv2.INTER_LINEAR)
+        if scores_map is not None:  # of the network's input
+            scores_map = map_on_image(scores_map, sample.metainfo, image.shape[:2])
         found = sample.pred_instances
         return best_first(found[found.scores >= score_thr], scores_map)
+
+
+def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Interpolate a map over the network's input at the pixels of the image.
+
+    Args:
+        values: (h, w), one for each pixel of the network's input.
+        meta: Metainfo of the sample; without an offset in its `scale_factor`, the image fills the whole map.
+        shape: (H, W) of the image.
+
+    Returns:
+        (H, W), without what lies on the padding.
+    """
+    offset = offset_of(meta)
+    if not any(offset):
+        return cv2.resize(values.cpu().numpy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    scale = meta['scale_factor']
+    axes = [  # of the centres of the image's pixels, from -1 at one border of the map to 1 at the other
+        ((torch.arange(side, device=values.device) + 0.5) * scale[i] + offset[i]) * 2 / values.shape[1 - i] - 1
+        for i, side in enumerate(shape[::-1])
+    ]
+    y, x = torch.meshgrid(axes[1], axes[0], indexing='ij')
+    at = torch.stack([x, y], -1)[None].to(values)
+    out = F.grid_sample(values[None, None], at, mode='bilinear', padding_mode='border', align_corners=False)
+    return out[0, 0].cpu().numpy()
 
 
 def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:

@@ -1,42 +1,71 @@
-"""Detection on images that are too large for one pass: overlapping patches, merged by the detector's own NMS."""
+"""Detection on images that are too large for one pass: overlapping patches, each for the objects in its core."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..adf import NoMomentRule
 from ..adf.progress import track
 from ..models.uncertainty.tracing import UnsupportedDetector
+from ..visualization import to_polygons
 from . import cli
 from .inference import Detections, Detector, best_first
 
 SMALLEST = 32  # pixels; a patch below that has no map left at the usual strides
+# pixels. A core ends in the middle of an overlap. Two patches place an object a little differently, so each answers
+# for so much beyond; more would count objects twice that the two give different classes
+BEYOND = 2
+NEAR = 1 / 8  # of the overlap: what ends so near to a seam is taken for cut
 
 
-class _NothingError(Exception):
-    """No patch has a detection; holds none of them."""
+@dataclass(frozen=True)
+class Span:
+    """Where a patch lies along one axis, pixels of the image.
+
+    Attributes:
+        start, stop: Its borders.
+        first, last: Those of its core, which ends in the middle of an overlap.
+        before, after: Overlaps with the neighbours; 0 where there is none.
+    """
+
+    start: int
+    stop: int
+    first: float
+    last: float
+    before: int
+    after: int
 
 
 class PatchDetector:
-    """A `Detector` that goes over an image patch by patch, with mmrotate's `inference_detector_by_patches`.
+    """A `Detector` that goes over an image patch by patch.
 
-    Beside the image, memory holds one batch of patches and the detections above the threshold. A box that two patches
-    see is found twice, and non-maximum suppression with the detector's own settings keeps the better one, so the
-    overlap should be as long as the longest object: one that no patch has whole is found in parts.
+    Beside the image, memory holds one batch of patches and the detections above the threshold. Each place is the
+    business of one patch, as in one pass over the whole: that in whose core, up to the middle of the overlaps, it lies.
+    A detection counts if its centre lies in the core of its patch, or at most two pixels beyond; what
+    both patches find there is merged by non-maximum suppression with the detector's own settings.
+
+    The overlap should be as long as the longest object: such an object is whole in the patch that has its centre in the
+    core, and what a neighbour sees of it is left out. Of a longer one, which no patch has whole, the best part stays.
 
     Args:
         detector: With a pipeline that takes arrays. An uncertain one gives deviations of its boxes, but no heat map.
-        size: Side of a patch, pixels; where the image is smaller it is padded.
-        overlap: Of neighbouring patches, pixels.
+        size: Side of a patch, pixels. Where the image is smaller it is padded with the median of each channel; what is
+            found there is left out.
+        overlap: Of neighbouring patches, pixels; the last of a row or column may overlap more.
         batch_size: Patches at a time.
         show: Whether a bar on stderr tells the progress; None for terminals only.
 
     Raises:
-        UsageError: If a number is out of range, mmrotate is missing, or the detector has no NMS to merge with.
+        UsageError: If a number is out of range, or the detector has no NMS to merge with.
     """
 
     def __init__(
@@ -44,59 +73,111 @@ class PatchDetector:
     ) -> None:
         if size < SMALLEST:
             raise cli.UsageError(f'--patch-size must be {SMALLEST} pixels or more, not {size}')
-        if not 1 <= overlap < size:  # mmrotate wants one
+        if not 1 <= overlap < size:
             raise cli.UsageError(f'--patch-overlap must be 1 or more and below the patch size {size}, not {overlap}')
         if batch_size < 1:
             raise cli.UsageError(f'--patch-batch-size must be 1 or more, not {batch_size}')
-        try:
-            from mmrotate.apis import inference_detector_by_patches
-            from mmrotate.datasets.transforms import LoadPatchFromNDArray
-            from mmrotate.utils import slide_window
-        except ImportError as error:
-            raise cli.UsageError(f'--patch-size needs mmrotate, which cannot be imported: {error}') from error
         self.detector = detector
-        self.size, self.step, self.batch_size, self.show = size, size - overlap, batch_size, show
+        self.size, self.overlap, self.batch_size, self.show = size, overlap, batch_size, show
         self.nms = nms_of(detector.model.cfg)
-        load = LoadPatchFromNDArray()
-        self.pipeline = lambda data: detector.pipeline(load(data))
-        self._detect, self._slide = inference_detector_by_patches, slide_window
 
-    def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
-        """Detect on one image (H, W, 3) of any size."""
+    def __call__(self, image: NDArray[Any], *, score_thr: float = 0.0) -> Detections:
+        """Detect on one image (H, W, C) of any size.
+
+        Raises:
+            UsageError: If an `UncertainDetector` holds a detector that it cannot take.
+            ImageError: If the test pipeline cannot take a patch.
+        """
+        from mmcv.ops import batched_nms
+
         height, width = image.shape[:2]
-        count = len(self._slide(width, height, [self.size], [self.step]))
-        batches = math.ceil(count / self.batch_size)
-        bar = track(batches, f'{count} patches', self.show)
-        next(bar)
-        done = kept = 0
+        patches = list(product(spans(height, self.size, self.overlap), spans(width, self.size, self.overlap)))
+        found: list[InstanceData] = []
+        for i in track(math.ceil(len(patches) / self.batch_size), f'{len(patches)} patches', self.show):
+            batch = patches[i * self.batch_size : (i + 1) * self.batch_size]
+            for patch, instances in zip(batch, self._detect(image, batch), strict=True):
+                # what is below the threshold suppresses nothing that is above it
+                kept = instances[instances.scores >= score_thr]
+                found.append(_of_patch(kept, *patch, (height, width)))
+        merged = InstanceData.cat(found)
+        if len(merged):  # mmcv's NMS over classes needs a box
+            _, best = batched_nms(merged.bboxes, merged.scores, merged.labels, dict(self.nms))
+            merged = merged[best]
+        return best_first(merged)
 
-        def after_batch(_module: Any, _inputs: Any, outputs: list[Any]) -> None:
-            nonlocal done, kept
-            for sample in outputs:  # what is below the threshold suppresses nothing that is above it
-                found = sample.pred_instances
-                sample.pred_instances = found[found.scores >= score_thr]
-                kept += len(sample.pred_instances)
-                sample.pop('score_std_map', None)  # of this patch alone, and large
-            done += 1
-            next(bar, None)
-            if done == batches and not kept:
-                raise _NothingError(sample.pred_instances)  # mmcv's NMS over classes needs a box
-
-        handle = self.detector.model.register_forward_hook(after_batch)
+    def _detect(self, image: NDArray[Any], batch: list[tuple[Span, Span]]) -> list[InstanceData]:
+        items = [self.detector.pipeline({'img': _cut(image, *patch), 'img_id': 0}) for patch in batch]
+        data = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
         try:
-            merged = self._detect(
-                self.detector.model, image, [self.size], [self.step], [1.0], dict(self.nms), self.pipeline,
-                self.batch_size,
-            )  # fmt: skip
-            found = merged.pred_instances
-        except _NothingError as nothing:
-            found = nothing.args[0]
+            with torch.no_grad():
+                return [sample.pred_instances for sample in self.detector.model.test_step(data)]
         except (NoMomentRule, UnsupportedDetector) as error:
             raise cli.UsageError(f'no uncertainty of this detector: {error}') from error
-        finally:
-            handle.remove()
-            bar.close()
-        return best_first(found)
+
+
+def spans(length: int, size: int, overlap: int) -> list[Span]:
+    """Patches that cover an axis; the last ends with the image, a single one has the image in its middle.
+
+    Args:
+        length: Of the image, pixels.
+        size, overlap: Of the patches, pixels.
+    """
+    if length <= size:
+        start = (length - size) // 2
+        return [Span(start, start + size, -math.inf, math.inf, 0, 0)]
+    count = math.ceil((length - size) / (size - overlap)) + 1
+    starts = [min(i * (size - overlap), length - size) for i in range(count)]
+    overlaps = [a + size - b for a, b in zip(starts, starts[1:], strict=False)]
+    middles = [-math.inf, *(b + o / 2 for b, o in zip(starts[1:], overlaps, strict=True)), math.inf]
+    overlaps = [0, *overlaps, 0]
+    return [
+        Span(start, start + size, *middles[i : i + 2], *overlaps[i : i + 2])  # fmt: skip
+        for i, start in enumerate(starts)
+    ]
+
+
+def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
+    """The pixels of a patch, in an array of their own; those beyond the image have the median of each channel."""
+    height, width = image.shape[:2]
+    inside = image[max(rows.start, 0) : rows.stop, max(columns.start, 0) : columns.stop]
+    size = rows.stop - rows.start, columns.stop - columns.start
+    if inside.shape[:2] == size:
+        return np.ascontiguousarray(inside)
+    patch = np.empty((*size, *image.shape[2:]), image.dtype)
+    patch[...] = np.median(inside, (0, 1)).astype(image.dtype)
+    top, left = max(-rows.start, 0), max(-columns.start, 0)
+    patch[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return patch
+
+
+def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, int]) -> InstanceData:
+    """The detections that a patch answers for, in the frame of the image."""
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # (cx, cy, w, h, angle), or corners
+    shift = boxes.new_zeros(boxes.shape[1])
+    shift[:coordinates] = boxes.new_tensor([columns.start, rows.start]).repeat(coordinates // 2)
+    found.bboxes = boxes + shift
+    corners = torch.from_numpy(to_polygons(found.bboxes.detach().cpu().numpy()))  # (N, 4, 2)
+    low, high = corners.amin(1), corners.amax(1)
+    keep = torch.ones(len(corners), dtype=torch.bool)
+    for axis, (span, length) in enumerate(zip((columns, rows), shape[::-1], strict=True)):
+        centre = (low[:, axis] + high[:, axis]) / 2
+        keep &= (centre >= 0) & (centre <= length)
+        keep &= (centre >= span.first - BEYOND) & (centre <= span.last + BEYOND)
+        keep &= ~_seen_whole_by_neighbour(low[:, axis], high[:, axis], span)
+    return found[keep.to(boxes.device)]
+
+
+def _seen_whole_by_neighbour(low: Tensor, high: Tensor, span: Span) -> Tensor:
+    """Whether what ends at a seam of the patch begins within the overlap, so that the neighbour has all of it."""
+    whole = torch.zeros(len(low), dtype=torch.bool)
+    if span.after:
+        near = NEAR * span.after
+        whole |= (high > span.stop - near) & (low > span.stop - span.after)
+    if span.before:
+        near = NEAR * span.before
+        whole |= (low < span.start + near) & (high < span.start + span.before)
+    return whole
 
 
 def nms_of(cfg: Config) -> dict[str, Any]:

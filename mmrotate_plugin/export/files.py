@@ -16,7 +16,7 @@ from ..engine.class_names import names_and_palette
 from ..engine.files import write_whole
 from ..engine.inference import Detector
 from .network import plain_detector
-from .parts import FIND, part_files
+from .parts import FIND, MENDS, RESIZE, part_files
 from .pipelines import plain_imports, plain_runtime
 from .plain import plain_config, plain_weights
 from .walk import our_class
@@ -54,11 +54,14 @@ def write_plain(
 
     model, notes, parts = plain_config(cfg.model, sizes)
     runtime, more, others = plain_runtime(cfg)
-    beside = part_files(parts | others)
+    needed = parts | others
+    if RESIZE not in needed and _hosts_fail(runtime):
+        needed |= {MENDS}
+    beside = part_files(needed)
     for module, text in beside.items():
         write_whole(folder / f'{module}.py', text)
     if beside:
-        names = ' and '.join(sorted(name.removeprefix('Exported') for name in parts | others))
+        names = ' and '.join(sorted(name.removeprefix('Exported') for name in needed))
         notes.append(
             f'{names}: mmdet and mmrotate have nothing equal; keep {", ".join(f"{module}.py" for module in beside)} '
             'beside the config (torch, numpy, mmcv and mmengine suffice for it)'
@@ -72,6 +75,15 @@ def write_plain(
     torch.save({'meta': {'dataset_meta': dict(meta), 'cfg': exported.pretty_text}, 'state_dict': weights}, file)
     write_whole(folder / CHECKPOINT, file.getvalue())
     return notes + more
+
+
+def _hosts_fail(runtime: Mapping[str, Any]) -> bool:
+    """Whether detections need the mends: rotated boxes at unequal factors, or a test pipeline without a resize."""
+    dataset = (runtime.get('test_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), Mapping):
+        dataset = dataset['dataset']
+    resized = any('Resize' in str(step) for step in dataset.get('pipeline') or ())
+    return not resized or runtime.get('default_scope') == 'mmrotate'
 
 
 def write_safetensors(folder: Path, detector: Detector, meta: Mapping[str, Any]) -> int:

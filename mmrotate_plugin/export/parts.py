@@ -4,11 +4,14 @@ import inspect
 import re
 from importlib import import_module
 
-RESIZE, ROI_ALIGN = 'ExportedSymmetricResize', 'ExportedRiRoIAlignRotated'  # their names in the exported config
-# name: its file without .py, the module that it is made of, the registry
+# their names in the exported config; the mends have none, importing them is enough
+RESIZE, ROI_ALIGN, MENDS = 'ExportedSymmetricResize', 'ExportedRiRoIAlignRotated', 'ExportedHostMends'
+_WAY_BACK = ('structures.stretch', 'structures.centred_scale', 'host_mends')
+# name: its file without .py, the modules that it is made of, the registry of the class in the last of them
 PARTS = {
-    RESIZE: ('exported_symmetric_resize', 'datasets.transforms', 'TRANSFORMS'),
-    ROI_ALIGN: ('exported_ri_roi_align', 'models.roi_heads.ri_roi_align', 'MODELS'),
+    RESIZE: ('exported_symmetric_resize', (*_WAY_BACK, 'datasets.transforms'), 'TRANSFORMS'),
+    MENDS: ('exported_host_mends', _WAY_BACK, None),
+    ROI_ALIGN: ('exported_ri_roi_align', ('models.roi_heads.ri_roi_align',), 'MODELS'),
 }
 # a line of the config; mmengine puts the config's folder there when it reads it. It reads a config with an import
 # statement in another way
@@ -19,7 +22,7 @@ from mmcv import ops  # noqa: E402  where RoI extractors look their layers up
 
 ops.ExportedRiRoIAlignRotated = RiRoIAlignRotated
 """
-OWN_IMPORT = re.compile(r'^from \.[\w.]* import .*\n', re.MULTILINE)
+OWN_IMPORT = re.compile(r'^from (\.[\w.]*) import .*\n', re.MULTILINE)
 REGISTER = re.compile(r'^@register\(\w+\)\n|^@\w+\.register_module\(\)\n', re.MULTILINE)
 
 
@@ -33,11 +36,22 @@ def part_files(names: set[str]) -> dict[str, str]:
 
 
 def _text(name: str) -> str:
-    """The source of a module that imports nothing of this package but its registry."""
-    _, module, registry = PARTS[name]
-    source = inspect.getsource(import_module(f'..{module}', __package__))
-    source, imports = OWN_IMPORT.subn(f'from mmengine.registry import {registry}\n', source)
-    source, registered = REGISTER.subn(f"@{registry}.register_module(name='{name}', force=True)\n", source)
-    if (imports, registered) != (1, 1) or re.search(r'^\s+from \.', source, re.MULTILINE):
-        raise RuntimeError(f'{module} must import the registry alone of this package, and register one class')
-    return source + (LOOKED_UP if name == ROI_ALIGN else '')
+    """The sources of modules that import nothing of this package but its registry and each other, in one file."""
+    _, modules, registry = PARTS[name]
+    known = {'registry', *(module.partition('.')[0] for module in modules)}
+    texts, registered = [], 0
+    for module in modules:
+        source = inspect.getsource(import_module(f'..{module}', __package__))
+        own = {found.lstrip('.').partition('.')[0] for found in OWN_IMPORT.findall(source)}
+        source, count = REGISTER.subn(f"@{registry}.register_module(name='{name}', force=True)\n", source)
+        line = f'from mmengine.registry import {registry}\n' if count else ''
+        source = OWN_IMPORT.sub(lambda found, line=line: line if 'registry' in found[1] else '', source)
+        if own - known or re.search(r'^\s+from \.', source, re.MULTILINE):
+            raise RuntimeError(f'{module} imports {own - known} of this package, which is not in the file of {name}')
+        texts.append(source)
+        registered += count
+    if registered != (registry is not None):
+        raise RuntimeError(
+            f'{modules} register {registered} classes, where {name} needs one with a registry, else none'
+        )
+    return '\n\n'.join(texts) + (LOOKED_UP if name == ROI_ALIGN else '')

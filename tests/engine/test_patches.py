@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
 
 from mmrotate_plugin.engine.cli import UsageError, register_hosts
-from mmrotate_plugin.engine.patches import PatchDetector, nms_of
+from mmrotate_plugin.engine.patches import PatchDetector, nms_of, spans
 
 CFG = Config(dict(model=dict(test_cfg=dict(nms=dict(type='nms_rotated', iou_threshold=0.1)))))
 
@@ -123,3 +124,86 @@ def test_where_the_nms_is():
     assert nms_of(Config(dict(model=dict(detector=two_stage)))) == dict(iou_threshold=0.5)
     with pytest.raises(UsageError, match='no nms'):
         nms_of(Config(dict(model=dict(test_cfg=dict(max_per_img=100)))))
+
+
+class Pieces(Spots):
+    """Finds all that is white, cut or whole, as horizontal or rotated boxes with deviations, all equally sure."""
+
+    rotated = True
+
+    def forward(self, data):
+        results = []
+        for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
+            count, _, stats, _ = cv2.connectedComponentsWithStats(image[0].numpy())
+            x, y, w, h = torch.tensor(stats[1:count, :4]).float().unbind(1)
+            boxes = torch.stack([x + w / 2, y + h / 2, w, h, 0 * x] if self.rotated else [x, y, x + w, y + h], 1)
+            dark = torch.tensor([[1.0, 1, 2, 2, 0]] if self.rotated else [[0.0, 0, 2, 2]])
+            boxes = torch.cat([boxes, dark]) if not image[:, 0, 0].any() and sample.img_shape[0] > HEIGHT else boxes
+            scores = torch.full((len(boxes),), 0.9)
+            result = DetDataSample(metainfo=sample.metainfo)
+            result.pred_instances = InstanceData(
+                bboxes=boxes, scores=scores, labels=scores.long(), bboxes_std=boxes / 10, scores_std=scores / 10
+            )
+            results.append(result)
+        return results
+
+
+HEIGHT = 100  # patches that are higher are padded in these tests
+
+
+def test_no_piece_of_an_object_that_a_neighbour_has_whole_is_left(detector):
+    rng = np.random.default_rng(3)
+    grid = np.stack(np.meshgrid(range(14, 320, 26), range(14, 270, 26)), -1).reshape(-1, 2)
+    grid += rng.integers(-2, 3, grid.shape)
+    image = np.zeros((283, 333, 3), np.uint8)
+    half = rng.integers(2, 11, grid.shape)  # up to 20 pixels long, as long as the overlap
+    for (x, y), (a, b) in zip(grid, half, strict=True):
+        image[y - b : y + b, x - a : x + a] = 255
+    for nms in (dict(iou_threshold=0.1), dict(iou_threshold=0.1, class_agnostic=True)):
+        for batch, rotated in ((1, True), (7, False)):
+            kind = 'nms_rotated' if rotated else 'nms'
+            cfg = Config(dict(model=dict(test_cfg=dict(nms=dict(type=kind, **nms)))))
+            detector.model = Pieces()
+            detector.model.cfg, detector.model.rotated = cfg, rotated
+            found = PatchDetector(detector, size=64, overlap=20, batch_size=batch, show=False)(image)
+            boxes = found.boxes
+            centres = boxes[:, :2] if rotated else (boxes[:, :2] + boxes[:, 2:]) / 2
+            sides = boxes[:, 2:4] if rotated else boxes[:, 2:] - boxes[:, :2]
+            rows = np.concatenate([centres, sides / 2], 1).round().astype(int)
+            assert sorted(map(tuple, rows)) == sorted(map(tuple, np.concatenate([grid, half], 1)))
+            assert found.boxes_std.shape == boxes.shape and len(found.scores_std) == len(boxes)
+
+
+def test_objects_longer_than_the_overlap_stay(detector):
+    detector.model = Pieces()
+    for start, stop in ((30, 90), (10, 120), (40, 70), (61, 92)):
+        image = np.zeros((64, 200, 3), np.uint8)
+        image[30:34, start:stop] = 255
+        boxes = PatchDetector(detector, size=64, overlap=20, show=False)(image).boxes
+        assert len(boxes) and all(start <= x <= stop for x in boxes[:, 0])
+
+
+def test_what_is_found_on_the_padding_is_left_out(detector):
+    detector.model = Pieces()
+    image = draw(HEIGHT - 10, 70, [(30, 40)])
+    found = PatchDetector(detector, size=HEIGHT + 28, overlap=16, show=False)(image)
+    assert found.boxes[:, :2].tolist() == [[30, 40]]
+    grey = np.full((50, 40, 5), 700, np.uint16)  # any depth and number of channels: the padding is the median
+    seen = []
+    detector.pipeline = lambda data: seen.append(data['img']) or dict(inputs=None, data_samples=None)
+    detector.model.test_step = lambda _: [DetDataSample(pred_instances=InstanceData(
+        bboxes=torch.zeros(0, 5), scores=torch.zeros(0), labels=torch.zeros(0).long()))]  # fmt: skip
+    PatchDetector(detector, size=64, overlap=16, show=False)(grey)
+    assert seen[0].shape == (64, 64, 5) and seen[0].dtype == np.uint16 and (seen[0] == 700).all()
+
+
+@pytest.mark.parametrize(
+    'length, size, overlap', [(200, 64, 20), (65, 64, 63), (64, 64, 1), (30, 64, 8), (1000, 64, 50)]
+)
+def test_cores_share_an_axis_out(length, size, overlap):
+    found = spans(length, size, overlap)
+    assert all(b.first == a.last and a.after == b.before >= overlap for a, b in zip(found, found[1:], strict=False))
+    assert found[0].first == -np.inf and found[-1].last == np.inf
+    assert all(span.stop - span.start == size for span in found)
+    if length >= size:
+        assert found[0].start == 0 and found[-1].stop == length

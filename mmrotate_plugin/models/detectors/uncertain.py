@@ -17,6 +17,7 @@ from ...adf.jacobian import variances
 from ...adf.modes import eval_mode
 from ...arguments import typed
 from ...registry import MODELS
+from ...structures import bring_back, whole_input
 from ..backbones.adf_resnet import CHOICES, ADFResNet
 from ..uncertainty.linearization import Linearization, sharing_of
 from ..uncertainty.noise import ImageNoise
@@ -183,28 +184,38 @@ class UncertainDetector(BaseModel):
         Returns:
             The data samples, with `pred_instances`.
         """
+        frame = data_samples if rescale else ()
         if not self.enabled:
-            return self.detector.predict(inputs, data_samples, rescale=rescale)
-        with torch.inference_mode(False), torch.no_grad():
-            inputs = inputs.clone() if inputs.is_inference() else inputs
-            variance = self.noise(inputs, data_samples)
-            self._warn_of_misfit()
-            model = None
-            if self.method == 'jacobian':
-                found, data = self._by_jacobian(inputs, variance, data_samples, rescale)
-                if self.dropout_samples:  # the same detections again
-                    found, _, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=False)
-            elif self.method == 'propagated':
-                found, outputs, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=True)
-                data = self.detection_variance(line, outputs)
-                if self.score_map:
-                    put_score_maps(found, self.trace.score_maps, inputs.shape[-2:])
-            else:
-                found, outputs, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=False)
-                data = self.sampled(inputs, variance, data_samples, line, outputs, range(self.num_samples), self.seed)
-            if self.dropout_samples:
-                model = self._by_dropout(inputs, data_samples, line)
-            put_stds(found, data, model, self._buffers.get(ERROR))
+            with whole_input(frame):
+                found = self.detector.predict(inputs, data_samples, rescale=rescale)
+        else:
+            with torch.inference_mode(False), torch.no_grad():
+                inputs = inputs.clone() if inputs.is_inference() else inputs
+                variance = self.noise(inputs, data_samples)
+                self._warn_of_misfit()
+                with whole_input(frame):
+                    found = self._predict(inputs, variance, data_samples, rescale)
+        if rescale:
+            bring_back(found)
+        return found
+
+    def _predict(self, inputs: Tensor, variance: Tensor, data_samples: Any, rescale: bool) -> Any:
+        model = None
+        if self.method == 'jacobian':
+            found, data = self._by_jacobian(inputs, variance, data_samples, rescale)
+            if self.dropout_samples:  # the same detections again
+                found, _, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=False)
+        elif self.method == 'propagated':
+            found, outputs, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=True)
+            data = self.detection_variance(line, outputs)
+            if self.score_map:
+                put_score_maps(found, self.trace.score_maps, inputs.shape[-2:])
+        else:
+            found, outputs, line = self.linearize(inputs, variance, data_samples, rescale=rescale, propagated=False)
+            data = self.sampled(inputs, variance, data_samples, line, outputs, range(self.num_samples), self.seed)
+        if self.dropout_samples:
+            model = self._by_dropout(inputs, data_samples, line)
+        put_stds(found, data, model, self._buffers.get(ERROR))
         return found
 
     def _warn_of_misfit(self) -> None:

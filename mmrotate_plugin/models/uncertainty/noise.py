@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...adf.noise import check_noise, fill_noise
 from ...adf.noise_level import estimate_noise
+from ...structures import content_slices
 from ..backbones.adf_resnet import ADFResNet
 
 
@@ -72,14 +74,15 @@ class ImageNoise:
         return normalised_variance(self.noise_std, self.detector.data_preprocessor)
 
     def __call__(self, inputs: Tensor, data_samples: Any) -> Tensor:
-        """The variance of normalised images, (B, C, H, W); the padding of a batch has none."""
+        """The variance of normalised images, (B, C, H, W); padding has none."""
         known = self.variance
         variance = estimate_noise(inputs) if known is None else fill_noise(known, inputs)
+        noisy = torch.zeros_like(variance, dtype=torch.bool)
         for i, sample in enumerate(data_samples):
             height, width = sample.metainfo.get('img_shape', inputs.shape[-2:])[:2]
-            variance[i, :, height:] = 0
-            variance[i, :, :, width:] = 0
-        return variance
+            rows, columns = content_slices(sample.metainfo, (height, width))
+            noisy[i, :, rows, columns] = True
+        return variance * noisy
 
 
 def _scale(preprocessor: Any) -> Tensor | None:
