@@ -19,6 +19,7 @@ from ..models.groups import check_groups
 from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import class_colours
 from . import cli
+from .operators import check_operators
 from .uncertainty_setup import inner_model
 
 _OF_WIDE_SAMPLES = (b'II', b'MM', b'#?RADIANCE', b'v/1\x01', b'PF', b'Pf')  # TIFF, HDR, EXR, PFM
@@ -141,6 +142,10 @@ class Detector:
         cli.load_weights(self.model, checkpoint, path)
         self.model.cfg = cfg
         self.model.to(device).eval()
+        try:
+            check_operators(self.model, training=False)
+        except NotImplementedError as error:
+            raise cli.UsageError(f'the model cannot run here: {error}') from error
         meta = checkpoint['meta'].get('dataset_meta') or {'CLASSES': checkpoint['meta'].get('CLASSES')}
         meta = {key.lower(): value for key, value in meta.items()}
         configured = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('metainfo') or {}
