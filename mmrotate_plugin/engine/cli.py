@@ -31,6 +31,7 @@ from torch import nn
 from .. import checkpoints
 from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
+from ..mended_hosts import mend_hosts
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .explanations import explain
@@ -163,6 +164,7 @@ def register_hosts() -> None:
         else:
             for part in ('datasets', 'engine', 'evaluation', 'models', 'visualization'):
                 import_module(f'{host}.{part}')
+    mend_hosts()
 
 
 def _why_no_file(path: Path) -> str:
