@@ -1,6 +1,7 @@
 """A trained detector as a function from an image to boxes."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def build_model(cfg: Config) -> nn.Module:
     if detector.get('backbone') and 'init_cfg' in detector.backbone:
         detector.backbone.init_cfg = None
     try:
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        # a copy: heads of the DETR family write tensors into what they are built from
+        model = revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
         check_groups(model)
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise cli.UsageError(f'the model of the config cannot be built: {cli.reason_of(error)}') from error
