@@ -30,9 +30,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--size', type=int, nargs='+', default=[1025], metavar='PIXELS',
         help='side of the image as the backbone gets it, or height and width (default 1025)',
     )  # fmt: skip
-    parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
-    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py')
     args = parser.parse_args(argv)
     if len(args.size) > 2 or min(args.size) < 33:
         parser.error(f'--size must be one or two numbers of 33 pixels or more, not {" ".join(map(str, args.size))}')

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import operators
 
 PACKAGE = __name__.partition('.')[0]
-REFUSALS = (ValueError, TypeError, NotImplementedError, LookupError, OSError)
+REFUSALS = (ValueError, TypeError, RuntimeError, LookupError, OSError)  # NotImplementedError is a RuntimeError
 NO_OPERATOR = re.compile(rf'(\w+): {operators.NOT_FOUND} (\S+) not found')
 SUFFIX = re.compile(r'(_sort_vertices)?(_forward|_backward)?(_impl)?(_forward|_backward)?$')
 SIZES_DIFFER = re.compile(r'Sizes of tensors must match|The size of tensor a \(\d+\) must match the size of tensor b')
