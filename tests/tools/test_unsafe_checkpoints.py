@@ -37,7 +37,6 @@ LINES = [
     ('check_equivariance', '{cfg} {evil} --out {root}/o'),
     ('export', '{cfg} {evil} --out {root}/o --formats config'),
     ('evaluate_uncertainty', '{cfg} {evil} --out {root}/o'),
-    ('benchmark', '--quick --measures eval --networks plain,C4 --detector {cfg} --checkpoint {evil} --out {root}/o'),
     ('convert_weights', '{evil} {root}/o.pth --to plugin'),
     ('show_basis', '--config {cfg} --checkpoint {evil} --out {root}/o'),
 ]
