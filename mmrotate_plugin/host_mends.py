@@ -1,4 +1,4 @@
-"""Two methods of the hosts that are replaced because boxes would leave their pixels; this is the only place.
+"""What is replaced in the hosts because boxes would leave their pixels, or a tool would stop; this is the only place.
 
 - mmrotate's `RotatedBoxes.rescale_` turns boxes the wrong way where the factors of the axes differ: `atan2` has width
   and height exchanged. mmdet's `Resize` calls it on labels, and every head on its detections. `stretch_rotated` takes
@@ -7,6 +7,9 @@
   `BaseDetector.forward`, through which all predictions pass that leave a detector, moves them back by the offset of a
   `CentredScale`; predictions without one pass untouched. Heads also stop where no step of a pipeline noted a factor;
   here it is 1.
+- mmrotate's `qbox2rbox` stops at no boxes, as its confusion_matrix.py does at an image without objects. mmrotate's own
+  programs import the function before a config imports this package, so another function under the same name would come
+  too late: the code of the function itself is replaced.
 
 Importing this module is enough. It imports neither host: what is imported already is mended at once, the rest when it
 is imported.
@@ -17,8 +20,10 @@ import sys
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
+
+import torch
 
 from .structures import bring_back, stretch_rotated, whole_input
 
@@ -60,8 +65,31 @@ def _mend_detectors(module: ModuleType) -> None:
     detector.forward = forward
 
 
+def _mend_converters(module: ModuleType) -> None:
+    function = getattr(module, 'qbox2rbox', None)
+    if isinstance(function, FunctionType) and _fails_without_boxes(function):
+        module._qbox2rbox_of_mmrotate = FunctionType(function.__code__, function.__globals__, function.__name__)
+        function.__code__ = _qbox2rbox.__code__
+
+
+def _fails_without_boxes(function: FunctionType) -> bool:
+    """What an image without objects gives in mmrotate's confusion_matrix.py: an empty array of one dimension."""
+    try:
+        return tuple(function(torch.zeros(0)).shape) != (0, 5)
+    except Exception:  # of a version that fails in another way
+        return True
+
+
+def _qbox2rbox(boxes: Any) -> Any:
+    """`qbox2rbox`, of no boxes as well; its names are looked up in mmrotate's module."""
+    if boxes.numel() == 0:
+        return boxes.new_zeros((*boxes.shape[:-1], 5) if boxes.ndim > 1 else (0, 5))
+    return _qbox2rbox_of_mmrotate(boxes)  # noqa: F821
+
+
 MENDS: dict[str, Callable[[ModuleType], None]] = {
     'mmrotate.structures.bbox.rotated_boxes': _mend_rotated_boxes,
+    'mmrotate.structures.bbox.box_converters': _mend_converters,
     'mmdet.models.detectors.base': _mend_detectors,
 }
 

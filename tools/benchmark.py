@@ -69,6 +69,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='time this UncertainDetector against the detector within it too, on images of its val_dataloader',
     )
     parser.add_argument('--checkpoint', metavar='FILE', help='weights of --detector, which decide what it finds')
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
+    )
     parser.add_argument('--rounds', type=int, help='pairs of each kind (default 7)')
     parser.add_argument('--processes', type=int, help='new processes per network, for first build and memory (3)')
     parser.add_argument('--threads', type=int, help="of torch (default: torch's own choice)")

@@ -10,8 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
 if TYPE_CHECKING:
@@ -52,7 +50,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--img', help="image to compare on (default: the first of the config's test data, or a scene)")
     parser.add_argument('--tol', type=float, default=1e-4, help='largest difference that passes (default 1e-4)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config, see train.py'
+        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
+    )
+    parser.add_argument(
+        '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
     args = parser.parse_args(argv)
     if not (math.isfinite(args.tol) and args.tol > 0):

@@ -36,9 +36,11 @@ from ..models.weights import MisfitError
 from .config_keys import READ, keys_without_effect
 from .dataset_check import find_class_faults, has_objects, reader_hint
 from .evaluation_checks import prepare_evaluation
+from .explanations import explain
 from .files import write_whole
 from .host_evaluation import mended_evaluation
 from .mixups import find_mixups
+from .operators import check_operators
 
 Args = TypeVar('Args')
 
@@ -49,6 +51,8 @@ class UsageError(Exception):
 
 def run(command: Callable[[Args], None], args: Args) -> int:
     """Run a command. Wrong input and broken files end it with one line on stderr and status 2, Ctrl-C with 130.
+
+    What this package or a host refuses amid a run ends it in the same way, see `explain`.
 
     Checkpoints, whoever reads them meanwhile, are refused if they hold more than weights, unless
     `args.unsafe_checkpoint` is set.
@@ -65,6 +69,12 @@ def run(command: Callable[[Args], None], args: Args) -> int:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)  # noqa: T201
         return 130
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        print(f'error: {" ".join(text.split())}', file=sys.stderr)  # noqa: T201
+        return 2
     return 0
 
 
@@ -152,8 +162,8 @@ def register_hosts() -> None:
                 f"{host} cannot be imported: no module '{error.name}'; install onedl-mmdetection and onedl-mmrotate, "
                 'or the original mmdet and mmrotate'
             ) from error
-        except (ImportError, AssertionError) as error:  # the hosts assert the versions of each other
-            raise UsageError(f'{host} cannot be imported: {error}') from error
+        except Exception as error:  # the hosts assert each other's versions; old ones use what Python no longer has
+            raise UsageError(f'{host} cannot be imported: {type(error).__name__}: {first_line(error)}') from error
         register = getattr(utils, 'register_all_modules', None)
         if register is not None:
             register(init_default_scope=False)
@@ -230,9 +240,13 @@ def build_runner(cfg: Config) -> Runner:
 
     try:
         runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
-        check_groups(getattr(runner.model, 'module', runner.model))
+        model = getattr(runner.model, 'module', runner.model)
+        check_groups(model)
+        check_operators(model, training=cfg.get('train_cfg') is not None)
     except (checkpoints.CheckpointError, UsageError):
         raise
+    except NotImplementedError as error:
+        raise UsageError(f'the model cannot run here: {error}') from error
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError, FileNotFoundError) as error:
         raise UsageError(f'the config cannot be built: {reason_of(error)}') from error
     return runner

@@ -1,6 +1,7 @@
 """A trained detector as a function from an image to boxes."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ..visualization import class_colours
 from . import checks, cli
 from .class_check import wrong_count
 from .class_names import configured_meta, names_and_palette
+from .operators import check_operators
 from .uncertainty_setup import inner_model
 
 _OF_WIDE_SAMPLES = (b'II', b'MM', b'#?RADIANCE', b'v/1\x01', b'PF', b'Pf')  # TIFF, HDR, EXR, PFM
@@ -117,7 +119,8 @@ def build_model(cfg: Config) -> nn.Module:
     if detector.get('backbone') and 'init_cfg' in detector.backbone:
         detector.backbone.init_cfg = None
     try:
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        # a copy: heads of the DETR family write tensors into what they are built from
+        model = revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
         check_groups(model)
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise cli.UsageError(f'the model of the config cannot be built: {cli.reason_of(error)}') from error
@@ -145,6 +148,10 @@ class Detector:
         cli.load_weights(self.model, checkpoint, path)
         self.model.cfg = cfg
         self.model.to(device).eval()
+        try:
+            check_operators(self.model, training=False)
+        except NotImplementedError as error:
+            raise cli.UsageError(f'the model cannot run here: {error}') from error
         configured = configured_meta(cfg) or {}
         result = "the checkpoint's names are used"
         checks.check_classes(cfg, checkpoint, path, configured.get('classes'), whose='the config', result=result)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..engine.class_names import names_and_palette
 from ..engine.files import write_whole
 from ..engine.inference import Detector
+from ..visualization import class_colours
 from .network import plain_detector
 from .parts import FIND, MENDS, RESIZE, part_files
 from .pipelines import plain_imports, plain_runtime
@@ -54,6 +55,7 @@ def write_plain(
 
     model, notes, parts = plain_config(cfg.model, sizes)
     runtime, more, others = plain_runtime(cfg)
+    colour_datasets(runtime)
     needed = parts | others
     if RESIZE not in needed and _hosts_fail(runtime):
         needed |= {MENDS}
@@ -113,7 +115,7 @@ def prepared(detector: Detector, image: NDArray[Any]) -> Tensor:
 
 
 def dataset_meta(cfg: Config, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """`classes` and `palette` as the checkpoint notes them, else the config's test data set."""
+    """`classes`, with a `palette` of as many, as the checkpoint notes them, else the config's test data set."""
     from mmengine.registry import DATASETS
 
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
@@ -127,5 +129,22 @@ def dataset_meta(cfg: Config, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     for source in (getattr(kind, 'METAINFO', None), dataset.get('metainfo'), noted):
         meta |= {key.lower(): value for key, value in (source or {}).items() if value is not None}
     classes = tuple(map(str, meta.get('classes', ())))
-    palette = [tuple(map(int, colour)) for colour in meta.get('palette') or ()]
-    return ({'classes': classes} if classes else {}) | ({'palette': palette} if len(palette) == len(classes) else {})
+    return {'classes': classes, 'palette': _palette(meta.get('palette'), len(classes))} if classes else {}
+
+
+def _palette(given: Any, count: int) -> list[tuple[int, ...]]:
+    """Red, green and blue for each class: those given if they are as many, else colours that look different."""
+    if not isinstance(given, str) and given is not None and len(given) == count:
+        return [tuple(map(int, colour)) for colour in given]
+    return [(red, green, blue) for blue, green, red in class_colours(count)]
+
+
+def colour_datasets(runtime: dict[str, Any]) -> None:
+    """Give each data set whose `metainfo` names classes as many colours, in place; the hosts stop at fewer."""
+    for part in ('train', 'val', 'test'):
+        dataset = (runtime.get(f'{part}_dataloader') or {}).get('dataset') or {}
+        while isinstance(dataset.get('dataset'), Mapping):
+            dataset = dataset['dataset']
+        info = dataset.get('metainfo')
+        if isinstance(info, dict) and isinstance(info.get('classes'), (list, tuple)):
+            info['palette'] = _palette(info.get('palette'), len(info['classes']))

@@ -2,6 +2,9 @@
 
 from . import layers, losses, roi_heads  # noqa: F401  registers them
 from .backbones import ADFResNet, ReResNet, ResNet
+from .complexity import mend_counters
 from .necks import ReFPN
+
+mend_counters()
 
 __all__ = ['ADFResNet', 'ReFPN', 'ReResNet', 'ResNet']

@@ -35,6 +35,8 @@ LINES = [
     ('image_demo', '{image} {cfg} {evil} --out {root}/o.png'),
     ('calibrate_uncertainty', '{cfg} {evil} --noise-std 8 --out {root}/o.pth'),
     ('check_equivariance', '{cfg} {evil} --out {root}/o'),
+    ('export', '{cfg} {evil} --out {root}/o --formats config'),
+    ('evaluate_uncertainty', '{cfg} {evil} --out {root}/o'),
     ('convert_weights', '{evil} {root}/o.pth --to plugin'),
     ('show_basis', '--config {cfg} --checkpoint {evil} --out {root}/o'),
 ]
