@@ -129,6 +129,7 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
 
     from mmrotate_plugin.engine import cli
     from mmrotate_plugin.engine.inference import build_model, select_device
+    from mmrotate_plugin.engine.input_check import check_first_image
     from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation
     from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
 
@@ -143,6 +144,8 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     try:
         data = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val')]
+        for part in data:
+            check_first_image(model, part)
         evaluator = Evaluator([metric for metric in metrics if 'UncertaintyMetric' not in str(metric['type'])])
         evaluator.dataset_meta = data[0].metainfo
         return Evaluation(model, *data, evaluator, plan)

@@ -1,6 +1,7 @@
 """Data sets: synthetic scenes that need no files, and DOTA's own files read as they are; image transforms."""
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
+from .loading import LoadImageFromFile
 from .noise import AddNoise
 from .scenes import Scene, draw_scene
 from .synthetic import SyntheticAerialDataset
@@ -11,6 +12,7 @@ __all__ = [
     'DOTADataset',
     'DOTAv2Dataset',
     'DOTAv15Dataset',
+    'LoadImageFromFile',
     'Scene',
     'SymmetricResize',
     'SyntheticAerialDataset',

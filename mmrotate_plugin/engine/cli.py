@@ -31,6 +31,7 @@ from torch import nn
 from .. import checkpoints
 from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
+from ..datasets.image_files import ImageKindError
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .files import write_whole
@@ -55,8 +56,8 @@ def run(command: Callable[[Args], None], args: Args) -> int:
     except (UsageError, checkpoints.CheckpointError) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
         return 2
-    except BrokenFileError as error:  # from a data worker it comes with the traceback there
-        print(f'error: {str(error).strip().splitlines()[-1].split("BrokenFileError: ")[-1]}', file=sys.stderr)  # noqa: T201
+    except (BrokenFileError, ImageKindError) as error:  # from a data worker it comes with the traceback there
+        print(f'error: {str(error).strip().splitlines()[-1].split(f"{type(error).__name__}: ")[-1]}', file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)  # noqa: T201
@@ -103,6 +104,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
     scope = cfg.get('default_scope')
     if scope == 'mmrotate' and 'mmrotate' not in sys.modules:
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
+    import_module('mmrotate_plugin.engine.input_check').check_config(cfg)
     for text in find_mixups(cfg):
         warn(text)
     return cfg
@@ -249,6 +251,7 @@ def build_loop(runner: Runner, part: str) -> Any:
         raise UsageError(f'the data of {part}_dataloader cannot be read ({where}): {reason_of(error)}') from error
     if len(loop.dataloader.dataset) == 0:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
+    import_module('mmrotate_plugin.engine.input_check').check_first_image(runner.model, loop.dataloader.dataset)
     outside = files_outside(loop.dataloader.dataset)
     if outside:
         raise UsageError(
