@@ -35,7 +35,9 @@ def rewritten(scenes, folder, change, suffix):
 
 def config(tiny_config, scenes, folder, suffix, load, channels=None):
     text = tiny_config.read_text().replace(f'{scenes}/', f'{folder}/').replace(HOST, load)
-    text = text.replace("data = dict(\n", f"data = dict(\n    type='mmrotate_plugin.DOTADataset', img_suffix='{suffix}',\n")
+    text = text.replace(
+        'data = dict(\n', f"data = dict(\n    type='mmrotate_plugin.DOTADataset', img_suffix='{suffix}',\n"
+    )
     if channels:
         text = text.replace('    backbone=dict(', PREPROCESSOR.format(channels=channels))
     path = folder / 'config.py'
@@ -61,5 +63,3 @@ def run_test(tool, config, checkpoint, folder):
 
 def last_line(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
-
-
