@@ -91,6 +91,7 @@ def image_demo(args: argparse.Namespace) -> None:
     from mmrotate_plugin.engine import cli
     from mmrotate_plugin.engine.files import write_whole
     from mmrotate_plugin.engine.inference import Detector, ImageError, select_device
+    from mmrotate_plugin.engine.input_check import check_image
     from mmrotate_plugin.visualization import encode_image
     from mmrotate_plugin.visualization.draw import as_image
 
@@ -110,6 +111,7 @@ def image_demo(args: argparse.Namespace) -> None:
     for source, target in jobs:
         try:
             image = detector.read(source)
+            check_image(detector.model, image, f"'{source}'")
             found = detect(find, image, source, args.score_thr)
         except ImageError as error:
             if Path(args.image).is_file():

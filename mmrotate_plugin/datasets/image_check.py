@@ -49,7 +49,7 @@ class LoaderCheck:
         pixels = header.width * header.height
         if header.kind not in self._smallest or pixels < self._smallest[header.kind][0]:
             self._smallest[header.kind] = pixels, path, header
-        if header.kind.orientation < SIDEWAYS:
+        if header.kind.orientation < SIDEWAYS or header.width == header.height:
             return header.width, header.height
         turned = self._look(path, header).turned if self.loader is not None else True
         return (header.height, header.width) if turned else (header.width, header.height)
@@ -64,8 +64,8 @@ class LoaderCheck:
         if self.loader is not None and (len(seen) > 1 or not all(map(_plain, seen))):
             for _, path, header in seen.values():
                 self._look(path, header)
-            first, *others = self._loaded.values()
-            for other in others:
+            first = next(iter(self._loaded.values()), None)
+            for other in self._loaded.values():
                 if other.channels != first.channels:
                     raise ImageKindError(
                         f"'{first.path}' has {first.channels} channels and '{other.path}' has {other.channels}, as "
@@ -92,11 +92,8 @@ class LoaderCheck:
             if note:
                 self._notes[note] = None
             channels = 1 if image.ndim == 2 else image.shape[2]
-            turned = header.width != header.height and image.shape[:2] == (header.width, header.height)
-            loaded = Loaded(path, channels, turned)
-            if header.width == header.height:
-                return loaded  # a square does not tell whether others of its kind are turned
-            self._loaded[header.kind] = loaded
+            turned = image.shape[:2] == (header.width, header.height)  # asked for where these differ
+            self._loaded[header.kind] = Loaded(path, channels, turned)
         return self._loaded[header.kind]
 
 

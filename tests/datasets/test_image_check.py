@@ -21,7 +21,7 @@ def warned(monkeypatch):
     return texts
 
 
-def dataset(folder, suffix, type=HOST, **options):  # noqa: A002
+def dataset(folder, suffix, type=HOST, **options):
     return DOTADataset(
         data_root=str(folder), data_prefix={'img_path': ''}, img_suffix=suffix, pipeline=[dict(type=type, **options)]
     )
@@ -30,7 +30,7 @@ def dataset(folder, suffix, type=HOST, **options):  # noqa: A002
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('color_type', ['color', 'grayscale', 'unchanged', 'color_ignore_orientation'])
 @pytest.mark.parametrize('type', [OWN, HOST])
-def test_the_recorded_size_is_that_of_the_loaded_image(type, color_type, backend, tmp_path):  # noqa: A002
+def test_the_recorded_size_is_that_of_the_loaded_image(type, color_type, backend, tmp_path):
     turned = 0
     for kind in ('JPEG', 'PNG', 'WEBP', 'TIFF'):
         for orientation in (1, 3, 6, 8):
@@ -75,7 +75,7 @@ def test_bands_that_opencv_drops_are_refused(tmp_path):
 def test_several_numbers_of_channels_are_named(tmp_path, warned):
     for name, image in (('a', RGB), ('b', np.dstack([RGB, RGB[..., 0]]))):
         cv2.imwrite(str(tmp_path / f'{name}.png'), image)
-    for type in (OWN, HOST):  # noqa: A001
+    for type in (OWN, HOST):
         with pytest.raises(ImageKindError, match=r"a.png' has 3 channels and .*b.png' has 4"):
             dataset(tmp_path, 'png', type, color_type='unchanged')
         del warned[:]
