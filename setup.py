@@ -44,6 +44,7 @@ setup(
         'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmdetection>=3.4', 'onedl-mmrotate>=1.2'],
         'openmmlab': ['mmengine>=0.8', 'mmcv>=2.0,<2.2', 'mmdet>=3.0,<3.4', 'mmrotate>=1.0.0rc1'],
         'export': ['onnx>=1.15', 'onnxruntime>=1.16', 'safetensors>=0.4'],  # tools/export.py
+        'tiff': ['tifffile>=2022.8.12'],  # TIFFs of several bands
         'docs': ['sphinx>=8', 'myst-parser>=4', 'furo>=2024'],  # make docs
         'test': ['hypothesis', 'pytest', 'ruff'],
     },

@@ -28,6 +28,7 @@ SCOPE = 'mmrotate_plugin'
 
 # names whose modules import mmdet or mmrotate, which takes seconds: imported when a config asks for one
 HOSTED = {
+    'DetDataPreprocessor': 'mmrotate_plugin.models.data_preprocessors.det',
     'ReDet': 'mmrotate_plugin.models.detectors.redet',
     'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain',
 }

@@ -238,7 +238,7 @@ def runners(backbone: 'nn.Module') -> tuple[AbstractContextManager[None], Callab
 
 
 def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -> list['Tensor']:
-    """As the backbone gets them, (3, H, W) each: some, evenly spread, of the folder or of the data set.
+    """As the backbone gets them, (C, H, W) each: some, evenly spread, of the folder or of the data set.
 
     Raises:
         UsageError: If there are too few, or they cannot be read.
@@ -246,7 +246,8 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
     from mmengine.registry import DATASETS
 
     from mmrotate_plugin.engine import checks, cli
-    from mmrotate_plugin.engine.inference import ImageError, read_image
+    from mmrotate_plugin.engine.images import ImageError
+    from mmrotate_plugin.engine.input_check import check_first_image, check_image
 
     wanted = args.num_images + args.held_out
     if args.images:
@@ -257,7 +258,9 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
         source, where = len(files), f"--images '{folder}'"
 
         def load(i: int) -> Any:
-            return detector.pipeline({'img': read_image(files[i]), 'img_id': 0})
+            image = detector.read(files[i])
+            check_image(detector.model, image, f"'{files[i]}'")
+            return detector.pipeline({'img': image, 'img_id': 0})
     else:
         if cfg.get('val_dataloader') is None:
             raise cli.UsageError(f"config '{args.config}' has no val_dataloader: name a folder by --images")
@@ -268,6 +271,7 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
                 f'the data set of val_dataloader cannot be read: {error}; name a folder by --images instead'
             ) from error
         checks.check_heads(detector.model, dataset, 'val_dataloader')
+        check_first_image(detector.model, dataset)
         source, where, load = len(dataset), 'the data set of val_dataloader', dataset.__getitem__
     if source < wanted:
         raise cli.UsageError(
@@ -292,7 +296,7 @@ def prepare(sample: Mapping[str, Any], preprocessor: 'nn.Module') -> 'Tensor':
 
 
 def crop(images: list['Tensor'], size: int | None) -> 'Tensor':
-    """One size for all, around the centre: (B, 3, H, W)."""
+    """One size for all, around the centre: (B, C, H, W)."""
     import torch
 
     sides = [min(min(image.shape[d] for image in images), size or 10**9) for d in (1, 2)]

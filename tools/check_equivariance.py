@@ -172,6 +172,7 @@ class Preparation:
     def __init__(self, cfg: 'Config', model: 'nn.Module', size: int | None) -> None:
         from mmdet.utils import get_test_pipeline_cfg
 
+        from mmrotate_plugin.engine.images import ImageReader
         from mmrotate_plugin.engine.inference import image_pipeline
 
         cfg = deepcopy(cfg)
@@ -186,20 +187,22 @@ class Preparation:
             elif self.scale is None:
                 self.scale = min(step['scale']) if isinstance(step['scale'], (tuple, list)) else int(step['scale'])
         self.pipeline = image_pipeline(cfg)
-        self.preprocessor = model.data_preprocessor
+        self.read_file = ImageReader.of(cfg)
+        self.model = model
 
     def read(self, path: str | None) -> 'np.ndarray':
-        """(H, W, 3) image of the file, or a synthetic scene of the size that the pipeline makes."""
+        """The image of the file, (H, W) or (H, W, C), or a synthetic scene of the size that the pipeline makes."""
         import cv2
 
-        from mmrotate_plugin.datasets.scenes import draw_scene
         from mmrotate_plugin.engine import cli
-        from mmrotate_plugin.engine.inference import ImageError, read_image
+        from mmrotate_plugin.engine.images import ImageError, scene_image
+        from mmrotate_plugin.engine.input_check import check_image
 
         if path is None:
-            return draw_scene(0, 0, size=self.scale or SIZE).image
+            return scene_image(self.model, self.scale or SIZE)
         try:
-            image = read_image(Path(path))
+            image = self.read_file(Path(path))
+            check_image(self.model, image, f"'{path}'")
         except ImageError as error:
             raise cli.UsageError(f'--img: {error}') from error
         if self.scale is not None and not self.resizes:  # --size, and the pipeline leaves images as they are
@@ -207,12 +210,12 @@ class Preparation:
         return image
 
     def __call__(self, image: 'np.ndarray') -> 'Tensor':
-        """(H, W, 3) to what the network sees, (1, C, H', W')."""
+        """(H, W) or (H, W, C) to what the network sees, (1, C, H', W')."""
         import numpy as np
 
         data = self.pipeline({'img': np.ascontiguousarray(image), 'img_id': 0})
         batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
-        return self.preprocessor(batch, False)['inputs']
+        return self.model.data_preprocessor(batch, False)['inputs']
 
     def all_turns(self, image: 'np.ndarray', elements: Iterable[tuple[int, bool]]) -> 'dict[tuple[int, bool], Tensor]':
         """The image, all its quarter turns and the elements given, each turned before the pipeline."""
@@ -372,7 +375,7 @@ def draw_panels(model: 'nn.Module', plain: 'nn.Module | None', x: 'Tensor', grou
         source = x if whole else fade_to_disc(x)
         turned = rotate(source, angle)
         picture = ((turned[0] - low) / (high - low).clamp_min(1e-12)).permute(1, 2, 0).cpu().numpy()
-        picture = picture if picture.shape[2] == 3 else picture[..., :1].repeat(3, axis=2)
+        picture = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, axis=2)
         for label, network in networks:
             before, after = feature_fields(network, source)[0], feature_fields(network, turned)[0]
             channel = int(before.values[0].flatten(1).var(dim=1).argmax())

@@ -132,6 +132,7 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     from mmrotate_plugin.engine.class_check import classes_of
     from mmrotate_plugin.engine.evaluation_checks import why_no_truth
     from mmrotate_plugin.engine.inference import build_model, select_device
+    from mmrotate_plugin.engine.input_check import check_first_image
     from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation
     from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
 
@@ -151,6 +152,7 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
             raise cli.UsageError(f'test_dataloader has no ground truth to evaluate with: {reason}')
         for part, dataset in zip(('test', 'val'), data, strict=True):
             checks.check_heads(model, dataset, f'{part}_dataloader')
+            check_first_image(model, dataset)
             checks.check_classes(cfg, checkpoint, path, classes_of(dataset))
         evaluator = Evaluator([metric for metric in metrics if 'UncertaintyMetric' not in str(metric['type'])])
         evaluator.dataset_meta = data[0].metainfo

@@ -89,7 +89,7 @@ def export(args: argparse.Namespace) -> list[str]:
     cfg = cli.load_config(args.config, args.cfg_options)
     checkpoint = cli.read_checkpoint(args.checkpoint)
     detector = Detector(cfg, checkpoint, args.checkpoint, device=torch.device('cpu'))
-    image, source = read_image(args.img, cfg)
+    image, source = read_image(args.img, cfg, detector)
     meta = files.dataset_meta(cfg, checkpoint)
     print(f'{cli.describe_model(detector.model)}, compared on {source}, {image.shape[1]} x {image.shape[0]} pixels')
 
@@ -99,7 +99,7 @@ def export(args: argparse.Namespace) -> list[str]:
     wrong: list[str] = []
     try:
         if 'config' in args.formats:
-            wrong += as_config(temporary, detector, cfg, meta, image, args.tol, report)
+            wrong += as_config(temporary, detector, cfg, meta, image, source, args.tol, report)
         if 'onnx' in args.formats:
             wrong += as_onnx(temporary, detector, image, args, report)
         if 'safetensors' in args.formats:
@@ -125,22 +125,26 @@ def as_config(
     cfg: 'Config',
     meta: dict[str, Any],
     image: 'np.ndarray',
+    source: str,
     tolerance: float,
     report: dict[str, Any],
 ) -> list[str]:
     """Config and checkpoint, compared with the detector in a process without this package."""
     from dataclasses import asdict
 
-    from mmrotate_plugin.engine.files import write_whole
+    import numpy as np
+
     from mmrotate_plugin.export import files, verify
-    from mmrotate_plugin.visualization import encode_image
 
     notes = files.write_plain(folder, detector, cfg, meta, image)
-    picture = write_whole(folder / '.image.png', encode_image(image, '.png'))
+    array = folder / '.image.npy'
+    if not Path(source).is_file():  # a scene; a file is read there by the exported pipeline
+        np.save(array, image)
     try:
-        (there,) = verify.predict_without_us([(folder / files.CONFIG, folder / files.CHECKPOINT, picture)])
+        given = array if array.exists() else Path(source)
+        (there,) = verify.predict_without_us([(folder / files.CONFIG, folder / files.CHECKPOINT, given)])
     finally:
-        picture.unlink()
+        array.unlink(missing_ok=True)
     difference = verify.compare(verify.predict_here(detector, image), there, max(image.shape[:2]), tolerance)
     report['plain'] = {'parts': there.parts, 'notes': notes, 'difference': asdict(difference)}
     print(
@@ -200,29 +204,36 @@ def outputs_table(made: 'Exported') -> str:
     return '\n'.join(f'  {name}  {" x ".join(map(str, shape))}  {difference:.2g}' for name, shape, difference in rows)
 
 
-def read_image(path: str | None, cfg: 'Config') -> 'tuple[np.ndarray, str]':
-    """The image to compare on, (H, W, 3), and where it is from.
+def read_image(path: str | None, cfg: 'Config', detector: 'Detector') -> 'tuple[np.ndarray, str]':
+    """The image to compare on, (H, W) or (H, W, C), and where it is from.
 
     Raises:
-        UsageError: If the file that is named cannot be read.
+        UsageError: If the file that is named cannot be read, or the detector cannot take its channels.
     """
-    from mmcv import imfrombytes
-    from mmengine.fileio import get
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.datasets.scenes import draw_scene
-    from mmrotate_plugin.engine import cli, inference
+    from mmrotate_plugin.datasets.image_files import ImageKindError
+    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.engine.images import ImageError, scene_image
+    from mmrotate_plugin.engine.input_check import check_image
 
-    if path is not None:
-        try:
-            return inference.read_image(Path(path)), path
-        except inference.ImageError as error:
-            raise cli.UsageError(f'--img: {error}') from error
+    option = 'the test data' if path is None else '--img'
     try:
-        first = DATASETS.build(cfg.test_dataloader.dataset).get_data_info(0)['img_path']
-        return imfrombytes(get(first)), str(first)
-    except Exception:  # a data set that is not here, which can fail in any way
-        return draw_scene(0, 0, size=SCENE).image, 'a synthetic scene (the test data cannot be read)'
+        if path is not None:
+            image = detector.read(Path(path))
+            check_image(detector.model, image, f"'{path}'")
+            return image, path
+        try:
+            path = str(DATASETS.build(cfg.test_dataloader.dataset).get_data_info(0)['img_path'])
+            image = detector.read.loader({'img_path': path})['img']
+        except ImageKindError as error:
+            raise ImageError(str(error)) from error
+        except Exception:  # a data set that is not here, which can fail in any way
+            return scene_image(detector.model, SCENE), 'a synthetic scene (the test data cannot be read)'
+        check_image(detector.model, image, f"'{path}'")
+        return image, path
+    except ImageError as error:
+        raise cli.UsageError(f'{option}: {error}') from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,6 +33,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--patch-overlap', type=int, metavar='PIXELS', help='of patches; the longest object (default: a fifth of them)'
     )
     parser.add_argument('--patch-batch-size', type=int, metavar='N', help='patches at a time (default 1)')
+    parser.add_argument(
+        '--bands', nargs=3, type=int, metavar=('RED', 'GREEN', 'BLUE'),
+        help='channels, counted from 0, to draw images of several bands with (default: 2 1 0)',
+    )  # fmt: skip
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
     parser.add_argument(
         '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
@@ -116,13 +120,16 @@ def draw_all(
     """
     from mmrotate_plugin.engine import cli
     from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.inference import ImageError, read_image
+    from mmrotate_plugin.engine.images import ImageError
+    from mmrotate_plugin.engine.input_check import check_image
     from mmrotate_plugin.visualization import encode_image
+    from mmrotate_plugin.visualization.draw import as_image
 
-    done, broken, others = 0, 0, []
+    done, broken, others, first = 0, 0, [], ''
     for source, target in jobs:
         try:
-            image = read_image(source)
+            image = detector.read(source)
+            check_image(detector.model, image, f"'{source}'")
             found = detect(find, image, source, args.score_thr)
         except ImageError as error:
             if Path(args.image).is_file():
@@ -130,10 +137,14 @@ def draw_all(
             if source.suffix.lower() in (*WRITES, '.webp', '.gif'):
                 print(f'warning: {error}; skipped', file=sys.stderr)
                 broken += 1
+                first = first or f'; the first: {error}'
             else:
                 others.append(source.name)
             continue
-        pictures = draw(image, found, detector, target)
+        try:
+            pictures = draw(as_image(image, args.bands), found, detector, target)
+        except ValueError as error:
+            raise cli.UsageError(f"--bands: '{source}': {error}") from error
         try:
             for path, picture in pictures.items():
                 write_whole(path, encode_image(picture, path.suffix))
@@ -144,7 +155,7 @@ def draw_all(
     names = ', '.join(others[:5]) + (', ...' if len(others) > 5 else '')
     if done == 0:
         rest = f'; {len(others)} are not images: {names}' if others else ''
-        raise cli.UsageError(f"no file in '{args.image}' could be read as an image ({broken} broken{rest})")
+        raise cli.UsageError(f"no file in '{args.image}' could be read as an image ({broken} broken{rest}{first})")
     if others:
         print(f'warning: {len(others)} files of {args.image} are not images: {names}; skipped', file=sys.stderr)
     print(f'{done} of {done + broken} images drawn' + (f' in {args.out}' if len(jobs) > 1 else ''))

@@ -1,6 +1,7 @@
 """Data sets: synthetic scenes that need no files, DOTA's, HRSC2016's and DIOR's files as they are; transforms."""
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
+from .loading import LoadImageFromFile
 from .noise import AddNoise
 from .scenes import Scene, draw_scene
 from .synthetic import SyntheticAerialDataset
@@ -14,6 +15,7 @@ __all__ = [
     'DOTAv2Dataset',
     'DOTAv15Dataset',
     'HRSCDataset',
+    'LoadImageFromFile',
     'Scene',
     'SymmetricResize',
     'SyntheticAerialDataset',

@@ -1,15 +1,17 @@
 """Image files that are broken: empty, cut off, or not to be decoded; and what a data set does about them."""
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
+
+from .image_check import LoaderCheck, find_loader
+from .image_files import SIDEWAYS, TIFF_MAGIC, Header, ImageKindError, any_size, read_header
+from .loading import LoadImageFromFile
 
 _TAIL = 1024  # bytes; programs may append something behind the end marker
 _ENDS = ((b'\x89PNG', b'IEND'), (b'\xff\xd8\xff', b'\xff\xd9'))
@@ -27,12 +29,13 @@ def lacks_end(head: bytes, tail: bytes) -> bool:
     return any(head.startswith(start) and end not in tail[-_TAIL:] for start, end in _ENDS)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height as they are after decoding, from the file's header.
+def checked_header(path: Path) -> Header:
+    """The header of an image file that has its end.
 
     Raises:
         BrokenFileError: If the file is empty, has no header of an image, or was cut off.
     """
+    head = b''
     try:
         with path.open('rb') as file:
             head = file.read(16)
@@ -40,17 +43,29 @@ def image_size(path: Path) -> tuple[int, int]:
             size = file.tell()
             file.seek(max(0, size - _TAIL))
             tail = file.read()
-        if not size:
-            raise BrokenFileError(f'{path} is an empty file')
-        with _any_size(), Image.open(path) as image:
-            width, height = image.size
-            # a JPEG may be stored lying on its side
-            turned = image.format == 'JPEG' and image.getexif().get(0x0112, 1) >= 5
+            if not size:
+                raise BrokenFileError(f'{path} is an empty file')
+            file.seek(0)
+            header = read_header(file)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise BrokenFileError(f'{path} cannot be read as an image ({error})') from error
+        hint = ''
+        if head.startswith(TIFF_MAGIC) and isinstance(error, UnidentifiedImageError):
+            hint = '; is it one of several bands, which needs tifffile (pip install tifffile)?'
+        raise BrokenFileError(f'{path} cannot be read as an image ({error}{hint})') from error
     if lacks_end(head, tail):
         raise BrokenFileError(f'{path} is broken: its end is missing after {size} bytes')
-    return (height, width) if turned else (width, height)
+    return header
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image, from the file's header.
+
+    Raises:
+        BrokenFileError: If the file is empty, has no header of an image, or was cut off.
+    """
+    header = checked_header(path)
+    turned = header.kind.orientation >= SIDEWAYS
+    return (header.height, header.width) if turned else (header.width, header.height)
 
 
 def check_pixels(path: Path) -> None:
@@ -59,25 +74,17 @@ def check_pixels(path: Path) -> None:
     Raises:
         BrokenFileError: If that fails.
     """
-    image_size(path)
+    tiff = checked_header(path).kind.format == 'TIFF'
     try:
-        with _any_size(), Image.open(path) as image:
-            image.load()
+        if tiff:  # Pillow cannot open those of several bands
+            LoadImageFromFile(color_type='unchanged').stored(str(path))
+        else:
+            with any_size(), Image.open(path) as image:
+                image.load()
+    except ImageKindError:
+        pass  # whole, but nothing here decompresses it
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise BrokenFileError(f'{path} cannot be decoded ({error})') from error
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """DOTA-v2.0 has images beyond PIL's limit."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 class SkipsBrokenFiles:
@@ -93,6 +100,7 @@ class SkipsBrokenFiles:
         self.strict = strict
         self.check_pixels = check_pixels
         self._left_out: list[BrokenFileError] = []
+        self._loads: LoaderCheck | None = None
         self._damaged = torch.zeros(0, dtype=torch.bool)
         super().__init__(**kwargs)
 
@@ -126,11 +134,18 @@ class SkipsBrokenFiles:
             raise  # not the image's fault
 
     def _check_image(self, path: Path) -> tuple[int, int]:
-        """Width and height; looks at the pixels too if asked to."""
-        size = image_size(path)
+        """Width and height as the pipeline's loader gives them; looks at the pixels too if asked to.
+
+        Raises:
+            BrokenFileError: For a broken file.
+            ImageKindError: For one that the loader cannot read right.
+        """
+        if self._loads is None:
+            self._loads = LoaderCheck(find_loader(self.pipeline.transforms))
+        header = checked_header(path)
         if self.check_pixels:
             check_pixels(path)
-        return size
+        return self._loads.size(path, header)
 
     def _or_none(self, read: Callable[..., dict], *args: Any) -> dict | None:
         """What `read` returns, or None for a broken file, which is named and noted."""
@@ -144,12 +159,18 @@ class SkipsBrokenFiles:
             return None
 
     def _keep_usable(self, found: Sequence[dict | None]) -> list[dict]:
-        """The images that are not broken; tells how many are."""
+        """The images that are not broken; tells how many are, and what the loader leaves out of the others.
+
+        Raises:
+            ImageKindError: If the pipeline's loader cannot read them right.
+        """
         broken, self._left_out = self._left_out, []
         if broken and len(broken) == len(found):
             raise ValueError(f'none of {len(found)} images can be used; the first one: {broken[0]}')
         if broken:
             _warn(f'{len(broken)} of {len(found)} images are left out, because they or their label files are broken')
+        for note in self._loads.finish() if self._loads is not None else ():
+            _warn(note)
         return [info for info in found if info is not None]
 
 

@@ -10,7 +10,7 @@ from ..arguments import typed
 from ..registry import DATASETS
 from .broken import BrokenFileError
 from .dota_format import parse_text
-from .image_files import Folder, list_folder, suffixes_of
+from .folder_files import Folder, list_folder, suffixes_of
 from .labelled import LabelledDataset
 from .notices import some, warn
 

@@ -1,119 +1,193 @@
-"""Find the images and label files of a folder: by suffix, without case, one file for each name."""
+"""What an image file says of itself: size, orientation, channels, bits; and TIFFs that OpenCV cannot read."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
-from .foreign_formats import describe, guess_file
-from .notices import some
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-IMAGES = ('.bmp', '.gif', '.jp2', '.jpe', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp')
+BANDS = 'bands'  # the coding of several channels that are no colours
+TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two: BigTIFF
+ORIENTATION = 0x0112  # EXIF's tag and TIFF's
+PIL_BITS = {'I': 32, 'F': 32}  # modes with others than 8
+# EXIF's orientations: swap rows and columns, then reverse rows, then columns
+UPRIGHT = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
+           6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}  # fmt: skip
+SIDEWAYS = 5  # from this orientation on width and height change places
 
 
-@dataclass
-class Folder:
-    """The files of one folder.
+class ImageKindError(ValueError):
+    """A whole image file that the loader, as it is configured, cannot read right; the message says what to write."""
 
-    Args:
-        path: As the config has it, data_root in front.
-        suffixes: That were wanted, such as ('.png',).
-        files: Those that end so, by their names without the suffix.
-        others: Names of the image files that end in another way.
+
+@dataclass(frozen=True)
+class ImageKind:
+    """What files have in common that a loader treats alike.
+
+    Attributes:
+        format: Pillow's name, such as 'PNG'.
+        coding: How channels are meant, such as 'RGB'; `BANDS` where they are no colours.
+        channels: Of a pixel as stored; pages of one band each count as channels of a TIFF.
+        bits: Of a sample as stored.
+        sample: 'uint', 'int' or 'float'.
+        orientation: EXIF's, from 1 (upright) to 8.
     """
 
-    path: str
-    suffixes: tuple[str, ...]
-    files: dict[str, Path] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-
-    def without(self, stem: str) -> list[str]:
-        """Image files of that name with another suffix."""
-        return [name for name in self.others if os.path.splitext(name)[0] == stem]
+    format: str
+    coding: str
+    channels: int
+    bits: int
+    sample: str = 'uint'
+    orientation: int = 1
 
 
-def suffixes_of(value: str | Sequence[str], argument: str = 'img_suffix') -> tuple[str, ...]:
-    """'png' or ('.jpg', 'PNG') as ('.jpg', '.png').
+@dataclass(frozen=True)
+class Header:
+    """Kind and stored size of an image file, and the bits in use if its format says so (TIFF of 9 to 15 bits, PGM)."""
+
+    kind: ImageKind
+    width: int
+    height: int
+    bits_in_use: int | None = None
+
+
+def read_header(file: BinaryIO) -> Header:
+    """What an image file says of itself, without decoding it.
 
     Raises:
-        ValueError: If one of them is empty, or there is none.
+        OSError, SyntaxError, ValueError: If neither Pillow nor, for a TIFF, tifffile can open it.
     """
-    texts = [value] if isinstance(value, str) else list(value)
-    plain = tuple(dict.fromkeys('.' + text.strip().lstrip('*').lstrip('.').lower() for text in texts))
-    if not plain or '.' in plain:
-        raise ValueError(f"{argument}={value!r} must be an ending such as 'png', or several: ('png', 'jpg')")
-    return plain
+    start = file.read(2048)
+    file.seek(0)
+    if start.startswith(TIFF_MAGIC):
+        try:
+            import tifffile
+        except ImportError:  # Pillow opens those of usual kinds
+            pass
+        else:
+            return _tiff_header(tifffile, file)
+    with any_size(), Image.open(file) as image:
+        (width, height), name, mode, channels = image.size, str(image.format), image.mode, len(image.getbands())
+        tags = image.getexif() if name == 'TIFF' else _exif(image.info.get('exif'))
+        orientation = tags.get(ORIENTATION) if tags.get(ORIENTATION) in UPRIGHT else 1
+    if name == 'TIFF' and orientation >= SIDEWAYS:
+        width, height = height, width  # Pillow has turned it already
+    bits, in_use = (16 if mode.startswith('I;16') else PIL_BITS.get(mode, 8)), None
+    if name == 'PNG':
+        bits = max(start[24], 8)
+    elif name == 'JPEG2000' and 0 <= (at := start.find(b'\xff\x51')) < len(start) - 40:
+        bits = (start[at + 40] & 127) + 1  # those of the first component
+        bits = 8 if bits <= 8 else 16
+    elif name == 'PPM' and (found := re.match(rb'P[2356]\s+(?:#.*\n)*\d+\s+\d+\s+(\d+)', start)):
+        white = int(found[1])
+        bits = 8 if white < 256 else 16
+        in_use = white.bit_length() if bits == 16 and white + 1 == 1 << white.bit_length() else None
+    sample = 'float' if mode == 'F' else 'uint'
+    return Header(ImageKind(name, mode, channels, bits, sample, orientation), width, height, in_use)
 
 
-def list_folder(path: str, suffixes: tuple[str, ...], argument: str, data_root: str | None) -> Folder:
-    """List the files of a folder in order of their names; hidden files are left out, and so is what is below.
-
-    Args:
-        path: The folder.
-        suffixes: Endings with their dot, in lower case.
-        argument: What the folder is to the config, for messages.
-        data_root: Which is part of `path`, for messages.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or no such file in it.
-        ValueError: If two files have one name.
-    """
-    endings = ' or '.join(f'*{suffix}' for suffix in suffixes)
-    if not os.path.isdir(path):
-        raise FileNotFoundError(_why_no_folder(path, endings, argument, data_root))
-    names = sorted(name for name in os.listdir(path) if not name.startswith('.'))
-    folder = Folder(path, suffixes)
-    for name in names:
-        stem, suffix = _split(name, suffixes)
-        if suffix is None:
-            if os.path.splitext(name)[1].lower() in IMAGES:
-                folder.others.append(name)
-            continue
-        file = Path(path, name)
-        if not file.is_file():  # opening a pipe would wait for ever
-            raise FileNotFoundError(f'{argument}: {str(file)!r} is no file (a folder, a pipe or a broken link).')
-        if stem in folder.files:
-            raise ValueError(
-                f'{argument}: {folder.files[stem].name} and {name} in {path!r} have one name; which is meant? '
-                'Remove or rename one of them.'
-            )
-        folder.files[stem] = file
-    if not folder.files:
-        raise FileNotFoundError(f'{argument}: no {endings} in {path!r}; {_what_is_there(path, names, argument)}.')
-    return folder
+def _tiff_header(tifffile: Any, file: BinaryIO) -> Header:
+    try:
+        tiff = tifffile.TiffFile(file)
+        page = tiff.pages[0]
+        bits = page.bitspersample
+        bits = max(bits) if isinstance(bits, (tuple, list)) else int(bits)
+        channels, coding = int(page.samplesperpixel), getattr(page.photometric, 'name', str(page.photometric))
+        if channels == 1 and coding.startswith('MINIS'):
+            channels = _single_band_pages(tiff)
+        sample = {'i': 'int', 'f': 'float', 'c': 'complex'}.get(getattr(page.dtype, 'kind', 'u'), 'uint')
+        tag = page.tags.get(ORIENTATION)
+        width, height = page.imagewidth, page.imagelength
+    except OSError:
+        raise
+    except Exception as error:  # tifffile's own errors, and those of struct and numpy for damaged tags
+        raise OSError(f'{type(error).__name__}: {error}') from error
+    if channels > 1 and coding.startswith('MINIS'):
+        coding = BANDS
+    packed = sample == 'uint' and 8 < bits < 16  # OpenCV spreads them over 16
+    orientation = tag.value if tag is not None and tag.value in UPRIGHT else 1
+    kind = ImageKind('TIFF', coding, channels, 16 if packed else max(bits, 8), sample, orientation)
+    return Header(kind, width, height, 16 if packed else None)
 
 
-def _split(name: str, suffixes: tuple[str, ...]) -> tuple[str, str | None]:
-    lower = name.lower()
-    for suffix in suffixes:
-        if lower.endswith(suffix) and len(lower) > len(suffix):
-            return name[: -len(suffix)], suffix
-    return name, None
+def _single_band_pages(tiff: Any) -> int:
+    """Pages of the size and type of the first, that are no reduced copies: bands written one after the other."""
+    first = tiff.pages[0]
+    alike = [p for p in tiff.pages if (p.shape, p.dtype) == (first.shape, first.dtype) and not p.subfiletype & 1]
+    return max(1, len(alike))
 
 
-def _why_no_folder(path: str, endings: str, argument: str, data_root: str | None) -> str:
-    looks = None
-    if os.path.exists(path):
-        what = 'is a file, not a folder'
-        looks = guess_file(Path(path)) if os.path.isfile(path) else None
-    else:
-        what = 'does not exist'
-        if '\\' in path and os.sep == '/':
-            what += ' (folders are parted by / here)'
-    text = f'{argument}: {path!r} {what}. It must be a folder with {endings} files '
-    text += f'(data_root={data_root!r} is put in front of it).'
-    return text if looks is None else f'{text} The file looks like {describe(looks)}.'
+def _exif(data: bytes | None) -> Any:
+    tags = Image.Exif()
+    try:
+        tags.load(data or b'')
+        tags.get(ORIENTATION)
+    except Exception:  # bytes that are no tags
+        return {}
+    return tags
 
 
-def _what_is_there(path: str, names: list[str], argument: str) -> str:
-    """Half a sentence about a folder without a wanted file."""
-    files = [name for name in names if not os.path.isdir(os.path.join(path, name))]
-    others = sorted({os.path.splitext(name)[1] for name in files} - {''})
-    if not others:
-        folders = [name for name in names if name not in files]
-        return f'it holds folders ({some(folders)}): name one of them' if folders else 'it holds no files'
-    there = f'it holds files ending in {", ".join(others)}'
-    if argument != 'ann_file':
-        return f"{there}; set img_suffix to the images' ending"
-    looks = next((found for found in (guess_file(Path(path, name)) for name in files[:5]) if found), None)
-    return there if looks is None else f'{there}, which look like {describe(looks)}'
+@contextmanager
+def any_size() -> Iterator[None]:
+    """DOTA-v2.0 has images beyond PIL's limit."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image as stored, upright: what EXIF's orientation says, 1 to 8."""
+    swap, rows, columns = UPRIGHT.get(orientation, (False, False, False))
+    image = image.swapaxes(0, 1) if swap else image
+    return image[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def what_to_write(image: NDArray[Any]) -> str:
+    """The arguments that would read an image of more than 8 bits, as far as its own values tell."""
+    low, high = np.nanmin(image, initial=0), np.nanmax(image, initial=0)
+    if image.dtype.kind == 'u' and image.dtype.itemsize == 2:
+        return (
+            f"write type='mmrotate_plugin.LoadImageFromFile', bit_depth={max(8, int(high).bit_length())} in the "
+            f'pipelines (the bits in use; the largest value here is {high}), or white=, the value that becomes 255'
+        )
+    return (
+        "write type='mmrotate_plugin.LoadImageFromFile', black= and white= in the pipelines, the values that become 0 "
+        f'and 255 (the values here go from {low:g} to {high:g}), or convert it to 8 bits'
+    )
+
+
+def read_tiff(data: bytes, kind: ImageKind, name: str) -> NDArray[Any]:
+    """(H, W) or (H, W, C), all as stored."""
+    import tifffile  # its absence was noted where the header was read
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            first = tiff.pages[0]
+            if first.samplesperpixel == 1 and kind.channels > 1:
+                return np.stack([page.asarray() for page in tiff.pages[: kind.channels]], -1)
+            image = first.asarray()
+            planes = first.samplesperpixel > 1 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+            return np.moveaxis(image, 0, -1) if planes else image
+    except Exception as error:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # it has other codecs, of its own
+        if image is not None and (1 if image.ndim == 2 else image.shape[2]) == kind.channels:
+            image = turn(image, {6: 8, 8: 6}.get(kind.orientation, kind.orientation))
+            return image if image.ndim == 2 else image[..., [2, 1, 0, *range(3, kind.channels)][: kind.channels]]
+        if 'imagecodecs' in str(error):
+            raise ImageKindError(
+                f"'{name}' is compressed in a way that tifffile alone does not know ({error}): pip install "
+                'imagecodecs, or write it without compression or with deflate'
+            ) from error
+        raise ValueError(f"'{name}' cannot be decoded ({type(error).__name__}: {error})") from error

@@ -18,11 +18,11 @@ class AddNoise(BaseTransform):
     for each worker.
 
     Args:
-        std: Standard deviation in grey levels.
+        std: Standard deviation in grey levels, the unit of the image's values.
 
-    Required keys: img, 8 bit or floating point.
+    Required keys: img, of any number of channels, integers or floating point.
 
-    Modified keys: img, of its dtype; 8 bit values are rounded and clipped, as a camera does.
+    Modified keys: img, of its dtype; integers are rounded and clipped, as a camera does.
 
     Raises:
         ValueError: If `std` is negative or not finite.
@@ -37,8 +37,9 @@ class AddNoise(BaseTransform):
         """Add it to ``results['img']``."""
         image = results['img']
         noisy = image + np.random.normal(0, self.std, image.shape)
-        if image.dtype == np.uint8:
-            noisy = np.rint(noisy).clip(0, 255)
+        if image.dtype.kind in 'iu':
+            limits = np.iinfo(image.dtype)
+            noisy = np.rint(noisy).clip(limits.min, limits.max)
         results['img'] = noisy.astype(image.dtype)
         return results
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from .broken import BrokenFileError
 from .dota_format import FARTHEST, Annotation, BadAnnotation, parse_difficulty
+from .folder_files import IMAGES, suffixes_of
 from .foreign_formats import describe, guess_xml
-from .image_files import IMAGES, suffixes_of
 from .labelled import LabelledDataset
 from .notices import clip, some, warn
 

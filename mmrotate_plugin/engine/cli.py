@@ -31,6 +31,7 @@ from .. import checkpoints
 from ..adf import NoDropout, NoMomentRule
 from ..datasets.broken import BrokenFileError
 from ..datasets.confinement import files_outside
+from ..datasets.image_files import ImageKindError
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .config_keys import READ, keys_without_effect
@@ -63,8 +64,8 @@ def run(command: Callable[[Args], None], args: Args) -> int:
     except (UsageError, checkpoints.CheckpointError, NoDropout, NoMomentRule) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
         return 2
-    except BrokenFileError as error:  # from a data worker it comes with the traceback there
-        print(f'error: {str(error).strip().splitlines()[-1].split("BrokenFileError: ")[-1]}', file=sys.stderr)  # noqa: T201
+    except (BrokenFileError, ImageKindError) as error:  # from a data worker it comes with the traceback there
+        print(f'error: {str(error).strip().splitlines()[-1].split(f"{type(error).__name__}: ")[-1]}', file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)  # noqa: T201
@@ -120,6 +121,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
     for text in find_class_faults(cfg)[:1]:
         raise UsageError(text)
+    import_module('mmrotate_plugin.engine.input_check').check_config(cfg)
     for text in (*find_mixups(cfg), *keys_without_effect(cfg, options)):
         warn(text)
     return cfg
@@ -274,6 +276,7 @@ def build_loop(runner: Runner, part: str) -> Any:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
     if part == 'train' and not has_objects(loop.dataloader.dataset):
         raise UsageError(f'the data set of {part}_dataloader has no object; there is nothing to learn ({where})')
+    import_module('mmrotate_plugin.engine.input_check').check_first_image(runner.model, loop.dataloader.dataset)
     outside = files_outside(loop.dataloader.dataset)
     if outside:
         raise UsageError(

@@ -18,7 +18,7 @@ class Kind:
     """A kind of corruption.
 
     Attributes:
-        function: Of an image (H, W, 3), a level and a random generator, to values that are rounded and clipped.
+        function: Of an image (H, W, C), a level and a random generator, to values that are rounded and clipped.
         smallest, largest: Levels.
         level: What the level is.
         noisy: The level is a standard deviation of noise, in grey levels.
@@ -81,7 +81,7 @@ class Corruption:
         """The corrupted image.
 
         Args:
-            image: (H, W, 3), 8 bit.
+            image: (H, W, C), 8 bit.
             seed, index: Of the run, and of the image in it: other images get other noise.
         """
         if image.dtype != np.uint8 or image.ndim != 3:
@@ -108,7 +108,8 @@ def impulse(image: Image, level: float, generator: np.random.Generator) -> NDArr
 
 def blur(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
     """Gaussian blur of this standard deviation in pixels."""
-    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), level, borderType=cv2.BORDER_REFLECT_101)
+    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), level, borderType=cv2.BORDER_REFLECT_101)
+    return blurred.reshape(image.shape)  # OpenCV drops a single channel
 
 
 def contrast(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
@@ -118,9 +119,12 @@ def contrast(image: Image, level: float, _: np.random.Generator) -> NDArray[np.g
 
 
 def jpeg(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
-    """Compression at this quality."""
-    _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, round(level)])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    """Compression at this quality; of other than three channels each one alone, as a grey image."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, round(level)]
+    if image.shape[2] == 3:
+        return cv2.imdecode(cv2.imencode('.jpg', image, quality)[1], cv2.IMREAD_COLOR)
+    bands = [np.ascontiguousarray(image[..., i]) for i in range(image.shape[2])]
+    return np.dstack([cv2.imdecode(cv2.imencode('.jpg', b, quality)[1], cv2.IMREAD_GRAYSCALE) for b in bands])
 
 
 KINDS = {

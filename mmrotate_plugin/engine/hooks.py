@@ -15,6 +15,7 @@ from torch import Tensor
 from ..registry import HOOKS, register
 from ..structures import content_slices, offset_of
 from ..visualization import class_colours, draw_boxes, encode_image, side_by_side, to_polygons
+from ..visualization.draw import as_image
 from .files import write_whole
 
 
@@ -35,6 +36,7 @@ class DetectionPicturesHook(Hook):
         suffix: '.png' or '.jpg'.
         to_backends: Give them to the visualizer's backends, such as `TensorboardVisBackend`, too: tag `val/NAME`, the
             number of training iterations as step. `LocalVisBackend` is left out, as it would write the same files.
+        bands: Channels, counted from 0, that are drawn as red, green and blue; by default (2, 1, 0).
     """
 
     priority = 'LOW'
@@ -47,6 +49,7 @@ class DetectionPicturesHook(Hook):
         out_dir: str | None = None,
         suffix: str = '.png',
         to_backends: bool = False,
+        bands: Sequence[int] | None = None,
     ) -> None:
         if not isinstance(max_pictures, int) or max_pictures < -1:
             raise ValueError(f'max_pictures must be -1 (all) or a count, but is {max_pictures!r}')
@@ -57,6 +60,9 @@ class DetectionPicturesHook(Hook):
         self.out_dir = out_dir
         self.suffix = suffix
         self.to_backends = to_backends
+        if bands is not None and (len(bands) != 3 or not all(type(b) is int and b >= 0 for b in bands)):
+            raise ValueError(f'bands={bands!r} must be three channels counted from 0, such as (3, 2, 1)')
+        self.bands = bands
         self.written: list[Path] = []
 
     def before_val_epoch(self, runner: Runner) -> None:  # noqa: ARG002
@@ -116,6 +122,7 @@ class DetectionPicturesHook(Hook):
                 classes=meta.get('classes', ()),
                 palette=meta.get('palette'),
                 score_thr=self.score_thr,
+                bands=self.bands,
             )
             name = f'{len(self.written):04d}_{sample_name(sample)}'
             self.written.append(write_whole(folder / f'{name}{self.suffix}', encode_image(picture, self.suffix)))
@@ -144,15 +151,17 @@ def sample_picture(
     classes: Sequence[str] = (),
     palette: Sequence[Sequence[int]] | str | None = None,
     score_thr: float = 0.3,
+    bands: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Draw a data sample: ground truth, if there is any, left of the prediction.
 
     Args:
         pixels: (C, H, W) image as the pipeline packed it; padding may follow at the right and at the bottom.
+        bands: See `DetectionPicturesHook`.
         sample: `DetDataSample` with `pred_instances` and perhaps `gt_instances`, both in the original image.
     """
     meta = sample.metainfo
-    image = pixels.detach().cpu().permute(1, 2, 0).numpy()
+    image = as_image(pixels.detach().cpu().permute(1, 2, 0).numpy(), bands)
     scale = np.ones(2)
     if meta.get('scale_factor') is not None:
         scale[:] = np.asarray(meta['scale_factor'], dtype=float).ravel()[:2]

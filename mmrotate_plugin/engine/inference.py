@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..adf import NoMomentRule
-from ..datasets.broken import lacks_end
 from ..models.groups import check_groups
 from ..models.uncertainty.tracing import UnsupportedDetector
 from ..structures import offset_of
@@ -24,15 +22,21 @@ from ..visualization import class_colours
 from . import checks, cli
 from .class_check import wrong_count
 from .class_names import configured_meta, names_and_palette
+from .images import ImageError, ImageReader, read_image
+from .input_check import check_image
 from .operators import check_operators
 from .uncertainty_setup import inner_model
 
-_OF_WIDE_SAMPLES = (b'II', b'MM', b'#?RADIANCE', b'v/1\x01', b'PF', b'Pf')  # TIFF, HDR, EXR, PFM
-
-
-class ImageError(cli.UsageError, ValueError):
-    """A file that is no image, or only a part of one, or an image that the network cannot take."""
-
+__all__ = [
+    'Detections',
+    'Detector',
+    'ImageError',
+    'best_first',
+    'build_model',
+    'image_pipeline',
+    'read_image',
+    'select_device',
+]
 
 @dataclass
 class Detections:
@@ -48,44 +52,6 @@ class Detections:
     boxes_std: NDArray[np.float32] | None = None
     scores_std: NDArray[np.float32] | None = None
     score_std_map: NDArray[np.float32] | None = None
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as (H, W, 3) in OpenCV's channel order.
-
-    Grey images get three equal channels, 16 bits become the upper 8, an alpha channel is left out; of several pages or
-    frames the first is read. OpenCV reads up to 2^30 pixels (its OPENCV_IO_MAX_IMAGE_PIXELS), which take 3 GiB.
-
-    Raises:
-        ImageError: If it cannot be decoded, was cut off (OpenCV alone would return grey where data are missing), has
-            too many pixels, or samples without a known white: 32 or 64 bits.
-    """
-    if path.exists() and not path.is_file():
-        raise ImageError(f"'{path}' is not a file")  # reading a pipe would wait
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"'{path}' cannot be read: {error.strerror}") from error
-    if not data:
-        raise ImageError(f"'{path}' is an empty file")
-    if lacks_end(data, data):
-        raise ImageError(f"'{path}' is broken: its end is missing after {len(data)} bytes")
-    try:
-        raw = np.frombuffer(data, np.uint8)
-        if data.startswith(_OF_WIDE_SAMPLES):
-            image = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
-            if image is not None and image.dtype.itemsize > 2:
-                raise ImageError(
-                    f"'{path}' has samples of type {image.dtype}, and nothing says which is white; convert it to 8 bits"
-                )
-        image = cv2.imdecode(raw, cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        if 'MAX_IMAGE_PIXELS' in error.err:
-            raise ImageError(f"'{path}' has too many pixels: more than 2^30, or OPENCV_IO_MAX_IMAGE_PIXELS") from error
-        raise ImageError(f"'{path}' cannot be decoded: {error.err}") from error
-    if image is None:
-        raise ImageError(f"'{path}' is not an image that OpenCV can read")
-    return image
 
 
 def select_device(name: str | None) -> torch.device:
@@ -161,15 +127,18 @@ class Detector:
             cli.warn(text)
         self.colours = class_colours(len(self.classes) or 20, palette)
         self.pipeline = image_pipeline(cfg)
+        self.read = ImageReader.of(cfg)  # a file, as the test pipeline reads it
 
     def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
-        """Detect on one image (H, W, 3).
+        """Detect on one image, (H, W) or (H, W, C), as `read` gives it.
 
         Raises:
             UsageError: If an `UncertainDetector` holds a detector that it cannot take.
-            ImageError: If the test pipeline cannot take its size.
+            ImageError: If the test pipeline cannot take its size, or the network its channels.
         """
         from mmdet.apis import inference_detector
+
+        check_image(self.model, image, 'the image')
 
         try:
             sample = inference_detector(self.model, image, test_pipeline=self.pipeline)

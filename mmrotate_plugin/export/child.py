@@ -1,6 +1,7 @@
 """Predict as a user of the exported files would: a program of its own, run by `verify.predict_without_us`.
 
-Its arguments are CONFIG CHECKPOINT IMAGE OUT.npz, any number of times. mmrotate_plugin and e2cnn are out of reach.
+Its arguments are CONFIG CHECKPOINT IMAGE OUT.npz, any number of times; an IMAGE.npy holds an array. mmrotate_plugin and
+e2cnn are out of reach.
 """
 
 import logging
@@ -20,7 +21,16 @@ def predict(config: str, checkpoint: str, image: str, out: str) -> None:
     maps = []
     last = model.neck if getattr(model, 'neck', None) is not None else model.backbone
     last.register_forward_hook(lambda module, inputs, outputs: maps.append(outputs))  # noqa: ARG005
-    found = inference_detector(model, image).pred_instances
+    given, pipeline = image, None
+    if image.endswith('.npy'):
+        from mmcv.transforms import Compose
+        from mmdet.utils import get_test_pipeline_cfg
+
+        given = np.load(image)
+        steps = get_test_pipeline_cfg(model.cfg.copy())
+        steps = [step for step in steps if 'LoadImage' not in str(step['type'])]
+        pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *steps])
+    found = inference_detector(model, given, test_pipeline=pipeline).pred_instances
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     parts = [type(getattr(model, name)) for name in ('backbone', 'neck') if getattr(model, name, None) is not None]
     np.savez(

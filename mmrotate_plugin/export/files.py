@@ -39,7 +39,7 @@ def write_plain(
         detector: With the weights, on the CPU.
         cfg: Its config.
         meta: The data set's `classes` and `palette`.
-        image: (H, W, 3); its size, and a few others, decide what mmdet's FPN has to do.
+        image: (H, W) or (H, W, C); its size, and a few others, decide what mmdet's FPN has to do.
 
     Returns:
         What the user should know.
@@ -50,7 +50,7 @@ def write_plain(
 
     def sizes() -> Iterator[tuple[int, int]]:
         for size in (image.shape[:2], *PROBES):
-            height, width = prepared(detector, np.zeros((*size, 3), np.uint8)).shape[-2:]
+            height, width = prepared(detector, np.zeros((*size, *image.shape[2:]), image.dtype)).shape[-2:]
             yield height, width
 
     model, notes, parts = plain_config(cfg.model, sizes)
@@ -108,7 +108,7 @@ def write_safetensors(folder: Path, detector: Detector, meta: Mapping[str, Any])
 
 
 def prepared(detector: Detector, image: NDArray[Any]) -> Tensor:
-    """What the backbone gets of an image (H, W, 3): (1, C, H', W')."""
+    """What the backbone gets of an image, (H, W) or (H, W, C): (1, C, H', W')."""
     data = detector.pipeline({'img': np.ascontiguousarray(image), 'img_id': 0})
     batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
     return detector.model.data_preprocessor(batch, False)['inputs']

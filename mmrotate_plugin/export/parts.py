@@ -6,12 +6,15 @@ from importlib import import_module
 
 # their names in the exported config; the mends have none, importing them is enough
 RESIZE, ROI_ALIGN, MENDS = 'ExportedSymmetricResize', 'ExportedRiRoIAlignRotated', 'ExportedHostMends'
+LOADER, PREPROCESSOR = 'ExportedLoadImageFromFile', 'ExportedDetDataPreprocessor'
 _WAY_BACK = ('structures.stretch', 'structures.centred_scale', 'host_mends')
 # name: its file without .py, the modules that it is made of, the registry of the class in the last of them
 PARTS = {
     RESIZE: ('exported_symmetric_resize', (*_WAY_BACK, 'datasets.transforms'), 'TRANSFORMS'),
     MENDS: ('exported_host_mends', _WAY_BACK, None),
     ROI_ALIGN: ('exported_ri_roi_align', ('models.roi_heads.ri_roi_align',), 'MODELS'),
+    LOADER: ('exported_load_image', ('datasets.image_files', 'datasets.loading'), 'TRANSFORMS'),
+    PREPROCESSOR: ('exported_data_preprocessor', ('models.data_preprocessors.det',), 'MODELS'),
 }
 # a line of the config; mmengine puts the config's folder there when it reads it. It reads a config with an import
 # statement in another way
@@ -38,7 +41,7 @@ def part_files(names: set[str]) -> dict[str, str]:
 def _text(name: str) -> str:
     """The sources of modules that import nothing of this package but its registry and each other, in one file."""
     _, modules, registry = PARTS[name]
-    known = {'registry', *(module.partition('.')[0] for module in modules)}
+    known = {'registry', *(part for module in modules for part in module.split('.'))}
     texts, registered = [], 0
     for module in modules:
         source = inspect.getsource(import_module(f'..{module}', __package__))

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from ..datasets.scenes import CLASSES, PALETTE
 from ..models.layers import Cfg
-from .parts import RESIZE
+from .parts import LOADER, RESIZE
 from .walk import DROP, PACKAGE, Path, Unsupported, our_class, rewrite
 
 Notes = dict[str, list[str]]  # text: the places that it is about
@@ -29,9 +29,10 @@ SCENES = ('length', 'seed', 'size', 'num_objects', 'scale', 'angles', 'cache', '
 def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
     """All of a config but the model, without classes of this package.
 
-    `SymmetricResize` is itself, in a file beside the config. `DOTADataset`, `HRSCDataset` and `DIORDataset` are
-    mmrotate's, `SyntheticAerialDataset` is mmrotate's on the files that ``tools/make_synthetic.py`` writes, and
-    `DOTAMetric` is mmrotate's. Hooks and other metrics of this package are left out, and so is `AddNoise`.
+    `SymmetricResize` and `LoadImageFromFile` are themselves, in files beside the config. `DOTADataset`, `HRSCDataset`
+    and `DIORDataset` are mmrotate's, `SyntheticAerialDataset` is mmrotate's on the files that
+    ``tools/make_synthetic.py`` writes, and `DOTAMetric` is mmrotate's. Hooks and other metrics of this package are left
+    out, and so is `AddNoise`.
 
     Args:
         cfg: The config. The default scope must be set.
@@ -115,10 +116,11 @@ def plain_imports(cfg: Mapping[str, Any], extra: list[str]) -> Cfg:
 
 
 def _transform(found: type, place: str, parts: set[str]) -> str:
-    if found.__name__ != 'SymmetricResize':
+    part = {'SymmetricResize': RESIZE, 'LoadImageFromFile': LOADER}.get(found.__name__)
+    if part is None:
         raise Unsupported(f'{place}: the transform {found.__name__} has no counterpart; put one there by --cfg-options')
-    parts.add(RESIZE)
-    return RESIZE
+    parts.add(part)
+    return part
 
 
 def _scenes(cfg: Cfg, path: Path, notes: Notes) -> Cfg:

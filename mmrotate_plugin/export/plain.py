@@ -12,7 +12,7 @@ from ..models import ADFResNet, ReFPN, ReResNet, ResNet
 from ..models.layers import NORM_TYPES, Cfg
 from ..models.losses.heteroscedastic import HeteroscedasticLoss
 from ..models.necks.re_fpn import ACTIVATIONS
-from .parts import ROI_ALIGN
+from .parts import PREPROCESSOR, ROI_ALIGN
 from .walk import Path, Unsupported, our_class, rewrite
 
 PLAIN_NORMS = {ennBN: 'BN', ennSyncBN: 'SyncBN', ennGN: 'GN'}
@@ -33,6 +33,7 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
     ReDet               ``mmdet.CascadeRCNN``
     UncertainDetector   the detector within
     ennConv, ennBN, ..  mmcv's convolution and norms, in any `conv_cfg`, `norm_cfg`, `act_cfg`
+    DetDataPreprocessor itself, in a file beside the config, where there are other than 1 or 3 channels
     RiRoIAlignRotated   itself, in a file beside the config, since mmcv's is for CUDA and for whole turns
     ==================  =============================================================================
 
@@ -64,6 +65,11 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
         if name == 'RiRoIAlignRotated':
             parts.add(ROI_ALIGN)
             return {'type': ROI_ALIGN, **cfg}
+        if name == 'DetDataPreprocessor':
+            if len(cfg.get('mean') or (0,)) in (1, 3):
+                return {'type': 'mmdet.DetDataPreprocessor', **cfg}
+            parts.add(PREPROCESSOR)
+            return {'type': PREPROCESSOR, **cfg}
         if issubclass(found, ResNet):
             return _resnet(found, cfg, place, notes)
         if found is ReFPN:

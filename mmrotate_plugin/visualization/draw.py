@@ -70,14 +70,25 @@ def class_colours(number: int, palette: Sequence[Sequence[int]] | str | None = N
     return colours
 
 
-def as_image(pixels: ArrayLike) -> Image:
-    """Anything like an image as a new (H, W, 3) uint8 array; one channel is repeated, a fourth is dropped.
+def as_image(pixels: ArrayLike, bands: Sequence[int] | None = None) -> Image:
+    """Anything like an image as a new (H, W, 3) uint8 array; one or two channels become grey, of more the first three.
 
     Values that are not 8 bits wide are stretched from their smallest and largest to 0 and 255.
+
+    Args:
+        pixels: (H, W) or (H, W, C).
+        bands: Channels, counted from 0, that are drawn as red, green and blue.
+
+    Raises:
+        ValueError: For arrays of another shape, and bands that are not there.
     """
     pixels = np.asarray(pixels)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
+    if bands is not None and pixels.ndim == 3:
+        if len(bands) != 3 or not all(0 <= band < pixels.shape[2] for band in bands):
+            raise ValueError(f'bands={tuple(bands)} must be three channels from 0 to {pixels.shape[2] - 1}')
+        pixels = pixels[..., list(bands)[::-1]]
     if pixels.ndim != 3 or pixels.shape[2] == 0:
         raise ValueError(f'an image must be (H, W), (H, W, 1) or (H, W, 3), but came as {pixels.shape}')
     pixels = np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
