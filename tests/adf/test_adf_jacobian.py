@@ -113,7 +113,7 @@ def test_a_network_that_works_in_place_leaves_the_input():
     (dict(noise_variance=1.0, outputs=lambda y: y.detach()), ValueError, 'differentiable steps'),
     (dict(noise_variance=1.0, outputs=lambda _: torch.zeros(1, requires_grad=True)), ValueError, 'differentiable'),
     (dict(noise_variance=1.0, outputs=lambda y: (y,)), TypeError, 'tuple'),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_bad_input_is_named(options, error, text):
     options = dict(options)
     outputs = options.pop('outputs', torch.tensor([0]))
