@@ -107,7 +107,7 @@ def image_demo(args: argparse.Namespace) -> None:
     with limits.watching():
         draw_all(find, detector, jobs, args)
     if (text := limits.hint('patches' if args.patch_size is not None else 'images')) is not None:
-        print(f'warning: {text}', file=sys.stderr)
+        print(f'hint: {text}', file=sys.stderr)
 
 
 def draw_all(

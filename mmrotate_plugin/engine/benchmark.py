@@ -138,8 +138,8 @@ def maps(net: nn.Module, x: Tensor, *, variances: bool = False) -> list[Tensor]:
     """
     found = net(x)
     found = (found,) if isinstance(found, Tensor) else tuple(found)
-    gaussian = [y.var for y in found if isinstance(y, Gaussian)] if variances else []
-    return [y.mean if isinstance(y, Gaussian) else getattr(y, 'tensor', y) for y in found] + gaussian
+    gaussian = [y.v for y in found if isinstance(y, Gaussian)] if variances else []
+    return [y.mu if isinstance(y, Gaussian) else getattr(y, 'tensor', y) for y in found] + gaussian
 
 
 def loss_of(found: Iterable[Tensor]) -> Tensor:

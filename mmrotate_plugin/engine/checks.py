@@ -46,7 +46,7 @@ def before_training(runner: Runner, checkpoint: Mapping[str, Any] | None, schedu
         scaled = scale_learning_rates(runner)
     except ValueError as error:
         raise cli.UsageError(f'--auto-scale-lr: {error}') from error
-    if scaled is not None:
+    if scaled is not None and (checkpoint is None or schedule == 'config'):  # else mmengine restores the checkpoint's
         runner.logger.info(scaled)
 
 

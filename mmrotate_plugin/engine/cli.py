@@ -35,6 +35,7 @@ from ..datasets.image_files import ImageKindError
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .config_keys import READ, keys_without_effect
+from .config_text import noted_config
 from .config_types import wrong_types
 from .dataset_check import find_class_faults, has_objects, reader_hint
 from .evaluation_checks import prepare_evaluation
@@ -426,13 +427,9 @@ def _first(texts: Sequence[str], number: int = 3) -> str:
 
 def describe_checkpoint(checkpoint: Mapping[str, Any]) -> str:
     """What a checkpoint seems to be, from the config that mmengine stores, or else from its keys."""
-    text = checkpoint['meta'].get('cfg') or checkpoint['meta'].get('config')
-    if isinstance(text, str):
-        try:
-            model = Config.fromstring(text, file_format='.py').model
-            return describe_config(model)
-        except Exception:  # an old or foreign config; the keys tell something too
-            pass
+    model = (noted_config(checkpoint) or {}).get('model')
+    if isinstance(model, Mapping):  # else the keys tell something too
+        return describe_config(model)
     keys = list(checkpoint['state_dict'])
     parts = sorted({key.split('.')[0] for key in keys})
     if {'conv1', 'layer1', 'fc'} <= set(parts):

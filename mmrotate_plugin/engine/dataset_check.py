@@ -24,7 +24,7 @@ def find_class_faults(cfg: Mapping[str, Any]) -> list[str]:
         if fault is not None:
             found.append(f'{place}.{fault}')
         for key in ('classes', 'CLASSES'):
-            if key in dataset:
+            if key in dataset and _is_detection(dataset, cfg.get('default_scope')):
                 reason = classes_fault(dataset[key]) or f"{key} is mmdet 2's"
                 found.append(f'{place}.{key}: {reason}; write metainfo=dict(classes=...)')
     return found
@@ -65,6 +65,12 @@ def has_objects(dataset: Any) -> bool:
         if instances is None or any(not one.get('ignore_flag') for one in instances):
             return True
     return False
+
+
+def _is_detection(dataset: Mapping[str, Any], scope: Any) -> bool:
+    """Whether a data set is of mmdet, mmrotate or this package; those of mmpretrain have an argument `classes`."""
+    prefix = str(dataset.get('type')).rpartition('.')[0] or scope or 'mmdet'
+    return str(prefix).split('.')[0] in ('mmdet', 'mmrotate', 'mmrotate_plugin')
 
 
 def _below(place: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -46,6 +46,9 @@ class ImageReader:
 
         steps = get_test_pipeline_cfg(cfg.copy()) if cfg.get('test_dataloader') else []
         step = next((dict(step) for step in steps if reads_images(str(step.get('type')))), None)
+        if step is not None and isinstance(step['type'], str):
+            # with the default scope mmdet, mmengine looks for 'mmdet.LoadImageFromFile' there alone, but it is mmcv's
+            step['type'] = step['type'].removeprefix(f'{cfg.get("default_scope")}.')
         try:
             return cls(None if step is None else Compose([step]).transforms[0])
         except (KeyError, ValueError, TypeError, ImportError) as error:

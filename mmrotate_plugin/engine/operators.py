@@ -101,6 +101,8 @@ def lacks(operator: str, device: torch.device) -> bool:
 def _parts(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Places and names of the classes in `NEEDS`, in modules and in what modules hold (assigners)."""
     for place, module in model.named_modules():
+        if place.endswith('._cuda_operator'):  # of a layer of this package, which goes another way elsewhere
+            continue
         held = [('', module)]
         for name, value in vars(module).items():
             if not name.startswith('_'):

@@ -71,9 +71,10 @@ class ExactResumeHook(Hook):
                 'begins anew'
             )
             self.batch = 0
-        if isinstance(runner.train_loop, EpochBasedTrainLoop) and before != now:
+        epoch = checkpoint['meta'].get('epoch')
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and before != now and epoch is not None:
             # iterations of epochs of another length would end beyond the last, which mmengine's accumulation asserts
-            checkpoint['meta']['iter'] = checkpoint['meta']['epoch'] * now + self.batch
+            checkpoint['meta']['iter'] = epoch * now + self.batch
 
     def before_train(self, runner: Runner) -> None:
         """Put saved gradients back."""

@@ -24,18 +24,18 @@ Sizes = Iterable[tuple[int, int]]
 def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[Cfg, list[str], set[str]]:
     """The model of a config, with classes of mmdet and mmrotate alone.
 
-    ==================  =============================================================================
-    here                there
-    ==================  =============================================================================
-    ReResNet            ``mmdet.ResNet``, of the same depth, width, strides and norm
-    ADFResNet           the same; it gives the means
-    ReFPN               ``mmdet.FPN``, with the way of resampling that the sizes of the images ask for
-    ReDet               ``mmdet.CascadeRCNN``
-    UncertainDetector   the detector within
-    ennConv, ennBN, ..  mmcv's convolution and norms, in any `conv_cfg`, `norm_cfg`, `act_cfg`
-    DetDataPreprocessor itself, in a file beside the config, where there are other than 1 or 3 channels
-    RiRoIAlignRotated   itself, in a file beside the config, since mmcv's is for CUDA and for whole turns
-    ==================  =============================================================================
+    ===================  =============================================================================
+    here                 there
+    ===================  =============================================================================
+    ReResNet             ``mmdet.ResNet``, of the same depth, width, strides and norm
+    ADFResNet            the same; it gives the means
+    ReFPN                ``mmdet.FPN``, with the way of resampling that the sizes of the images ask for
+    ReDet                ``mmdet.CascadeRCNN``
+    UncertainDetector    the detector within
+    ennConv, ennBN, ..   mmcv's convolution and norms, in any `conv_cfg`, `norm_cfg`, `act_cfg`
+    DetDataPreprocessor  itself, in a file beside the config, where there are other than 1 or 3 channels
+    RiRoIAlignRotated    itself, in a file beside the config, since mmcv's is for CUDA and for whole turns
+    ===================  =============================================================================
 
     Args:
         model: The config's `model`. The default scope must be set.

@@ -6,7 +6,8 @@ as much as a plain layer of its width. Where it goes by Fourier on a CPU it comp
 `count_macs` gives either number. Expanding the filter is no part of inference and is not counted.
 
 mmcv's counter looks at the classes of modules and passes over those it does not know; mmengine's traces the network,
-where it meets the expansion of the filters and products that it has no rule for. `mend_counters` mends the two by name.
+where equivariant layers in eval mode are convolutions, and does not see the variances of an `UncertainDetector`.
+`mend_counters` mends the two by name.
 """
 
 import sys
@@ -100,7 +101,7 @@ def mend_counters() -> None:
         mmcv_counter.get_modules_mapping = _with_layers(mmcv_counter.get_modules_mapping)
     analyzer = mmengine_counter.FlopAnalyzer
     if not hasattr(analyzer._analyze, '__wrapped__'):
-        analyzer._analyze = _with_plain_paths(analyzer._analyze)
+        analyzer._analyze = _with_variances(analyzer._analyze)
 
 
 def _with_layers(mapping: Callable[[], dict]) -> Callable[[], dict]:
@@ -134,16 +135,14 @@ def _count_variance(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) 
     module.__flops__ += extra
 
 
-def _with_plain_paths(analyze: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Traced with filters that are kept, as in inference, and as convolutions."""
+def _with_variances(analyze: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """With what an `UncertainDetector` computes beyond the detector within it."""
 
     @wraps(analyze)
     def with_ours(self: Any) -> Any:
         if self._stats is not None:
             return self._stats
-        with torch.no_grad(), paths(fourier=False):
-            _keep_filters(self._model)
-            stats = analyze(self)
+        stats = analyze(self)
         if type(self._model).__module__ == UNCERTAIN:
             stats.counts[''] += Counter(variance=variance_macs(self._model, self._inputs[0]))
         return stats

@@ -21,8 +21,8 @@ def resumed(length, meta, resume=True):
     """A hook after a checkpoint was loaded, the runner and its warnings."""
     warnings = []
     runner = SimpleNamespace(
-        train_loop=Loop(length), _resume=resume, iter=8, model=nn.Linear(1, 1),
-        logger=SimpleNamespace(warning=warnings.append),
+        train_loop=Loop(length), _train_loop=None, _resume=resume, iter=8, model=nn.Linear(1, 1),
+        logger=SimpleNamespace(warning=warnings.append), optim_wrapper=None,
     )  # fmt: skip
     hook = HOOKS.build(dict(type='ExactResumeHook'))
     hook.numbered = True

@@ -1,6 +1,6 @@
 """Every message of docs/troubleshooting.md, in every tool: one line, status 2, never a traceback.
 
-A message of the page is one of these, and `test_every_message_is_tried` fails for one that is none:
+A message of the page is one of these, and `test_every_message_of_the_page_is_in_one_table` fails for one that is none:
 
 - an error of a tool, in `TRIGGERS`: tried in all tools that take what is wrong;
 - an error of a part that tools share, in `REFUSED`: tried through `cli.run`, as the command of a tool is run;
@@ -14,12 +14,13 @@ import logging
 import re
 from pathlib import Path
 
+import message_data as data
+import message_runs as runs
 import numpy as np
-import page_messages as parts
 import pytest
 import torch
+from message_data import BOAT, IMAGE, SHIP
 from mmengine.logging import MMLogger
-from page_messages import BOAT, IMAGE, SHIP
 
 from mmrotate_plugin import adf
 from mmrotate_plugin.engine import cli
@@ -79,7 +80,7 @@ TRIGGERS = {
     ),
     'the config does not say for which batch size': (TRAIN, 'auto_scale_lr=None --auto-scale-lr'),
     'without a GPU: only --launcher pytorch': (TRAIN, 'log_level=INFO --launcher slurm'),
-    'but the data set of train_dataloader has': (TRAIN, 'load_from=None model.bbox_head.num_classes=4'),
+    'Write num_classes=': (TRAIN, 'load_from=None model.bbox_head.num_classes=4'),
     'has no object; there is nothing to learn': (TRAIN, 'load_from=None train_dataloader.dataset.num_objects=[0,0]'),
     'the config cannot be run': (
         {name: CHECKPOINT_TOOLS[name] for name in ('train', 'image_demo')},
@@ -90,62 +91,68 @@ TRIGGERS = {
 
 # message: what leads to it, given an empty folder
 REFUSED = {
-    'has no images that can be used': parts.no_images,
-    'the data set has no class of number': parts.labels_by_number,
-    'files outside of the data folder': parts.outside,
-    'is not installed': parts.no_scope,
-    'takes a plain tensor, got an e2cnn GeometricTensor': parts.geometric,
+    'times as far as the images: are these of the size that was labelled': lambda folder: data.labels(
+        folder, *(f'{x} 100 {x + 20} 100 {x + 20} 110 {x} 110 ship 0' for x in range(200, 208))
+    ),
+    'with x and y exchanged they would lie inside': lambda folder: data.labels(
+        folder, *(f'5 {x} 15 {x} 15 {x + 9} 5 {x + 9} ship 0' for x in range(42, 50))
+    ),
+    'has no images that can be used': data.no_images,
+    'the data set has no class of number': runs.labels_by_number,
+    'files outside of the data folder': data.outside,
+    'is not installed': runs.no_scope,
+    'takes a plain tensor, got an e2cnn GeometricTensor': runs.geometric,
     'has no centre pixel to turn about': lambda _: ennConv(8, 8, 4),
     'cannot keep the size with stride=': lambda _: ennConv(8, 8, 3, stride=2, padding='same'),
     'is unknown: use a number of pixels': lambda _: ennConv(8, 8, 3, padding='wide'),
     'there is not enough memory': lambda _: torch.empty(2**60),
-    'whose coefficients have the shape': parts.plain_weights,
-    "the checkpoint's sampled kernels are not those of group": parts.sampled_kernels,
-    'it was trained for the same classes in another order': parts.classes_of_checkpoint,
-    'no object is left to learn': lambda folder: parts.labels(folder, SHIP, classes=('plane',)),
-    '; they look like': lambda folder: parts.labels(folder, '0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2'),
-    'which look like': parts.json_labels,
-    'its corners are from 0 to 1': lambda folder: parts.labels(folder, '.1 .1 .2 .1 .2 .2 .1 .2 ship 0'),
-    'have one name': lambda folder: parts.labels(folder, SHIP, images=('a.png', 'a.jpg'), img_suffix=('png', 'jpg')),
-    'of the label files:': parts.lone_image,
-    'Give both the same metainfo.classes': parts.other_validation,
-    'is an empty file': parts.empty_image,
-    'has samples of type': lambda folder: parts.load(parts.image_file(folder, IMAGE.astype(np.uint16) * 16)),
-    'which is none of bit_depth=': lambda folder: parts.load(
-        parts.image_file(folder, IMAGE.astype(np.uint16) * 256), bit_depth=12
+    'whose coefficients have the shape': runs.plain_weights,
+    "the checkpoint's sampled kernels are not those of group": runs.sampled_kernels,
+    'it was trained for the same classes in another order': runs.classes_of_checkpoint,
+    'no object is left to learn': lambda folder: data.labels(folder, SHIP, classes=('plane',)),
+    '; they look like': lambda folder: data.labels(folder, '0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2'),
+    'which look like': data.json_labels,
+    'its corners are from 0 to 1': lambda folder: data.labels(folder, '.1 .1 .2 .1 .2 .2 .1 .2 ship 0'),
+    'have one name': lambda folder: data.labels(folder, SHIP, images=('a.png', 'a.jpg'), img_suffix=('png', 'jpg')),
+    'of the label files:': data.lone_image,
+    'Give both the same metainfo.classes': runs.other_validation,
+    'is an empty file': data.empty_image,
+    'has samples of type': lambda folder: data.load(data.image_file(folder, IMAGE.astype(np.uint16) * 16)),
+    'which is none of bit_depth=': lambda folder: data.load(
+        data.image_file(folder, IMAGE.astype(np.uint16) * 256), bit_depth=12
     ),
-    'takes the first alone': lambda folder: (parts.tiff(folder, parts.bands(4)), parts.images_of(folder, 'tif')),
-    'does not say which: give': lambda folder: parts.load(parts.tiff(folder, parts.bands(6))),
-    "channels as the pipeline's loader gives it": lambda _: parts.check_image(IMAGE[..., :1]),
-    'takes the same ones of each': parts.other_counts,
-    'is compressed in a way that tifffile alone does not know': parts.unknown_compression,
-    'are for grey levels from 0 to 255': lambda _: parts.check_image(IMAGE.astype(np.uint16) * 16),
-    "did you mean 'dota/mAP'?": parts.unknown_best,
-    'the optimizer is another one': lambda _: parts.resume(parts.take_adam),
-    'the loss is infinite or not a number in': parts.diverge,
-    'add --launcher pytorch': parts.forgotten_launcher,
-    'could not be written': parts.full_disk,
-    'cannot judge': parts.judge_nothing,
-    'have a box or score that is not finite': lambda _: parts.evaluate(parts.sample(score=float('nan'))),
-    'columns, and predict_box_type=': lambda _: parts.evaluate(parts.sample([1.0, 2, 3, 4])),
-    'the name does not say where the patch was cut': lambda folder: parts.submission(folder / 's', 'a'),
-    'a submission has one file for each class': lambda folder: parts.submission(folder / 's', name='car/van'),
-    'exists already: remove it, or name a new folder': parts.submission,
-    "mmrotate's DOTAMetric would merge it as": lambda folder: parts.prepare(
-        parts.host_metric(merge_patches=True, outfile_prefix=str(folder / 's')), 'a__b__1__0___0'
+    'takes the first alone': lambda folder: (data.tiff(folder, data.bands(4)), data.images_of(folder, 'tif')),
+    'does not say which: give': lambda folder: data.load(data.tiff(folder, data.bands(6))),
+    "channels as the pipeline's loader gives it": lambda _: data.check_image(IMAGE[..., :1]),
+    'takes the same ones of each': data.other_counts,
+    'is compressed in a way that tifffile alone does not know': data.unknown_compression,
+    'are for grey levels from 0 to 255': lambda _: data.check_image(IMAGE.astype(np.uint16) * 16),
+    'the val_evaluator gives': runs.unknown_best,
+    'the optimizer is another one': lambda _: runs.resume(runs.take_adam),
+    'the loss is infinite or not a number in': runs.diverge,
+    'add --launcher pytorch': runs.forgotten_launcher,
+    'could not be written': runs.full_disk,
+    'cannot judge': runs.judge_nothing,
+    'have a box or score that is not finite': lambda _: runs.evaluate(runs.sample(score=float('nan'))),
+    'columns, and predict_box_type=': lambda _: runs.evaluate(runs.sample([1.0, 2, 3, 4])),
+    'the name does not say where the patch was cut': lambda folder: runs.submission(folder / 's', 'a'),
+    'a submission has one file for each class': lambda folder: runs.submission(folder / 's', name='car/van'),
+    'exists already: remove it, or name a new folder': runs.submission,
+    "mmrotate's DOTAMetric would merge it as": lambda folder: runs.prepare(
+        runs.host_metric(merge_patches=True, outfile_prefix=str(folder / 's')), 'a__b__1__0___0'
     ),
-    'has no turn by': parts.sixths,
-    'has no moment rule: a Gaussian cannot pass it': lambda _: torch.fft.fft(parts.gaussian()),
+    'has no turn by': runs.sixths,
+    'has no moment rule: a Gaussian cannot pass it': lambda _: torch.fft.fft(runs.gaussian()),
     'mean and var must have one': lambda _: adf.Gaussian(torch.zeros(2), torch.ones(3)),
     'must be a number from 0 on': lambda _: adf.Gaussian(torch.zeros(2), torch.ones(2), min_variance=-1.0),
     'has no active layer of the kind Dropout and no functional dropout': lambda _: adf.predict(
         torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4), 2
     ),
     'got a function at place': lambda _: adf.ReLU(1, torch.abs),
-    'must return mean and variance, not a': parts.no_pair,
-    'needs dropout layers, and the detector has none': parts.no_dropout,
-    'has no counterpart in mmdet': parts.no_counterpart,
-    'cannot be imported: pip install': parts.unimportable,
+    'must return mean and variance, not a': runs.no_pair,
+    'needs dropout layers, and the detector has none': runs.no_dropout,
+    'has no counterpart in mmdet': runs.no_counterpart,
+    'cannot be imported: pip install': runs.unimportable,
 }
 TOLD = {
     'is it misspelt?': 'nonsense=1',
@@ -155,22 +162,22 @@ TOLD = {
         'model.bbox_head.angle_version=le90 model.bbox_head.bbox_coder.angle_version=oc'
     ),
     "which returns e2cnn's": 'model.backbone.type=mmrotate.ReResNet',
-    'the heads begin with weights that were': parts.heads_of_others,
-    'because the config does not have their class': lambda folder: parts.labels(folder, SHIP, BOAT),
-    'classes of the config without any object': lambda folder: parts.labels(folder, SHIP, classes=('ship', 'zeppelin')),
-    'images of another ending than img_suffix are left out': lambda folder: parts.labels(
+    'the heads begin with weights that were': runs.heads_of_others,
+    'because the config does not have their class': lambda folder: data.labels(folder, SHIP, BOAT),
+    'classes of the config without any object': lambda folder: data.labels(folder, SHIP, classes=('ship', 'zeppelin')),
+    'images of another ending than img_suffix are left out': lambda folder: data.labels(
         folder, SHIP, images=('a.png', 'b.jpg')
     ),
-    'images have another size than their XML files say': parts.resized_images,
+    'images have another size than their XML files say': data.resized_images,
     ', as in others of its kind': lambda folder: (
-        parts.image_file(folder, np.dstack([IMAGE, IMAGE[..., 0]])), parts.images_of(folder, 'png'),
+        data.image_file(folder, np.dstack([IMAGE, IMAGE[..., 0]])), data.images_of(folder, 'png'),
     ),
-    "the checkpoint's rule": lambda _: parts.resume(lambda cfg: cfg.param_scheduler[0].update(milestones=[1])),
-    'nothing is left to train': lambda _: parts.resume(lambda _: None, done=3),
-    'as many detections as': parts.limits,
-    'has no ground truth: ': lambda _: parts.prepare(DOTAMetric()),
-    'no ground truth: ': lambda _: parts.evaluate(parts.sample(labelled=False)),
-    'have no labels and do not count': lambda _: parts.evaluate(parts.sample(), parts.sample(labelled=False)),
+    "the checkpoint's rule": lambda _: runs.resume(lambda cfg: cfg.param_scheduler[0].update(milestones=[1])),
+    'nothing is left to train': lambda _: runs.resume(lambda _: None, done=3),
+    'as many detections as': runs.limits,
+    'has no ground truth: ': lambda _: runs.prepare(DOTAMetric()),
+    'no ground truth: ': lambda _: runs.evaluate(runs.sample(labelled=False)),
+    'have no labels and do not count': lambda _: runs.evaluate(runs.sample(), runs.sample(labelled=False)),
 }  # fmt: skip
 ELSEWHERE = {  # message: file of the test, and what it says there
     'mmrotate_plugin needs': ('test_packaging.py', 'mmrotate_plugin needs'),
@@ -230,11 +237,11 @@ def files(small_config, scenes, tmp_path_factory):
     places = {name: str(root / f'{name}.pth') for name in ('cut', 'damaged', 'evil', 'headless', 'other')}
     places |= {**bad, 'ckpt': str(root / 'good.pth'), 'cfg': str(small_config)}
     refusing = root / 'refusing.py'
-    data = "dict(dataset=dict(type='RefusingDataset'))"
-    head, tail = f"_base_ = '{small_config}'\n", f'val_dataloader = dict(_delete_=True, {data[5:]}\n'
+    refused = "dict(dataset=dict(type='RefusingDataset'))"
+    head, tail = f"_base_ = '{small_config}'\n", f'val_dataloader = dict(_delete_=True, {refused[5:]}\n'
     tail += "val_cfg = dict(_delete_=True)\nval_evaluator = dict(_delete_=True, type='DOTAMetric')\n"
     (root / 'with_val.py').write_text(head + tail)
-    refusing.write_text(f'{head}train_dataloader = {data}\ntest_dataloader = {data}\n{tail}')
+    refusing.write_text(f'{head}train_dataloader = {refused}\ntest_dataloader = {refused}\n{tail}')
     places['with_val'] = str(root / 'with_val.py')
     places['refusing'] = str(refusing)
     return {**places, 'image': str(scenes / 'images/scene0.png')}
