@@ -23,6 +23,9 @@ from .inference import Detections, Detector, best_first
 
 SMALLEST = 32  # pixels; a patch below that has no map left at the usual strides
 ROWS = 500  # detections whose overlaps are computed at a time
+# pixels. A core ends in the middle of an overlap. Two patches place an object a little differently, so each answers
+# for so much beyond
+BEYOND = 2
 NEAR = 1 / 8  # of the overlap: what ends so near to a seam is taken for cut
 SHARED = 0.3  # of the smaller of two detections: of different patches, they are then one object
 
@@ -33,11 +36,14 @@ class Span:
 
     Attributes:
         start, stop: Its borders.
+        first, last: Those of its core, which ends in the middle of an overlap.
         before, after: Overlaps with the neighbours; 0 where there is none.
     """
 
     start: int
     stop: int
+    first: float
+    last: float
     before: int
     after: int
 
@@ -46,15 +52,16 @@ class PatchDetector:
     """A `Detector` that goes over an image patch by patch.
 
     Beside the image, memory holds one batch of patches and the detections above the threshold. They become one image's
-    detections by two rules:
+    detections by three rules:
 
+    - A detection counts in the patch whose core, up to the middle of the overlaps, has its centre, or at most two
+      pixels beyond. So a place has one chance of a false alarm, as in one pass over the whole.
     - What ends at a seam, within an eighth of the overlap, and begins within the overlap is left out: the neighbour has
       all of that object.
     - Of two detections of different patches the better stays if they share more than 0.3 of the smaller, whatever their
       classes, or if the detector's own NMS would suppress one. Two of one patch both stay, as in one pass.
 
     The overlap should be as long as the longest object. Of a longer one, which no patch has whole, the best part stays.
-    An object in an overlap has two chances, so larger overlaps find more.
 
     Args:
         detector: With a pipeline that takes arrays. An uncertain one gives deviations of its boxes, but no heat map.
@@ -121,15 +128,17 @@ def spans(length: int, size: int, overlap: int) -> list[Span]:
     """
     if length <= size:
         start = (length - size) // 2
-        return [Span(start, start + size, 0, 0)]
+        return [Span(start, start + size, -math.inf, math.inf, 0, 0)]
     count = math.ceil((length - size) / (size - overlap)) + 1
     starts = [min(i * (size - overlap), length - size) for i in range(count)]
-    overlaps = [0, *(a + size - b for a, b in zip(starts, starts[1:], strict=False)), 0]
-    return [Span(start, start + size, *overlaps[i : i + 2]) for i, start in enumerate(starts)]
+    overlaps = [a + size - b for a, b in zip(starts, starts[1:], strict=False)]
+    middles = [-math.inf, *(b + o / 2 for b, o in zip(starts[1:], overlaps, strict=True)), math.inf]
+    overlaps = [0, *overlaps, 0]
+    return [Span(start, start + size, *middles[i : i + 2], *overlaps[i : i + 2]) for i, start in enumerate(starts)]
 
 
 def merge(found: InstanceData, origins: Sequence[int], nms: Mapping[str, Any]) -> Tensor:
-    """Which detections of all patches stay, by the second rule of `PatchDetector`; indices, best first.
+    """Which detections of all patches stay, by the third rule of `PatchDetector`; indices, best first.
 
     Overlaps are those of `Polygons`, since mmcv's are 0 for some boxes that two patches agree on.
 
@@ -182,7 +191,7 @@ def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
 
 
 def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, int]) -> InstanceData:
-    """The detections of a patch, in the frame of the image, without those on padding or cut at a seam."""
+    """The detections that a patch answers for and that no seam cuts, in the frame of the image."""
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # (cx, cy, w, h, angle), or corners
     shift = boxes.new_zeros(boxes.shape[1])
@@ -194,6 +203,7 @@ def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, 
     for axis, (span, length) in enumerate(zip((columns, rows), shape[::-1], strict=True)):
         centre = (low[:, axis] + high[:, axis]) / 2
         keep &= (centre >= 0) & (centre <= length)
+        keep &= (centre >= span.first - BEYOND) & (centre <= span.last + BEYOND)
         keep &= ~_seen_whole_by_neighbour(low[:, axis], high[:, axis], span)
     return found[keep.to(boxes.device)]
 

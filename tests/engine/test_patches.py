@@ -202,10 +202,10 @@ def test_what_is_found_on_the_padding_is_left_out(detector):
 )
 def test_patches_cover_an_axis_and_know_their_overlaps(length, size, overlap):
     found = spans(length, size, overlap)
-    assert all(
-        a.after == b.before == a.stop - b.start >= overlap for a, b in zip(found, found[1:], strict=False)
-    )
+    assert all(a.after == b.before == a.stop - b.start >= overlap for a, b in zip(found, found[1:], strict=False))
     assert found[0].before == found[-1].after == 0
+    assert all(b.first == a.last for a, b in zip(found, found[1:], strict=False))  # cores share the axis out
+    assert found[0].first == -np.inf and found[-1].last == np.inf
     assert all(span.stop - span.start == size for span in found)
     if length >= size:
         assert found[0].start == 0 and found[-1].stop == length
