@@ -15,9 +15,35 @@ def is_compiling() -> bool:
     return is_tracing() or (hasattr(_compiler, 'is_compiling') and _compiler.is_compiling())
 
 
+def is_dynamo_compiling() -> bool:
+    """Whether torch.compile reads the code of this call; torch.export only does so with ``strict=True``."""
+    if hasattr(_compiler, 'is_dynamo_compiling'):
+        return _compiler.is_dynamo_compiling()
+    return hasattr(_compiler, 'is_compiling') and _compiler.is_compiling()
+
+
 def is_tracing() -> bool:
     """Whether a tracer records the operations of this call."""
     return torch.jit.is_tracing()
+
+
+def is_transformed(x: torch.Tensor) -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp, functionalize) follows this tensor."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+class Elementwise(torch.autograd.Function):
+    """A function of tensors of one shape, value by value, which `torch.vmap` may call with a batch of each."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+        """The batch is one more dimension, the first, of all tensors."""
+        batched = list(inputs)
+        for i, (x, dim) in enumerate(zip(inputs, in_dims, strict=True)):
+            if isinstance(x, torch.Tensor):
+                batched[i] = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        out = cls.apply(*batched)
+        return out, (0,) * len(out) if isinstance(out, tuple) else 0
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_compiler = getattr(torch, 'compiler', None)
+from .compiler import is_dynamo_compiling
+
+EMPTY = torch.empty(0, device='cpu')
 
 
 class Moment(Tensor):
@@ -35,10 +37,11 @@ class Moment(Tensor):
 
 
 def callable_moment(tensor: Tensor, method: Callable[..., Any]) -> Tensor:
-    """The tensor as a `Moment` whose call is `method`; as it is where a compiler or a mode has tensors of its own."""
-    if type(tensor) is not Tensor or (hasattr(_compiler, 'is_compiling') and _compiler.is_compiling()):
+    """The tensor as a `Moment` whose call is `method`; as it is under torch.compile, which cannot follow one."""
+    if is_dynamo_compiling():
         return tensor
-    moment = tensor.as_subclass(Moment)
+    # fake and functional tensors cannot change their class; nothing reads the numbers of a `Moment` itself
+    moment = tensor.as_subclass(Moment) if type(tensor) is Tensor else Tensor._make_subclass(Moment, EMPTY)
     moment.tensor, moment.method = tensor, method
     return moment
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor, FakeTensorMode
 
 from mmrotate_plugin.adf import Gaussian
 
@@ -110,6 +111,15 @@ def test_batched_functions_and_traces():
     torch.testing.assert_close(out, x.mu.mean(1))
     traced = torch.jit.trace(lambda m: Gaussian(m, m.square()).mean(1).var + 0, (torch.randn(4, 3),))
     torch.testing.assert_close(traced(x.mu), x.mu.square().mean(1) / 3)
+
+
+def test_fake_tensors_call_them():
+    """Without numbers, and with tensors whose class cannot change."""
+    net, x = Pooled().eval(), gaussian(2, 3, 6, 6)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        out = net(Gaussian(mode.from_tensor(x.mu), mode.from_tensor(x.v)))
+        assert out.shape == (2, 2) and isinstance(out.mean + 0, FakeTensor) and out.var.shape == (2, 2)
+    assert Gaussian(nn.Parameter(x.mu), x.v).mean(1).shape == (2, 6, 6)
 
 
 @pytest.mark.needs_torch('2.1', 'torch.compile for Python 3.11')

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import apply, is_compiling
+from ..compiler import Elementwise, apply, is_compiling
 from ..gaussian import Gaussian, moment_rule
 from .normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_and_tail, wide
 
@@ -58,7 +58,7 @@ def _relu_gradients(mean: Tensor, var: Tensor, grad_mean: Tensor, grad_var: Tens
     return to_mean, to_var
 
 
-class _ReLU(torch.autograd.Function):
+class _ReLU(Elementwise):
     """Saves its two inputs, where autograd would save a dozen tensors."""
 
     @staticmethod
@@ -80,7 +80,7 @@ class _ReLU(torch.autograd.Function):
         return blockwise(_write_relu_gradients, [i.contiguous() for i in inputs], outputs=2, temporaries=0)
 
 
-class _ReLUVariance(torch.autograd.Function):
+class _ReLUVariance(Elementwise):
     """The variance alone, where the mean is the plain one."""
 
     @staticmethod

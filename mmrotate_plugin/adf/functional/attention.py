@@ -121,7 +121,7 @@ def multi_head_attention(
 def _weights(query: Value, key: Value, masks: list[Tensor], scale: float | None) -> Value:
     """The softmax of the scores; masks of bool mark what is kept, others are added."""
     scores: Any = torch.matmul(query, key.transpose(-2, -1))
-    scores = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = scores * (1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale)
     for mask in masks:
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, HIDDEN)

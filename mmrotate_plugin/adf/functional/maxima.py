@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler import apply, constant_result
+from ..compiler import Elementwise, apply, constant_result
 from ..gaussian import Gaussian, moment_rule
 from .normal import FAR, Buffer, Moments, blockwise, cumulative, density_and_tail
 
@@ -134,7 +134,7 @@ def _pair_moments(
     return top, torch.lerp(v2, v1, u, out=var).add_(t, alpha=-lam).clamp_min_(0)
 
 
-class _PairMax(torch.autograd.Function):
+class _PairMax(Elementwise):
     """Moments of the maximum of two Gaussians; formula in `max_pool2d`.
 
     Its own function, because autograd would keep ten tensors of a map's size and divide by a variance of zero.

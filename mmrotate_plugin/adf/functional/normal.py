@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..compiler import is_compiling
+from ..compiler import is_compiling, is_transformed
 
 BLOCK = 65536  # elements of a temporary: with those of a rule they stay in the cache of a core
 # elements of each thread where several share a loop, which has to outlast the waking of the others; fewer are computed
@@ -75,7 +75,7 @@ def _constant(value: float) -> Tensor:
         with torch.inference_mode(False):
             kept = torch.tensor(value, dtype=torch.float32, device='cpu')
         # what a mode or a transform of torch makes is of no use outside of it
-        if type(kept) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(kept):
+        if type(kept) is Tensor and not is_transformed(kept):
             _constants[value] = kept
     return kept
 

@@ -50,7 +50,9 @@ def batch_norm(
         mean = F.batch_norm(x.mu, running_mean, running_var, weight, bias, False, momentum, eps)
         scale = 1 / (running_var + eps) if weight is None else weight.square() / (running_var + eps)
         return Gaussian(mean, (x.v * _per_channel(scale, x)).to(mean.dtype))
-    n = x.numel() // max(x.size(1), 1)
+    if x.numel() == 0:
+        return _of_nothing(x, weight, bias)
+    n = x.numel() // x.size(1)
     if n < 2:
         raise ValueError(f'batch norm in training needs two values per channel, but the shape is {tuple(x.shape)}')
     if eps <= 0:
@@ -112,8 +114,10 @@ def instance_norm(
     constants_only('instance_norm', weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    if x.numel() == 0:
+        return _of_nothing(x, weight, bias)
     b, c = x.shape[:2]
-    n = x.numel() // max(b * c, 1)
+    n = x.numel() // (b * c)
     if n < 2:
         raise ValueError(f'instance norm needs two values per channel and sample, but the shape is {tuple(x.shape)}')
     out, mean, total = _standardize(x, list(range(2, x.dim())), _per_channel(weight, x), _per_channel(bias, x), eps)
@@ -124,6 +128,14 @@ def instance_norm(
             unbiased = total.detach().reshape(b, c).mean(0) * (n / (n - 1))
             running_var.lerp_(unbiased.to(running_var), momentum)
     return out
+
+
+def _of_nothing(x: Gaussian, weight: Tensor | None, bias: Tensor | None) -> Gaussian:
+    """A batch without values: it has no statistics and leaves the running ones, but gradients pass."""
+    scale, shift = _per_channel(weight, x), _per_channel(bias, x)
+    mean = x.mu if scale is None else x.mu * scale
+    var = x.v if scale is None else x.v * scale.square()
+    return Gaussian(mean if shift is None else mean + shift, var)
 
 
 @moment_rule(F.group_norm)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiler import is_transformed
 from ..gaussian import PLAIN, RULES, Gaussian
 from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling, pooling_nd
 
@@ -51,7 +52,9 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
 def channels_last(x: Tensor) -> Tensor:
     """A map (B, C, H, W) in the layout in which CPUs pool it in a seventh of the time; another tensor as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == 'cpu' else x
+    if x.dim() != 4 or x.device.type != 'cpu' or is_transformed(x):  # torch.vmap has no layouts
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def batch_norm(

@@ -48,7 +48,8 @@ def max_pool2d(
         return_indices: Must be False.
 
     Raises:
-        ValueError: If `return_indices` is set, or the padding is larger than half the window.
+        ValueError: If `return_indices` is set, the padding is larger than half the window, or the map has
+            no rows or columns.
     """
     if return_indices:
         raise ValueError(NO_INDICES)
@@ -59,6 +60,8 @@ def max_pool2d(
             raise ValueError(f'padding={padding} must be between 0 and half of kernel_size={kernel_size}')
     sizes = x.mu.shape[-2:]
     out = [_count_windows(*args, ceil_mode) for args in zip(sizes, kernel, step, pad, dilate, strict=True)]
+    if 0 in sizes:  # padding alone
+        raise ValueError(f'a map of {tuple(sizes)} has no value that could be the largest')
     if min(out) < 1:
         raise ValueError(f'kernel_size={kernel_size} with dilation={dilation} exceeds the padded map of {tuple(sizes)}')
     mean, var = (_kept(t) for t in single_precision(x))
@@ -149,10 +152,12 @@ def adaptive_max_pool2d(x: Gaussian, output_size: Any, return_indices: bool = Fa
         return_indices: Must be False.
 
     Raises:
-        ValueError: If `return_indices` is set.
+        ValueError: If `return_indices` is set, or the map has no rows or columns.
     """
     if return_indices:
         raise ValueError(NO_INDICES)
+    if 0 in x.mu.shape[-2:]:
+        raise ValueError(f'a map of {tuple(x.mu.shape[-2:])} has no value that could be the largest')
     mean, var = single_precision(x)
     values = 1
     for dim, cells in zip((-2, -1), _output_size(output_size, x.mu.shape[-2:]), strict=True):

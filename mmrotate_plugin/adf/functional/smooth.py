@@ -182,6 +182,8 @@ def _pairs(x: Gaussian, select: Callable[[Tensor], Tensor]) -> Gaussian:
 def _log_odds(x: Gaussian) -> Gaussian:
     """Each logit minus the log-sum of the others, along the last dimension, by a tree of pairs: up, then down."""
     count = x.shape[-1]
+    if x.numel() == 0:
+        return x
     lowest = x.mu.detach().amin(-1, keepdim=True) - 100  # adds nothing to a sum
     padding = (2 ** max(1, (count - 1).bit_length())) - count
     fill = lowest.expand(*lowest.shape[:-1], padding)
