@@ -38,7 +38,7 @@ def check_dependencies(required: dict[str, tuple[str, str]] = REQUIRED) -> None:
         raise ImportError(
             f'mmrotate_plugin needs {", ".join(missing)}, which cannot be found. Install either the maintained forks '
             f'(pip install {forks}) or the original OpenMMLab packages (pip install {originals}), not both: they '
-            'share import names. README.md says how mmcv is compiled.',
+            'share import names. docs/install.md says how mmcv is compiled.',
             name=missing[0],
         )
 

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope, Registry
 
 import mmrotate_plugin  # noqa: F401
 from mmrotate_plugin.models import ReFPN, ReResNet
-from mmrotate_plugin.registry import DATASETS, HOOKS, HOSTED, METRICS, MODELS, TRANSFORMS, register
+from mmrotate_plugin.registry import DATASETS, HOOKS, HOSTED, METRICS, MODELS, OPTIM_WRAPPERS, TRANSFORMS, register
 
 needs_mmrotate = pytest.mark.skipif(find_spec('mmrotate') is None, reason='needs mmrotate, which is not installed')
 
@@ -101,7 +101,10 @@ def test_register_puts_a_class_into_both_registries():
         register(root)
 
 
-@pytest.mark.parametrize('registry, least', [(MODELS, 13), (DATASETS, 2), (TRANSFORMS, 1), (HOOKS, 2), (METRICS, 1)])
+@pytest.mark.parametrize(
+    'registry, least',
+    [(MODELS, 13), (DATASETS, 2), (TRANSFORMS, 1), (HOOKS, 2), (METRICS, 1), (OPTIM_WRAPPERS, 1)],
+)
 def test_every_registered_name_builds_or_names_what_it_needs(registry, least):
     names = list(registry.module_dict)
     assert len(names) >= least

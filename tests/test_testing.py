@@ -59,7 +59,7 @@ def test_regular_inputs():
 
 def test_elements_outside_of_the_group_are_refused():
     x = torch.randn(1, 12, 5, 5)
-    with pytest.raises(ValueError, match="'C6' has no rotation by 1 quarter turns"):
+    with pytest.raises(ValueError, match="'C6' has no turn by 90 degrees: its turns are multiples of 60"):
         act_on_regular(x, 'C6', 1)
     act_on_regular(x, 'C6', 2)
     with pytest.raises(ValueError, match="'C4' has no reflections: use 'D4'"):

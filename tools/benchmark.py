@@ -88,6 +88,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name in ('base_channels', 'batch_size', 'eval_batch_size', 'rounds', 'processes', 'threads'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be 1 or more, not {getattr(args, name)}')
+    if args.checkpoint and not args.detector:
+        parser.error('--checkpoint needs --detector')
     if args.threads is not None and args.threads > 1024:
         parser.error(f'--threads must be 1024 or less, not {args.threads}')
     if min(args.sizes) < 33:
@@ -352,6 +354,10 @@ def benchmark(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     contestants, left_out = who_takes_part(args)
     out = cli.writable_folder(args.out, '--out')
+    if args.detector:  # minutes before they are wanted
+        cli.load_config(args.detector)
+    if args.checkpoint:
+        cli.read_checkpoint(args.checkpoint, '--checkpoint')
     before, wanted = torch.get_num_threads(), args.threads
     args.threads = wanted or before
     about = {'date': date.today().isoformat(), 'command': args.command, **machine(device), 'threads': args.threads,

@@ -207,12 +207,12 @@ def order_of(backbone: 'nn.Module') -> int:
 
 
 def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
-    """The weights alone, if the checkpoint is calibrated already."""
+    """The weights alone, if the checkpoint is calibrated already; errors fitted to old deviations go too."""
     from mmrotate_plugin.adf.gains import is_gain
-    from mmrotate_plugin.models.detectors.uncertain import GAIN as BOX_GAIN
+    from mmrotate_plugin.models.detectors.uncertain import ERROR, GAIN
 
     kept = OrderedDict(
-        (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] != BOX_GAIN
+        (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] not in (ERROR, GAIN)
     )
     kept._metadata = getattr(state, '_metadata', {})
     return kept

@@ -253,7 +253,7 @@ def duration(seconds: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for option, config in (('config', args.config), ('--uncertain-config', args.uncertain_config)):
+    for option, config in (('--config', args.config), ('--uncertain-config', args.uncertain_config)):
         if config is not None and not (ROOT / config).is_file():
             print(f"error: {option} '{config}' does not exist", file=sys.stderr)
             return 2

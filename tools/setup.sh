@@ -46,7 +46,7 @@ leave_if_done() {
 [[ -n ${PYTHON:-} ]] || leave_if_done
 
 # ---- what can be known before anything takes long
-[[ $(uname -s) == Linux ]] || die "needs Linux; elsewhere install the packages of requirements.lock with pip, see README.md"
+[[ $(uname -s) == Linux ]] || die "needs Linux; elsewhere install the packages of requirements.lock with pip, see docs/install.md"
 [[ $root$venv != *[[:space:]]* ]] || die "the path '$root' has a space, which compilers of extensions cannot handle: move the checkout"
 
 describe='

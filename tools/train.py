@@ -248,7 +248,7 @@ def use_amp(cfg: Config) -> None:
     from mmrotate_plugin.engine import cli
 
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
+    if str(kind).rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
         raise cli.UsageError(f"--amp works with optim_wrapper.type='OptimWrapper', but the config has {kind!r}")
     if torch.cuda.is_available():
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

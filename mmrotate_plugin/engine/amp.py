@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from ..registry import OPTIM_WRAPPERS, register
 
-@OPTIM_WRAPPERS.register_module()
+
+@register(OPTIM_WRAPPERS)
 class BFloat16OptimWrapper(OptimWrapper):
     """Forward passes of the training under CPU autocast to bfloat16.
 

@@ -67,6 +67,5 @@ def _is_ours(found: type) -> bool:
 
 def _names() -> set[str]:
     """All names that this package registers; the rest need not be looked up."""
-    registries = (own.MODELS, own.DATASETS, own.TRANSFORMS, own.HOOKS, own.METRICS)
-    hosted = ('BFloat16OptimWrapper', *own.HOSTED)
-    return {*hosted, *(name for registry in registries for name in registry.module_dict)}
+    registries = (own.MODELS, own.DATASETS, own.TRANSFORMS, own.HOOKS, own.METRICS, own.OPTIM_WRAPPERS)
+    return {*own.HOSTED, *(name for registry in registries for name in registry.module_dict)}

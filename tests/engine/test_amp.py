@@ -20,4 +20,7 @@ def test_forward_is_bfloat16_and_parameters_stay_float32():
 def test_it_is_found_by_name():
     from mmengine.registry import OPTIM_WRAPPERS
 
-    assert OPTIM_WRAPPERS.get('BFloat16OptimWrapper') is BFloat16OptimWrapper
+    for name in ('BFloat16OptimWrapper', 'mmrotate_plugin.BFloat16OptimWrapper'):
+        assert OPTIM_WRAPPERS.get(name) is BFloat16OptimWrapper
+        with OPTIM_WRAPPERS.switch_scope_and_registry('mmdet') as registry:
+            assert registry.get(name) is BFloat16OptimWrapper

@@ -114,3 +114,9 @@ def test_wrong_input_is_one_line(calibrate, files, scenes, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert error.startswith('error: ') and text in error and '\n' not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_calibration_is_left_out(tool):
+    without_gains = tool('calibrate_uncertainty').__globals__['without_gains']
+    state = {'neck.weight': 1, 'detection_gain': 2, 'detection_error': 3}
+    assert dict(without_gains(state)) == {'neck.weight': 1}

@@ -38,6 +38,7 @@ LINES = [
     ('export', '{cfg} {evil} --out {root}/o --formats config'),
     ('evaluate_uncertainty', '{cfg} {evil} --out {root}/o'),
     ('convert_weights', '{evil} {root}/o.pth --to plugin'),
+    ('benchmark', '--quick --detector {cfg} --checkpoint {evil} --out {root}/o --processes 1'),
     ('show_basis', '--config {cfg} --checkpoint {evil} --out {root}/o'),
 ]
 

@@ -117,6 +117,7 @@ def calibrate_detector(
         raise ValueError(f'num_held_out={num_held_out} leaves none of {len(inputs)} images for the fit')
     remove_gains(model)
     model.set_detection_gain(None)
+    model.set_detection_error(None)  # of deviations under other gains
     variance = expand_noise(noise_variance, inputs)
     parts = [slice(0, fitted)] + ([slice(fitted, None)] if num_held_out else [])
     found = [

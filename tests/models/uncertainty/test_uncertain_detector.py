@@ -146,9 +146,11 @@ def test_dropout_adds_the_models_part(small, image):
 def test_calibration_goes_with_the_state_dict(small):
     model = UncertainDetector(copy.deepcopy(small[1]), noise_variance=1e-3)
     images = torch.randn(3, 3, SIZE, SIZE)
+    model.set_detection_error(torch.ones(5, 2))  # of an earlier calibration
     report = calibrate_detector(
         model, images, sample() * 3, 1e-3, num_held_out=1, num_samples=64, min_score=0.0, progress=False
     )
+    assert 'detection_error' not in model.state_dict()  # it was fitted to deviations under other gains
     # on the image that was not fitted: within the error of 64 samples of few detections, and worse before
     for before, after in zip(report.held_out_before, report.held_out_after, strict=True):
         assert 0.6 < after.median < 1.6
