@@ -12,6 +12,8 @@ from mmrotate_plugin.models import ReResNet, ResNet
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
 # their hosts have pipelines of their own (tests/test_mmpretrain.py, tests/test_mmseg.py), or no size is asked for
+# those that start from torchvision's weights; all others train from scratch, and their norms with them
+FIXED_NORMS = {f'adf/rotated-{head}-hbox-le90_adfr50_fpn_1x_dota.py' for head in ('fcos', 'retinanet')}
 PARTS = ('train', 'val', 'test')
 OTHERS = ('adf/', 'imagenet/', 'segmentation/', 'synthetic/')
 
@@ -37,6 +39,8 @@ def test_config_builds_and_survives_a_dump(name, tmp_path):
     with torch.device('meta'):  # shapes only: the heads of two-stage detectors hold 50 million numbers
         net = MODELS.build(cfg.model)
     assert isinstance(net.backbone, (ReResNet, ResNet)) or 'mmdet.ResNet' in str(cfg.model.backbone.type)
+    if isinstance(net.backbone, (ReResNet, ResNet)):
+        assert net.backbone.norm_eval is (name in FIXED_NORMS)
     if cfg.default_scope == 'mmrotate':  # mmrotate's own forgets difficult objects, and computes overlaps in float32
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             first = evaluator[0] if isinstance(evaluator, list) else evaluator

@@ -48,7 +48,7 @@ class ResNet(BaseModule):
             ask for none pass, others are an error.
         with_cp: Recompute each block in the backward pass instead of keeping its maps. Running statistics are
             updated once, not again in the second pass.
-        zero_init_residual: Residual branches start at zero: their last norm's scale is 0.
+        zero_init_residual: Residual branches start at zero: their last norm's scale is 0, if it has one.
         pretrained: Checkpoint to start from; an older way to write an `init_cfg` of type 'Pretrained'.
         init_cfg: mmengine's initialisation config; None for Kaiming-normal convolutions and unit norms.
         act_cfg: Activation layer.
@@ -202,7 +202,7 @@ class ResNet(BaseModule):
     def _zero_residuals(self) -> None:
         if self.zero_init_residual:
             for block in self.modules():
-                if isinstance(block, Block):
+                if isinstance(block, Block) and getattr(block.last_norm, 'weight', None) is not None:
                     nn.init.zeros_(block.last_norm.weight)
 
     def init_weights(self) -> None:
@@ -275,10 +275,10 @@ def _check_arguments(
 
 def _refuse_extensions(dcn: Cfg | None, stage_with_dcn: Sequence[bool], plugins: Sequence[Cfg] | None) -> None:
     """Let mmdet's arguments pass where they ask for nothing."""
-    if dcn or any(stage_with_dcn):
+    if dcn:  # mmdet's does not read stage_with_dcn without it
         raise ValueError(
             f'dcn={dcn}, stage_with_dcn={tuple(stage_with_dcn)}: there are no deformable convolutions here; use '
-            'dcn=None and leave stage_with_dcn out, or mmdet.ResNet'
+            'dcn=None, or mmdet.ResNet'
         )
     if plugins:
         raise ValueError(f'plugins={plugins}: there are no plugins here; use plugins=None, or mmdet.ResNet')

@@ -44,9 +44,9 @@ def test_arguments_stand_where_mmdet_has_them():
 def test_what_asks_for_no_extension_passes_and_others_are_errors(network):
     small = dict(depth=18, base_channels=16, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
     network(**small, dcn=None, stage_with_dcn=(False,) * 4, plugins=None, pretrained=None)
+    network(**small, dcn=None, stage_with_dcn=(True,))  # of a base config, whose dcn was taken back
     for bad, message in (
         (dict(dcn=dict(type='DCN'), stage_with_dcn=(True,)), 'dcn=.*deformable'),
-        (dict(stage_with_dcn=(True,)), 'stage_with_dcn=.*deformable'),
         (dict(plugins=[dict(cfg=dict(type='ContextBlock'), position='after_conv3')]), 'plugins=.*no plugins here'),
         (dict(pretrained='a.pth', init_cfg=dict(type='Kaiming', layer='Conv2d')), 'pretrained=.*give one'),
     ):
@@ -75,6 +75,17 @@ def test_batch_norms_of_trained_backbones_stay(network, fixed):
         net.train()
         assert {not m.training for m in net.modules() if isinstance(m, _BatchNorm)} == {expected}
         assert all(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    'network, norm',
+    [(ADFResNet, dict(type='IN')), (ReResNet, dict(type='BN', affine=False)), (ResNet, dict(type='IN'))],
+)
+def test_norms_without_a_scale(network, norm):
+    small = dict(depth=18, base_channels=16, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
+    net = network(**small, norm_cfg=norm)
+    net.init_weights()
+    assert net(torch.randn(2, 3, 17, 17))[0].isfinite().all() and net.layer1[0].last_norm.weight is None
 
 
 @pytest.mark.parametrize('network', NETWORKS)
