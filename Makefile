@@ -3,6 +3,9 @@ VENV ?= .venv
 export VENV
 LEGACY_VENV ?= .venv-legacy
 ARGS ?=
+# processes that share the tests, each file in one of them; each takes about 2 GB of memory
+TEST_PROCESSES ?= 2
+PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 # OpenMP's threads spin while they wait; where something else uses a core, that makes small layers five times slower
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -15,19 +18,19 @@ help:
 	@echo 'make test-legacy   the tests on the original stack, in $(LEGACY_VENV): torch 2.0.1, mmcv 2.0.1, mmdet 3.0.0'
 	@echo 'make docs    set-up, then the pages of docs/ as HTML in build/docs; a warning is an error'
 	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'
-	@echo 'Options: PYTHON=/path/to/python3.11, VENV=/other/place, MAX_JOBS=1 where memory is short'
+	@echo 'Options: PYTHON=/path/to/python3.11, VENV=/other/place, MAX_JOBS=1 TEST_PROCESSES=1 where memory is short'
 
 setup:
 	@PYTHON='$(PYTHON)' bash tools/setup.sh
 
 test: setup
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python $(PYTEST)
 
 # the tests alone: ruff reads the same files there
 test-legacy:
 	@LOCK=requirements-legacy.lock VENV='$(LEGACY_VENV)' PYTHON='$(PYTHON)' bash tools/setup.sh
-	$(LEGACY_VENV)/bin/python -m pytest $(ARGS)
+	$(LEGACY_VENV)/bin/python $(PYTEST)
 
 # -E: read every page anew, so that a warning shows each time
 docs: setup

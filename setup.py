@@ -46,7 +46,7 @@ setup(
         'export': ['onnx>=1.15', 'onnxruntime>=1.16', 'safetensors>=0.4'],  # tools/export.py
         'tiff': ['tifffile>=2022.8.12'],  # TIFFs of several bands
         'docs': ['sphinx>=8', 'myst-parser>=4', 'furo>=2024'],  # make docs
-        'test': ['hypothesis', 'pytest', 'ruff'],
+        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff', 'shapely>=2'],
     },
     zip_safe=False,
 )

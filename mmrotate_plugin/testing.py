@@ -108,7 +108,8 @@ def _check_element(group: str, quarter_turns: int, flip: bool) -> None:
     rotations = int(group[1:])
     if quarter_turns * rotations % 4:
         raise ValueError(
-            f"group '{group}' has no rotation by {quarter_turns} quarter turns: {rotations} must be even/4"
+            f"group '{group}' has no turn by {90 * quarter_turns % 360} degrees: its turns are multiples of "
+            f'{360 / rotations:g} degrees. Quarter turns need a group such as C4 or C8, half turns an even number'
         )
     if flip and group[0] != 'D':
         raise ValueError(f"group '{group}' has no reflections: use 'D{rotations}'")

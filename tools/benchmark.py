@@ -88,6 +88,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name in ('base_channels', 'batch_size', 'eval_batch_size', 'rounds', 'processes', 'threads'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be 1 or more, not {getattr(args, name)}')
+    if args.threads is not None and args.threads > 1024:
+        parser.error(f'--threads must be 1024 or less, not {args.threads}')
     if min(args.sizes) < 33:
         parser.error(f'--sizes must be 33 pixels or more (else the last map has one), not {min(args.sizes)}')
     if args.widths and (args.widths != sorted(set(args.widths)) or len(args.widths) < 2 or args.widths[0] < 1):

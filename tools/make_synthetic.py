@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene
 
+MOST = 99_999  # scenes of a split; their names have five digits
 MARK = 'synthetic.json'  # says that this program made the directory, and from what
 
 
@@ -85,40 +86,45 @@ def write_split(folder: Path, count: int, seed: int, args: argparse.Namespace) -
     return objects
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
+def make(args: argparse.Namespace) -> str | None:
+    """Write both splits; returns what is wrong with the arguments."""
     out: Path = args.out
     if out.exists() and not out.is_dir():
-        print(f'error: --out {out} is a file; give a directory', file=sys.stderr)
-        return 2
+        return f'--out {out} is a file; give a directory'
     foreign = out.is_dir() and any(out.iterdir()) and not (out / MARK).exists()
     if foreign and not args.force:
-        print(
-            f'error: --out {out} holds files that this program did not write; give an empty or a new directory, '
-            'or --force to write beside them',
-            file=sys.stderr,
+        return (
+            f'--out {out} holds files that this program did not write; give an empty or a new directory, or --force '
+            'to write beside them'
         )
-        return 2
     for option in ('train', 'val'):
-        if getattr(args, option) < 0:
-            print(f'error: --{option} {getattr(args, option)}: must be 0 or more', file=sys.stderr)
-            return 2
+        if not 0 <= getattr(args, option) <= MOST:
+            return f'--{option} {getattr(args, option)}: must be from 0 to {MOST}'
     try:  # before anything is written
         draw_scene(args.seed, 0, **look(args))
     except ValueError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return str(error)
 
     facts = {key: getattr(args, key) for key in ('train', 'val', 'size', 'objects', 'noise_std', 'seed', 'header')}
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / MARK, json.dumps({**facts, 'classes': CLASSES}, indent=2).encode())
+    write_split(out / 'train', args.train, args.seed, args)
+    write_split(out / 'val', args.val, args.seed + 1, args)
+    return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / MARK, json.dumps({**facts, 'classes': CLASSES}, indent=2).encode())
-        write_split(out / 'train', args.train, args.seed, args)
-        write_split(out / 'val', args.val, args.seed + 1, args)
+        wrong = make(args)
     except OSError as error:
-        print(f'\nerror: cannot write to {out}: {error}', file=sys.stderr)
-        return 1
-    return 0
+        wrong = f'--out {args.out} cannot be written: {error.strerror or error}'
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    if wrong is not None:
+        print(f'error: {wrong}', file=sys.stderr)
+    return 0 if wrong is None else 2
 
 
 if __name__ == '__main__':

@@ -52,6 +52,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='take any pickle for a checkpoint, and run what it says',
     )
     args = parser.parse_args(argv)
+    if not 0 <= args.seed < 2**63:
+        parser.error(f'--seed must be from 0 to 2**63 - 1, not {args.seed}')
     reason = 'has no effect on a layer of a --config' if args.config else 'needs a --config'
     for name in OF_A_LAYER if args.config else OF_A_MODEL:
         if getattr(args, name) is not None:

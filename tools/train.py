@@ -132,9 +132,10 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if args.pictures and not any('DetectionPicturesHook' in str(hook.get('type')) for hook in hooks):
         hooks.append(dict(type='mmrotate_plugin.DetectionPicturesHook', max_pictures=args.pictures))
     cfg.custom_hooks = hooks
-    saves = (cfg.setdefault('default_hooks', {})).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    default_hooks = cfg.get('default_hooks') or {}
+    saves = default_hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
     if saves is not None and str(saves.get('type')) in ('CheckpointHook', 'mmengine.CheckpointHook'):
-        saves.type = 'mmrotate_plugin.WholeCheckpointHook'
+        cfg.default_hooks = {**default_hooks, 'checkpoint': {**saves, 'type': 'mmrotate_plugin.WholeCheckpointHook'}}
     if args.tensorboard:
         use_tensorboard(cfg)
 

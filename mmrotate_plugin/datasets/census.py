@@ -1,5 +1,6 @@
 """Count the objects of a data set while they are read: by class, those that are left out, and why."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -24,9 +25,9 @@ class Census:
     """
 
     def __init__(self, classes: Sequence[str], own: Collection[str], *, unit: str, strict: bool) -> None:
-        self.labels = {name: label for label, name in enumerate(classes)}
+        self.labels = {_nfc(name): label for label, name in enumerate(classes)}
         self.own = set(own)
-        self.known = self.own | set(classes)
+        self.known = self.own | set(self.labels)
         self.unit = unit
         self.strict = strict
         self.kept: Counter[str] = Counter()
@@ -34,6 +35,7 @@ class Census:
         self.refused = 0
         self.files = 0  # with objects that are refused
         self.looks: Counter[str] = Counter()
+        self.outside: list[BadAnnotation] = []
         self.first = ''
 
     def label(self, name: str) -> int | None:
@@ -42,6 +44,7 @@ class Census:
         Raises:
             BadAnnotation: If nobody knows the class, and the census is strict.
         """
+        name = _nfc(name)
         label = self.labels.get(name)
         if label is not None:
             self.kept[name] += 1
@@ -73,6 +76,7 @@ class Census:
         self.first = self.first or f'{place}: {error}'
         self.refused += len(refused)
         self.files += 1
+        self.outside += [error for _, error in refused if error.reach is not None]
         self.looks.update(error.looks for _, error in refused if error.looks)
         if self.files > _NAMED_FILES:
             return
@@ -98,7 +102,7 @@ class Census:
             raise ValueError(
                 f'{where}: none of {self.refused} {self.unit}s can be used'
                 + (f'; they look like {describe(self.looks.most_common(1)[0][0])}; {WANTED}' if self.looks else '')
-                + f'; the first: {self.first}'
+                + f'; the first: {self.first}{self._why_outside()}'
                 + ('; nothing was trained' if training else '')
             )
         if self.files > _NAMED_FILES:
@@ -109,7 +113,19 @@ class Census:
         if self.looks:
             key, count = self.looks.most_common(1)[0]
             warn(f'{where}: {count} of the {self.unit}s that are left out look like {describe(key)}; {WANTED}')
+        elif self._why_outside():
+            total = self.refused + usable
+            warn(f'{where}: {len(self.outside)} of {total} boxes lie outside their images{self._why_outside()}')
         self._report_classes(where, training)
+
+    def _why_outside(self) -> str:
+        """What boxes outside their images hint at, where a fifth or more of all are."""
+        if not self.outside or 5 * len(self.outside) < self.refused + self.kept.total() + self.left.total():
+            return ''
+        if all(error.swapped for error in self.outside):
+            return '; with x and y exchanged they would lie inside: write x first'
+        reach = max(error.reach for error in self.outside)
+        return f'; they reach {reach:.3g} times as far as the images: are these of the size that was labelled?'
 
     def _report_classes(self, where: str, training: bool) -> None:
         total = self.kept.total() + self.left.total()
@@ -145,4 +161,11 @@ class Census:
     def _hint(name: str, meant: str | None, missing: Collection[str]) -> str:
         if meant is not None and meant not in missing:  # else the class that lacks objects has the hint
             return f', did you mean {meant!r}?'
+        if '\ufffd' in name:
+            return ', not UTF-8: save the label files as UTF-8'
         return ', a number: the label files must name classes' if name.isdigit() else ''
+
+
+def _nfc(name: str) -> str:
+    """One spelling of letters with accents: macOS and other systems store them in two ways."""
+    return unicodedata.normalize('NFC', name)

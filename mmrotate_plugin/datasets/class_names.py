@@ -18,6 +18,8 @@ def classes_fault(classes: Any) -> str | None:
     if isinstance(classes, str):
         if os.path.isfile(classes):
             return None
+        if classes.lower().endswith('.txt') or os.sep in classes:
+            return f'classes={classes!r}: there is no such file; it must be a text file with a name in each line'
         names = [name for name in re.split(r'\s*[,;]\s*', classes.strip(' ,;')) if name] or ['ship']
         comma = ',' if len(names) == 1 else ''
         return (
@@ -31,6 +33,8 @@ def classes_fault(classes: Any) -> str | None:
     for name in classes:
         if not isinstance(name, str) or not name.strip():
             return f"classes={_short(classes)} holds {name!r}, which is no name; write texts, such as classes=('ship',)"
+        if name != name.strip():
+            return f'classes={_short(classes)} holds {name!r}, with blanks at its ends; write {name.strip()!r}'
     twice = sorted({name for name in classes if list(classes).count(name) > 1})
     if twice:
         return f'classes={_short(classes)} names {", ".join(map(repr, twice))} more than once; name each class once'

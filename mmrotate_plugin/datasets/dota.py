@@ -3,6 +3,7 @@
 Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, CVPR 2018 (arXiv:1711.10398).
 """
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..arguments import typed
 from ..registry import DATASETS
 from .broken import BrokenFileError
 from .dota_format import parse_text
-from .folder_files import Folder, list_folder, suffixes_of
+from .folder_files import IMAGES, Folder, list_folder, suffixes_of
 from .labelled import LabelledDataset
 from .notices import some, warn
 
@@ -125,6 +126,8 @@ class DOTADataset(LabelledDataset):
             endings = ' or '.join(images.suffixes)
             there = [name for stem in lone for name in images.without(stem)]
             hint = f'; there is {some(there)}' if there else ''
+            if not there and Path(lone[0]).suffix.lower() in IMAGES:
+                hint = f': of {lone[0]} the label file is {Path(lone[0]).stem}.txt'
             raise FileNotFoundError(
                 f'no {endings} image in {images.path!r} for {len(lone)} of the label files: {some(lone)}{hint}; '
                 "add the images, set img_suffix (several: img_suffix=('png', 'jpg')), or remove the label files."
@@ -159,7 +162,7 @@ class DOTADataset(LabelledDataset):
         if b'\0' in data:
             wide = '; it is UTF-16: save it as UTF-8' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else ''
             raise BrokenFileError(f'{path} is no text: it has zero bytes{wide}')
-        text = data.decode('utf-8-sig', errors='replace')
+        text = unicodedata.normalize('NFC', data.decode('utf-8-sig', errors='replace'))
         return self._instances(path, parse_text(text, self._census.known), width, height)
 
 

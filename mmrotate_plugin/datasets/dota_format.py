@@ -25,11 +25,15 @@ class BadAnnotation(ValueError):
     Args:
         text: Why.
         looks: The format that it seems to be of, a key of `foreign_formats.describe`.
+        reach: Of a box outside the image: its farthest corner, in widths or heights of the image.
+        swapped: Whether it would lie inside with x and y exchanged.
     """
 
-    def __init__(self, text: str, looks: str | None = None) -> None:
+    def __init__(
+        self, text: str, looks: str | None = None, *, reach: float | None = None, swapped: bool = False
+    ) -> None:
         super().__init__(text)
-        self.looks = looks
+        self.looks, self.reach, self.swapped = looks, reach, swapped
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,11 @@ def check_polygon(polygon: list[float], width: int, height: int) -> None:
     area, _ = cv2.intersectConvexConvex(cv2.convexHull(points), image)
     if area <= 0:
         x, y = ' to '.join(f'{v:g}' for v in (low[0], high[0])), ' to '.join(f'{v:g}' for v in (low[1], high[1]))
-        raise BadAnnotation(f'its box (x {x}, y {y}) lies outside the image of {width} x {height} pixels')
+        raise BadAnnotation(
+            f'its box (x {x}, y {y}) lies outside the image of {width} x {height} pixels',
+            reach=float(max(high / (width, height))),
+            swapped=bool((low >= 0).all() and (high <= (height, width)).all()),
+        )
 
 
 def parse_difficulty(text: str) -> int | None:

@@ -1,5 +1,7 @@
 """What `filter_cfg` means to the data sets of this package."""
 
+from collections.abc import Mapping
+
 from mmengine.dataset import BaseDataset
 
 
@@ -16,12 +18,16 @@ def filter_empty(dataset: BaseDataset, *, others: tuple[str, ...] = ()) -> list[
     Raises:
         ValueError: If `filter_cfg` holds anything else, or if nothing is left.
     """
+    if not isinstance(dataset.filter_cfg or {}, Mapping):
+        raise ValueError(f'filter_cfg={dataset.filter_cfg!r} must be a dict: filter_cfg=dict(filter_empty_gt=True)')
     options = dict(dataset.filter_cfg or {})
     wanted, smallest = options.pop('filter_empty_gt', False), options.pop('min_size', 0)
     unknown = sorted(set(options) - set(others))
     if unknown:
         known = ', '.join(('filter_empty_gt', 'min_size', *others))
         raise ValueError(f'filter_cfg has {unknown}; {type(dataset).__name__} knows {known} only')
+    if isinstance(smallest, bool) or not isinstance(smallest, (int, float)):
+        raise ValueError(f'filter_cfg: min_size={smallest!r} must be a number of pixels')
     if dataset.test_mode or not (wanted or smallest):
         return dataset.data_list
     large = [info for info in dataset.data_list if min(info['width'], info['height']) >= smallest]

@@ -29,6 +29,11 @@ _FORMATS = {
     'fractions': ('lines of DOTA with corners from 0 to 1', _FRACTIONS),
     'class-first': ('corners behind their class', 'write the class behind the corners'),
     'number-first': ('corners behind a class number', "write the class's name behind the corners"),
+    'no-class': ('corners without a class', "write the class's name behind the corners"),
+    'many-corners': (
+        'polygons of more than four corners',
+        'write the corners of the smallest rectangle around each',
+    ),
     'commas': ('lines with commas', 'put blanks in their place'),
     'decimal-commas': ('lines with decimal commas', 'write points in their place: 10.5'),
     'semicolons': ('lines with semicolons', 'put blanks in their place'),
@@ -127,12 +132,14 @@ def guess_xml(text: str) -> str:
 def _guess_numbers(values: list[float]) -> str | None:
     count, number = len(values), values[0] >= 0 and values[0].is_integer() if values else False
     if not number:
-        return 'ucas' if count == 13 else 'xywha' if count == 5 else 'upright' if count == 4 else None
+        return {4: 'upright', 5: 'xywha', 8: 'no-class', 13: 'ucas'}.get(count)
     if are_fractions(values[1:]) and count >= 5:
         if count <= 6:
             return 'yolo'  # a sixth number is a score
         return 'yolo-obb' if count in (9, 10) else 'yolo-polygon' if count % 2 else None
-    return {4: 'upright', 5: 'upright', 6: 'xywha', 9: 'number-first', 10: 'number-first', 13: 'ucas'}.get(count)
+    if count in (9, 10):
+        return 'number-first'
+    return {4: 'upright', 5: 'upright', 6: 'xywha', 8: 'no-class', 13: 'ucas'}.get(count)
 
 
 def _guess_mixed(fields: list[str], numbers: list[bool]) -> str | None:
@@ -148,6 +155,8 @@ def _guess_mixed(fields: list[str], numbers: list[bool]) -> str | None:
     leading = numbers.index(False)
     if leading == 8 and numbers[-1] and len(fields) == 10 and not float(fields[-1]).is_integer():
         return 'scores'
+    if leading >= 10 and leading % 2 == 0:
+        return 'many-corners'
     return {4: 'upright', 5: 'xywha'}.get(leading)
 
 

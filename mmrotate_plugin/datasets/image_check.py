@@ -116,7 +116,7 @@ def judge(loader: Any, path: Path, header: Header, image: NDArray[Any]) -> str |
             f"'{path}' has {header.width} x {header.height} pixels, but {describe(loader)} gives an array of "
             f"{image.shape}; write type='mmrotate_plugin.LoadImageFromFile' in the pipelines"
         )
-    if not ours and kind.coding == BANDS and channels != kind.channels:
+    if not ours and kind.coding == BANDS and (channels != kind.channels or _lost(image, path)):
         raise ImageKindError(
             f"'{path}' has {kind.channels} bands, of which {describe(loader)} takes the first alone; write "
             "type='mmrotate_plugin.LoadImageFromFile' in the pipelines, with color_type='unchanged' for a network with "
@@ -129,6 +129,15 @@ def judge(loader: Any, path: Path, header: Header, image: NDArray[Any]) -> str |
             "its kind; color_type='unchanged' keeps it, for a network with in_channels=4"
         )
     return None
+
+
+def _lost(image: NDArray[Any], path: Path) -> bool:
+    """Whether an image has one band three times, and its file three bands."""
+    return _repeats(image) and not _repeats(LoadImageFromFile(color_type='unchanged').stored(str(path)))
+
+
+def _repeats(image: NDArray[Any]) -> bool:
+    return image.ndim == 3 and image.shape[2] > 1 and bool((image[..., 1:] == image[..., :1]).all())
 
 
 def find_loader(transforms: Iterable[Any]) -> Any | None:

@@ -1,7 +1,7 @@
 """What data sets of images and label files share: checks of classes and boxes, counts, difficulty."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class LabelledDataset(SkipsBrokenFiles, BaseDataset):
         kwargs: Of mmengine's BaseDataset.
 
     Raises:
-        ValueError: If `metainfo` has classes that cannot be.
+        ValueError: If `metainfo` has classes that cannot be, or `data_prefix` or `ann_file` is of a wrong kind.
     """
 
     METAINFO: dict[str, Any] = {'classes': (), 'palette': []}
@@ -38,6 +38,11 @@ class LabelledDataset(SkipsBrokenFiles, BaseDataset):
         self, diff_thr: int | None = None, *, strict: bool = False, check_pixels: bool = False, **kwargs
     ) -> None:
         self.diff_thr = diff_thr
+        prefix, labels = kwargs.get('data_prefix'), kwargs.get('ann_file')
+        if prefix is not None and not isinstance(prefix, Mapping):
+            raise ValueError(f"data_prefix={prefix!r} must be a dict, such as data_prefix=dict(img_path='images/')")
+        if labels is not None and not isinstance(labels, str):
+            raise ValueError(f'ann_file={labels!r} must be one path; ConcatDataset joins several data sets')
         kwargs['metainfo'] = complete_metainfo(kwargs.get('metainfo'), self.METAINFO)
         super().__init__(strict=strict, check_pixels=check_pixels, **kwargs)
 

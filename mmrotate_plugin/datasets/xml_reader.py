@@ -97,6 +97,8 @@ class XMLDataset(LabelledDataset):
             root = ElementTree.fromstring(get(label, backend_args=self.backend_args))
         except (ParseError, OSError, ValueError) as error:
             raise BrokenFileError(f'{label} cannot be used ({type(error).__name__}: {error})') from error
+        for element in root.iter():  # a namespace would hide every field
+            element.tag = element.tag.rpartition('}')[2]
         said = self._size(root)
         width, height = size or said or self._decoded(image)
         if said is not None and said != (width, height):

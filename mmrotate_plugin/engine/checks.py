@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from . import cli
-from .class_check import classes_of, labels_by_number, wrong_heads
+from .class_check import classes_of, labels_by_number, unlike_parts, wrong_heads
 from .class_names import KEY as RENAMES
 from .class_names import checkpoint_classes, difference
 from .lr_scaling import scale_learning_rates
@@ -46,7 +46,7 @@ def before_training(runner: Runner, checkpoint: Mapping[str, Any] | None, schedu
         scaled = scale_learning_rates(runner)
     except ValueError as error:
         raise cli.UsageError(f'--auto-scale-lr: {error}') from error
-    if scaled is not None:
+    if scaled is not None and (checkpoint is None or schedule == 'config'):  # else mmengine restores the checkpoint's
         runner.logger.info(scaled)
 
 
@@ -61,13 +61,14 @@ def check_data(runner: Runner, dataset: Any, part: str) -> None:
 
 
 def check_heads(model: nn.Module, dataset: Any, where: str) -> None:
-    """Compare the numbers of classes in a detector with its data.
+    """Compare the numbers of classes in a detector with its data, and the parts of joined data with each other.
 
     Raises:
         UsageError: If they differ; names each head, both numbers and what to write.
     """
-    if (text := wrong_heads(model, dataset, where)) is not None:
-        raise cli.UsageError(text)
+    for compare in (wrong_heads, unlike_parts):
+        if (text := compare(model, dataset, where)) is not None:
+            raise cli.UsageError(text)
 
 
 def check_labels(config: Mapping[str, Any], dataset: Any, where: str) -> None:

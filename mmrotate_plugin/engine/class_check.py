@@ -60,6 +60,24 @@ def wrong_heads(model: nn.Module, dataset: Any, where: str) -> str | None:
     return None
 
 
+def unlike_parts(model: nn.Module, dataset: Any, where: str) -> str | None:
+    """Where the parts of a `ConcatDataset` give one number to different classes, in one sentence; None if nowhere.
+
+    mmdet joins them without a word. Detectors that read class names (`language_model`) may be given any.
+    """
+    if not is_detector(model) or hasattr(model, 'language_model'):
+        return None
+    lists = [names for leaf in leaves(dataset) if (names := classes_of(leaf))]
+    for number, names in enumerate(lists):
+        for label, (first, other) in enumerate(zip(lists[0], names, strict=False)):
+            if first != other:
+                return (
+                    f"the data sets joined in {where} number their classes differently: {label} is '{first}' in the "
+                    f"first and '{other}' in number {number + 1}. Give all the same metainfo.classes"
+                )
+    return None
+
+
 def wrong_count(model: nn.Module, names: Sequence[str], whose: str) -> str | None:
     """The same for a plain list of names; `whose` they are begins the second half of the sentence."""
     if not names or not is_detector(model) or not (text := _wrong_numbers(model, len(names))):

@@ -35,10 +35,13 @@ from ..datasets.image_files import ImageKindError
 from ..models.groups import check_groups
 from ..models.weights import MisfitError
 from .config_keys import READ, keys_without_effect
+from .config_text import noted_config
+from .config_types import wrong_types
 from .dataset_check import find_class_faults, has_objects, reader_hint
 from .evaluation_checks import prepare_evaluation
 from .explanations import explain
 from .files import write_whole
+from .host_errors import TRACEBACK
 from .host_evaluation import mended_evaluation
 from .mixups import find_mixups
 from .operators import check_operators
@@ -72,7 +75,7 @@ def run(command: Callable[[Args], None], args: Args) -> int:
         return 130
     except Exception as error:
         text = explain(error)
-        if text is None:
+        if text is None or os.environ.get(TRACEBACK, '0') != '0':
             raise
         print(f'error: {" ".join(text.split())}', file=sys.stderr)  # noqa: T201
         return 2
@@ -116,6 +119,8 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
         raise UsageError(f"config '{path}' has no 'model'; it may be one of the parts in _base_")
     if not isinstance(cfg.model, Mapping):
         raise UsageError(f"config '{path}': model cannot be built from {cfg.model!r}; it must be a dict with a 'type'")
+    for text in wrong_types(cfg):
+        raise UsageError(f"config '{path}': {text}")
     scope = cfg.get('default_scope')
     if scope == 'mmrotate' and 'mmrotate' not in sys.modules:
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
@@ -422,13 +427,9 @@ def _first(texts: Sequence[str], number: int = 3) -> str:
 
 def describe_checkpoint(checkpoint: Mapping[str, Any]) -> str:
     """What a checkpoint seems to be, from the config that mmengine stores, or else from its keys."""
-    text = checkpoint['meta'].get('cfg') or checkpoint['meta'].get('config')
-    if isinstance(text, str):
-        try:
-            model = Config.fromstring(text, file_format='.py').model
-            return describe_config(model)
-        except Exception:  # an old or foreign config; the keys tell something too
-            pass
+    model = (noted_config(checkpoint) or {}).get('model')
+    if isinstance(model, Mapping):  # else the keys tell something too
+        return describe_config(model)
     keys = list(checkpoint['state_dict'])
     parts = sorted({key.split('.')[0] for key in keys})
     if {'conv1', 'layer1', 'fc'} <= set(parts):

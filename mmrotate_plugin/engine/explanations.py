@@ -1,8 +1,8 @@
 """What an exception from the depths means for whoever gave the config, where that is known.
 
 Refusals of this package raise a message that names the argument; between the line that raises and the tool there may be
-a runner, a worker process, a layer of the hosts. `explain` tells them, and known errors of the hosts, from bugs: only
-the latter deserve a traceback.
+a runner, a worker process, a layer of the hosts. `explain` tells them, and what the hosts raise about the config (see
+`host_errors`), from bugs: only the latter deserve a traceback.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import operators
+from .host_errors import fault_of_config, file_error, no_memory
 
 PACKAGE = __name__.partition('.')[0]
 REFUSALS = (ValueError, TypeError, RuntimeError, LookupError, OSError)  # NotImplementedError is a RuntimeError
@@ -28,7 +29,7 @@ def explain(error: BaseException) -> str | None:
     Args:
         error: As it was caught, with its traceback.
     """
-    for known in (_operator, _geometric, _sizes, _refusal):
+    for known in (_operator, _geometric, _sizes, no_memory, _refusal, file_error, fault_of_config):
         text = known(error, str(error))
         if text is not None:
             return text

@@ -202,13 +202,18 @@ def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
         steps = [dict(step) for step in get_test_pipeline_cfg(cfg.copy())]
     except (AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise cli.UsageError('the config has no test_dataloader with a pipeline to prepare images') from error
+    if untyped := [step for step in steps if 'type' not in step]:
+        raise cli.UsageError(f"a step of the test pipeline has no 'type': {str(untyped[0])[:200]}")
     names = [str(step['type']).rpartition('.')[2] for step in steps]
     kept = [
         step
         for step, name in zip(steps, names, strict=True)
         if not (name.startswith('Load') or name == 'ConvertBoxType')
     ]
-    pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+    try:
+        pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise cli.UsageError(f'the test pipeline cannot be built: {cli.reason_of(error)}') from error
 
     def prepare(data: dict[str, Any]) -> dict[str, Any]:
         height, width = data['img'].shape[:2]

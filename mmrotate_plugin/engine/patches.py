@@ -1,7 +1,7 @@
-"""Detection on images that are too large for one pass: overlapping patches, each for the objects in its core."""
+"""Detection on images that are too large for one pass: overlapping patches whose detections are merged."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,16 +15,19 @@ from torch import Tensor
 
 from ..adf import NoMomentRule
 from ..adf.progress import track
+from ..evaluation.functional.rotated_iou import Polygons
 from ..models.uncertainty.tracing import UnsupportedDetector
 from ..visualization import to_polygons
 from . import cli
 from .inference import Detections, Detector, best_first
 
 SMALLEST = 32  # pixels; a patch below that has no map left at the usual strides
+ROWS = 500  # detections whose overlaps are computed at a time
 # pixels. A core ends in the middle of an overlap. Two patches place an object a little differently, so each answers
-# for so much beyond; more would count objects twice that the two give different classes
+# for so much beyond
 BEYOND = 2
 NEAR = 1 / 8  # of the overlap: what ends so near to a seam is taken for cut
+SHARED = 0.3  # of the smaller of two detections: of different patches, they are then one object
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,17 @@ class Span:
 class PatchDetector:
     """A `Detector` that goes over an image patch by patch.
 
-    Beside the image, memory holds one batch of patches and the detections above the threshold. Each place is the
-    business of one patch, as in one pass over the whole: that in whose core, up to the middle of the overlaps, it lies.
-    A detection counts if its centre lies in the core of its patch, or at most two pixels beyond; what
-    both patches find there is merged by non-maximum suppression with the detector's own settings.
+    Beside the image, memory holds one batch of patches and the detections above the threshold. They become one image's
+    detections by three rules:
 
-    The overlap should be as long as the longest object: such an object is whole in the patch that has its centre in the
-    core, and what a neighbour sees of it is left out. Of a longer one, which no patch has whole, the best part stays.
+    - A detection counts in the patch whose core, up to the middle of the overlaps, has its centre, or at most two
+      pixels beyond. So a place has one chance of a false alarm, as in one pass over the whole.
+    - What ends at a seam, within an eighth of the overlap, and begins within the overlap is left out: the neighbour has
+      all of that object.
+    - Of two detections of different patches the better stays if they share more than 0.3 of the smaller, whatever their
+      classes, or if the detector's own NMS would suppress one. Two of one patch both stay, as in one pass.
+
+    The overlap should be as long as the longest object. Of a longer one, which no patch has whole, the best part stays.
 
     Args:
         detector: With a pipeline that takes arrays. An uncertain one gives deviations of its boxes, but no heat map.
@@ -88,22 +95,19 @@ class PatchDetector:
             UsageError: If an `UncertainDetector` holds a detector that it cannot take.
             ImageError: If the test pipeline cannot take a patch.
         """
-        from mmcv.ops import batched_nms
-
         height, width = image.shape[:2]
         patches = list(product(spans(height, self.size, self.overlap), spans(width, self.size, self.overlap)))
         found: list[InstanceData] = []
+        origins: list[int] = []  # the patch of each detection
         for i in track(math.ceil(len(patches) / self.batch_size), f'{len(patches)} patches', self.show):
             batch = patches[i * self.batch_size : (i + 1) * self.batch_size]
             for patch, instances in zip(batch, self._detect(image, batch), strict=True):
                 # what is below the threshold suppresses nothing that is above it
                 kept = instances[instances.scores >= score_thr]
                 found.append(_of_patch(kept, *patch, (height, width)))
+                origins += [len(found)] * len(found[-1])
         merged = InstanceData.cat(found)
-        if len(merged):  # mmcv's NMS over classes needs a box
-            _, best = batched_nms(merged.bboxes, merged.scores, merged.labels, dict(self.nms))
-            merged = merged[best]
-        return best_first(merged)
+        return best_first(merged[merge(merged, origins, self.nms)])
 
     def _detect(self, image: NDArray[Any], batch: list[tuple[Span, Span]]) -> list[InstanceData]:
         items = [self.detector.pipeline({'img': _cut(image, *patch), 'img_id': 0}) for patch in batch]
@@ -130,10 +134,46 @@ def spans(length: int, size: int, overlap: int) -> list[Span]:
     overlaps = [a + size - b for a, b in zip(starts, starts[1:], strict=False)]
     middles = [-math.inf, *(b + o / 2 for b, o in zip(starts[1:], overlaps, strict=True)), math.inf]
     overlaps = [0, *overlaps, 0]
-    return [
-        Span(start, start + size, *middles[i : i + 2], *overlaps[i : i + 2])  # fmt: skip
-        for i, start in enumerate(starts)
-    ]
+    return [Span(start, start + size, *middles[i : i + 2], *overlaps[i : i + 2]) for i, start in enumerate(starts)]
+
+
+def merge(found: InstanceData, origins: Sequence[int], nms: Mapping[str, Any]) -> Tensor:
+    """Which detections of all patches stay, by the third rule of `PatchDetector`; indices, best first.
+
+    Overlaps are those of `Polygons`, since mmcv's are 0 for some boxes that two patches agree on.
+
+    Args:
+        found: In the frame of the image.
+        origins: The patch of each.
+        nms: The detector's, with an `iou_threshold`.
+    """
+    scores, labels = found.scores.cpu().numpy(), found.labels.cpu().numpy()
+    patch = np.asarray(origins, int)
+    order = np.argsort(-scores, kind='stable')
+    if len(order) == 0:
+        return torch.zeros(0, dtype=torch.long)
+    polygons = Polygons(found.bboxes)
+    rank = np.empty(len(order), int)
+    rank[order] = np.arange(len(order))
+    losers: dict[int, list[int]] = {}
+    for start in range(0, len(order), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(order)))
+        i, j = polygons[rows].neighbours(polygons)
+        i = rows[i]
+        pairs = (rank[i] < rank[j]) & (patch[i] != patch[j])
+        i, j = i[pairs], j[pairs]
+        iou = polygons.ious(polygons, i, j)
+        shared = iou / (1 + iou) * (polygons.area[i] + polygons.area[j])
+        same = (labels[i] == labels[j]) | bool(nms.get('class_agnostic', False))
+        smaller = np.minimum(polygons.area[i], polygons.area[j])
+        one = (shared > SHARED * smaller) | (same & (iou > nms['iou_threshold']))
+        for better, worse in zip(i[one], j[one], strict=True):
+            losers.setdefault(int(better), []).append(int(worse))
+    stays = np.ones(len(order), dtype=bool)
+    for better in order:
+        if stays[better]:
+            stays[losers.get(int(better), [])] = False
+    return torch.from_numpy(order[stays[order]]).to(found.scores.device)
 
 
 def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
@@ -151,7 +191,7 @@ def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
 
 
 def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, int]) -> InstanceData:
-    """The detections that a patch answers for, in the frame of the image."""
+    """The detections that a patch answers for and that no seam cuts, in the frame of the image."""
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # (cx, cy, w, h, angle), or corners
     shift = boxes.new_zeros(boxes.shape[1])

@@ -8,6 +8,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from . import schedule_check as compare
+from .config_text import noted_config
 
 CHOICES = ('checkpoint', 'config')
 HOOK = 'mmrotate_plugin.ConfigScheduleHook'
@@ -34,7 +35,7 @@ def settle_schedule(cfg: Config, checkpoint: Mapping[str, Any], chosen: str | No
             f'epoch {done} of the checkpoint is the last or beyond (train_cfg.max_epochs={epochs}): nothing is left to '
             'train'
         )
-    before = compare.trained_config(checkpoint)
+    before = noted_config(checkpoint)
     if before is None:
         rules = 'config' if chosen == 'config' else 'checkpoint'
         said.append(f"the checkpoint does not hold its config to compare with; the {rules}'s learning rates rule")
@@ -88,7 +89,7 @@ def tell_batch(runner: Runner, meta: Mapping[str, Any], chosen: str | None) -> s
         meta: Of the checkpoint.
         chosen: As in `settle_schedule`.
     """
-    before = compare.trained_config({'meta': meta})
+    before = noted_config({'meta': meta})
     found = compare.batch_differences(meta, before, compare.run_facts(runner.cfg, get_world_size()))
     if not found:
         return None

@@ -8,22 +8,10 @@ number of epochs, the batch size and the accumulation are the config's.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.optim.scheduler.param_scheduler import INF
 
 PROCESSES, BATCH_SIZE, ACCUMULATE = 'processes', 'batch_size', 'accumulative_counts'
 _LIMIT = 4  # differences in one message
-
-
-def trained_config(checkpoint: Mapping[str, Any]) -> Config | None:
-    """The config that mmengine writes into each checkpoint; None where it is missing or cannot be read."""
-    text = checkpoint['meta'].get('cfg') or checkpoint['meta'].get('config')
-    if not isinstance(text, str):
-        return None
-    try:
-        return Config.fromstring(text, file_format='.py')
-    except Exception:  # a config is a program: it can fail in any way
-        return None
 
 
 def schedule_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

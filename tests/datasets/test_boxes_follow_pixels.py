@@ -1,9 +1,9 @@
 """Labels lie on the pixels that the network gets, and detections come back to the image, for every shape and resize."""
 
 import copy
+import importlib
 import math
 import pickle
-import subprocess
 import sys
 
 import cv2
@@ -21,6 +21,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmrotate.structures.bbox import QuadriBoxes, RotatedBoxes
 
+from mmrotate_plugin import host_mends
 from mmrotate_plugin.datasets import SymmetricResize
 from mmrotate_plugin.engine.inference import map_on_image
 from mmrotate_plugin.structures import CentredScale, bring_back, content_slices, stretch_rotated, whole_input
@@ -297,17 +298,16 @@ def test_maps_over_the_input_are_cut_to_the_image():
     assert np.allclose(out[inner], expected[inner], atol=1e-2)
 
 
-@pytest.mark.slow
-def test_hosts_are_mended_also_where_they_are_imported_later():
-    code = """
-import sys
-import mmrotate_plugin
-assert not {'mmdet', 'mmrotate'} & set(sys.modules)
-from mmrotate.structures.bbox import RotatedBoxes
-from mmdet.models.detectors import BaseDetector
-assert RotatedBoxes.rescale_.of_host and BaseDetector.forward.of_host
-"""
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+def test_hosts_are_mended_also_where_they_are_imported_later(tmp_path, monkeypatch):
+    (tmp_path / 'later_host.py').write_text('class RotatedBoxes:\n    def rescale_(self, scale_factor): ...\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(host_mends.MENDS, 'later_host', host_mends._mend_rotated_boxes)
+    try:
+        assert importlib.import_module('later_host').RotatedBoxes.rescale_.of_host
+        assert importlib.reload(sys.modules['later_host']).RotatedBoxes.rescale_.of_host
+    finally:
+        sys.modules.pop('later_host', None)
+    assert {'mmrotate.structures.bbox.rotated_boxes', 'mmdet.models.detectors.base'} <= set(host_mends.MENDS)
 
 
 def test_spawned_data_workers_import_this_package():

@@ -323,4 +323,44 @@ def test_other_encodings(make, warned):
         make({'P1': SHIP.encode('utf-16')})
     latin = f'{SHIP}\n{SHIP}'.replace('ship', 'frégate', 1).encode('latin-1')
     assert make({'P1': latin}).get_cat_ids(0) == [6]
-    assert "'fr\ufffdgate' (1)" in warned[-1]
+    assert "'fr\ufffdgate' (1, not UTF-8: save the label files as UTF-8)" in warned[-1]
+    for classes, name in ((('fr\xe9gate',), 'fre\u0301gate'), (('fre\u0301gate',), 'fr\xe9gate')):  # one letter or two
+        assert make({'P1': SHIP.replace('ship', name)}, metainfo={'classes': classes}).get_cat_ids(0) == [0]
+
+
+def box(x, y):
+    return f'{x} {y} {x + 9} {y} {x + 9} {y + 5} {x} {y + 5} ship 0\n'
+
+
+def test_many_boxes_outside_hint_at_the_reason(make, warned):
+    outside = ''.join(box(10 * k, 150 - 20 * k) for k in range(5))
+    with pytest.raises(ValueError, match='none of 5 lines can be used.*; they reach 3.88 times as far as the images'):
+        make({'P1': outside})
+    assert len(make({'P1': outside + 15 * f'{SHIP}\n'}).get_cat_ids(0)) == 15
+    assert '5 of 20 boxes lie outside their images; they reach 3.88 times as far as the images: are' in warned[-1]
+    with pytest.raises(ValueError, match='with x and y exchanged they would lie inside: write x first'):
+        make({'P1': box(20, 45) + box(5, 50)})
+    warned.clear()
+    make({'P1': outside + 30 * f'{SHIP}\n'})  # careless labels, as in DOTA
+    assert warned and not any('times as far' in text for text in warned)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'data_prefix': 'images'}, "data_prefix='images' must be a dict"),
+        ({'ann_file': ['labelTxt']}, 'must be one path; ConcatDataset joins several'),
+        ({'filter_cfg': True}, 'filter_cfg=True must be a dict'),
+        ({'filter_cfg': {'min_size': '32'}}, "min_size='32' must be a number of pixels"),
+    ],
+)
+def test_arguments_of_another_kind(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        make({'P1': SHIP}, **options)
+
+
+def test_label_files_named_after_the_whole_image_file(make, tmp_path):
+    make({'P1': SHIP})
+    (tmp_path / 'labelTxt/P1.txt').rename(tmp_path / 'labelTxt/P1.png.txt')
+    with pytest.raises(FileNotFoundError, match=r'of P1\.png the label file is P1\.txt'):
+        make({})

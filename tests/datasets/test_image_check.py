@@ -72,6 +72,15 @@ def test_bands_that_opencv_drops_are_refused(tmp_path):
         dataset(tmp_path, 'tif', imdecode_backend='tifffile')
 
 
+def test_one_band_of_three_is_refused(tmp_path):
+    tifffile = pytest.importorskip('tifffile')
+    tifffile.imwrite(tmp_path / 'a.tif', np.moveaxis(RGB, -1, 0), photometric='minisblack')  # a page each
+    with pytest.raises(ImageKindError, match='has 3 bands, of which .* takes the first alone'):
+        dataset(tmp_path, 'tif')
+    tifffile.imwrite(tmp_path / 'a.tif', RGB[None, ..., 0].repeat(3, 0), photometric='minisblack')
+    assert dataset(tmp_path, 'tif')[0]['img'].shape == (20, 30, 3), 'three equal bands are grey'
+
+
 def test_several_numbers_of_channels_are_named(tmp_path, warned):
     for name, image in (('a', RGB), ('b', np.dstack([RGB, RGB[..., 0]]))):
         cv2.imwrite(str(tmp_path / f'{name}.png'), image)

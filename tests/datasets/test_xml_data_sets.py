@@ -237,3 +237,11 @@ def test_difficult_objects(hrsc, dior, options, flags):
 def test_arguments_of_mmdet_2(hrsc):
     with pytest.raises(ValueError, match='file_client_args=.* write backend_args'):
         hrsc({'a': ''}, file_client_args={'backend': 'disk'})
+
+
+def test_a_namespace_hides_nothing(dior, tmp_path):
+    dior({'a': plane()})
+    head = '<annotation xmlns="http://some.tool/1.0"><!-- x -->'
+    text = (tmp_path / 'x/a.xml').read_text().replace('<annotation>', head)
+    (tmp_path / 'x/a.xml').write_text(text)
+    assert dior({}, names='a').get_cat_ids(0) == [0]

@@ -11,7 +11,14 @@ pytest.importorskip('mmdet')
 from mmdet.models.detectors.base import BaseDetector
 
 from mmrotate_plugin.engine import checks, cli
-from mmrotate_plugin.engine.class_check import classes_of, heads_of, labels_by_number, wrong_count, wrong_heads
+from mmrotate_plugin.engine.class_check import (
+    classes_of,
+    heads_of,
+    labels_by_number,
+    unlike_parts,
+    wrong_count,
+    wrong_heads,
+)
 
 ROOT = Path(__file__).parents[2]
 FIVE = ('plane', 'ship', 'storage-tank', 'large-vehicle', 'small-vehicle')
@@ -167,3 +174,13 @@ def test_labels_by_number_are_classes_of_these_data():
     wrong, doubtful, known = labels_by_number(pipeline(2), FIVE, 'train_dataloader')  # chosen for these data
     assert not wrong and not doubtful and "[2]: 2 is 'storage-tank'" in known[0]
     assert labels_by_number(dict(dataset=dict(pipeline=[])), FIVE, 'train_dataloader') == ([], [], [])
+
+
+def test_joined_data_sets_have_the_same_classes():
+    model = Detector(bbox_head=Head(5))
+    joined = SimpleNamespace(datasets=[data(), SimpleNamespace(dataset=data(FIVE[::-1]))])
+    with pytest.raises(cli.UsageError, match="0 is 'plane' in the first and 'small-vehicle' in number 2. Give all"):
+        checks.check_heads(model, joined, 'train_dataloader')
+    assert unlike_parts(model, SimpleNamespace(datasets=[data(), object(), data()]), 'train_dataloader') is None
+    model.language_model = None
+    assert unlike_parts(model, joined, 'train_dataloader') is None

@@ -15,7 +15,7 @@ from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
 
 from mmrotate_plugin.engine.cli import UsageError, register_hosts
-from mmrotate_plugin.engine.patches import PatchDetector, nms_of, spans
+from mmrotate_plugin.engine.patches import PatchDetector, merge, nms_of, spans
 
 CFG = Config(dict(model=dict(test_cfg=dict(nms=dict(type='nms_rotated', iou_threshold=0.1)))))
 
@@ -200,10 +200,25 @@ def test_what_is_found_on_the_padding_is_left_out(detector):
 @pytest.mark.parametrize(
     'length, size, overlap', [(200, 64, 20), (65, 64, 63), (64, 64, 1), (30, 64, 8), (1000, 64, 50)]
 )
-def test_cores_share_an_axis_out(length, size, overlap):
+def test_patches_cover_an_axis_and_know_their_overlaps(length, size, overlap):
     found = spans(length, size, overlap)
-    assert all(b.first == a.last and a.after == b.before >= overlap for a, b in zip(found, found[1:], strict=False))
+    assert all(a.after == b.before == a.stop - b.start >= overlap for a, b in zip(found, found[1:], strict=False))
+    assert found[0].before == found[-1].after == 0
+    assert all(b.first == a.last for a, b in zip(found, found[1:], strict=False))  # cores share the axis out
     assert found[0].first == -np.inf and found[-1].last == np.inf
     assert all(span.stop - span.start == size for span in found)
     if length >= size:
         assert found[0].start == 0 and found[-1].stop == length
+
+
+def test_of_two_patches_the_better_stays_and_of_one_patch_both():
+    rows = [[50, 50, 40, 10, 0.3, 0.9, 0], [50, 51, 40, 10, 0.3, 0.8, 1], [50, 50, 16, 8, 0.3, 0.7, 0]]
+    values = torch.tensor([*rows, [90, 50, 9, 9, 0, 0.6, 0]])
+    found = InstanceData(bboxes=values[:, :5], scores=values[:, 5], labels=values[:, 6].long())
+    nms = dict(iou_threshold=0.5)
+    assert merge(found, [0, 1, 2, 3], nms).tolist() == [0, 3]  # another class, a piece of it, and another place
+    assert merge(found, [0, 0, 0, 0], nms).tolist() == [0, 1, 2, 3]
+    turned = found.bboxes[:1][:, [0, 1, 3, 2, 4]] + torch.tensor([0, 0, 0, 0, np.pi / 2])  # the same, written otherwise
+    found.bboxes = torch.cat([found.bboxes[:1], turned, found.bboxes[2:]])
+    assert 1 not in merge(found, [0, 1, 2, 3], nms).tolist()
+    assert merge(found[:0], [], nms).tolist() == []

@@ -226,3 +226,11 @@ def test_arguments_out_of_range_are_refused(options, message):
 def test_it_is_found_by_its_scoped_name_alone():
     assert ROOT.build(dict(type='mmrotate_plugin.DOTAMetric', metric=['mAP'])).__class__ is DOTAMetric
     assert METRICS.get('DOTAMetric') is DOTAMetric and 'DOTAMetric' not in ROOT.module_dict
+
+
+@pytest.mark.parametrize('field, what', [('pred_instances', 'a detection'), ('gt_instances', 'an object')])
+def test_labels_beyond_the_classes_are_refused(rng, field, what):
+    one = scene(rng, 'a')
+    one[field]['labels'][0] = 2
+    with pytest.raises(EvaluationError, match=f'image a: {what} has the label 2, and the data set has 2 classes'):
+        evaluate([one])

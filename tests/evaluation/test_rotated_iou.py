@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from evaluation_references import area, common, corners, exact_iou, random_boxes, renamed
 
@@ -37,6 +38,21 @@ def test_a_box_has_an_overlap_of_one_with_all_its_names(low, high, rng):
     assert rotated_iou(moved, moved, is_aligned=True).min() > 1 - (1e-5 if low == 1e-6 else 1e-9)
     single = boxes.astype(np.float32)
     assert rotated_iou(torch.from_numpy(single), single, is_aligned=True).max() <= 1
+
+
+def test_overlaps_are_those_of_geos_where_it_is_right(rng):
+    a = random_boxes(rng, 1_500)
+    b = a + rng.choice([0, 1e-9, 3], (1_500, 1)) * rng.normal(0, 1, (1_500, 5)) * [1, 1, 0.5, 0.5, 0.02]
+    b[::3] = renamed(b[::3], rng)
+    polygons = [shapely.polygons(np.float64([corners(box) for box in boxes])) for boxes in (a, b)]
+    both = shapely.area(shapely.intersection(*polygons))
+    expected = both / (a[:, 2:4].prod(1) + b[:, 2:4].prod(1) - both)
+    found = rotated_iou(a, b, is_aligned=True)
+    apart = np.flatnonzero(np.abs(found - expected) > 1e-9)
+    assert len(apart) <= 5, 'GEOS 3.13 loses the overlap of one in 2,000 rectangles and their second name'
+    for i in apart:
+        assert found[i] == pytest.approx(exact_iou(a[i], b[i]), abs=1e-9), 'not ours is wrong'
+    assert (found > 0.5).sum() > 700
 
 
 def test_mmcv_still_loses_equal_rectangles(rng):

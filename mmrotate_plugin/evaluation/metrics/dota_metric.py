@@ -59,7 +59,8 @@ class DOTAMetric(BaseMetric):
     Raises:
         TypeError, ValueError: For arguments out of range, or `format_only` and `merge_patches` without
             `outfile_prefix`.
-        EvaluationError: If detections are of another kind than `predict_box_type`, or not finite.
+        EvaluationError: If detections are of another kind than `predict_box_type`, or not finite, or a label is none of
+            the data set's classes.
     """
 
     default_prefix = 'dota'
@@ -125,6 +126,7 @@ class DOTAMetric(BaseMetric):
 
     def compute_metrics(self, results: Sequence[Image]) -> dict[str, float]:
         """Numbers by the names in the class's docstring, or files; logs a table of the classes."""
+        self._check_labels(results)
         if self.merge_patches:
             merged = merge_patches(results, self.iou_thr)
             path = write_submission(merged, self.dataset_meta['classes'], self.outfile_prefix)
@@ -158,6 +160,17 @@ class DOTAMetric(BaseMetric):
                 if side_range is None:
                     means.append(metrics[name])
         return {'mAP': float(np.mean(means)), **metrics}
+
+    def _check_labels(self, results: Sequence[Image]) -> None:
+        number = len(self.dataset_meta['classes'])
+        for image in results:
+            for key, what in (('labels', 'a detection'), ('gt_labels', 'an object')):
+                wrong = image[key][(image[key] < 0) | (image[key] >= number)]
+                if len(wrong):
+                    raise EvaluationError(
+                        f'image {image["img_id"]}: {what} has the label {wrong[0]:g}, and the data set has {number} '
+                        f'classes, 0 to {number - 1}; num_classes of the heads and metainfo.classes must agree'
+                    )
 
     def _read(self, sample: Mapping[str, Any]) -> Image:
         pred, columns = sample['pred_instances'], COLUMNS[self.predict_box_type]
