@@ -55,7 +55,7 @@ class Gaussian:
 
     `mean` and `var` are its tensors. Networks that average by a method, ``x.mean([2, 3])`` or ``x.var(1)``, call them:
     they get the Gaussian of `torch.mean(x, ...)` or `torch.var(x, ...)`. Rules read `mu` and `v`, the very tensors that
-    were given. Compiled networks have to write ``torch.mean(x, dim)``.
+    were given. Networks for torch.compile have to write ``torch.mean(x, dim)``.
 
     Args:
         mean: Any shape.
