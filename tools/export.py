@@ -152,9 +152,9 @@ def as_config(
     )
     report['plain'] = {'parts': there.parts, 'notes': notes, 'difference': asdict(difference)}
     print(
-        f'{writers.CONFIG}, {writers.CHECKPOINT}: {", ".join(there.parts)}; without mmrotate_plugin and e2cnn, maps differ '
-        f'by {difference.maps:.2g} of their largest value, {difference.count} detections by {difference.boxes:.2g} of '
-        f'the longest side (angles: radians) and {difference.scores:.2g} in scores'
+        f'{writers.CONFIG}, {writers.CHECKPOINT}: {", ".join(there.parts)}; without mmrotate_plugin and e2cnn, '
+        f'maps differ by {difference.maps:.2g} of their largest value, {difference.count} detections by '
+        f'{difference.boxes:.2g} of the longest side (angles: radians) and {difference.scores:.2g} in scores'
     )
     for note in notes:
         print(f'note: {note}')
@@ -192,8 +192,8 @@ def as_onnx(
         },
     }
     sizes = ' and '.join(f'{b} x {w} x {h}' for b, h, w in made.sizes)
-    print(f'{writers.ONNX}: {len(made.names)} outputs, opset {args.opset}; onnxruntime differs by {made.difference:.2g} '
-          f'(of the largest value of an output) for {sizes} pixels')  # fmt: skip
+    print(f'{writers.ONNX}: {len(made.names)} outputs, opset {args.opset}; onnxruntime differs by '
+          f'{made.difference:.2g} (of the largest value of an output) for {sizes} pixels')  # fmt: skip
     print(outputs_table(made))
     roi_head = getattr(detector.model, 'roi_head', None)
     if roi_head is not None:

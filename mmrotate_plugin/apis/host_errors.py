@@ -15,8 +15,10 @@ HOSTS = ('mmdet', 'mmrotate', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg')
 FAULTS = (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
 # of this package, what hands the config, images and samples over to the hosts as they came
 READERS = 'datasets/(utils/broken_files|labelled_dataset|synthetic/dataset|xml_dataset)'
-MEASURES = 'evaluation/(error_fit|method_\w+|mmrotate_map|metrics/uncertainty_metric)'
-PASSES_ON = re.compile(rf'/{PACKAGE}/(engine/(?!hooks/)[\w/]+|(apis|commands)/[\w/]+|hosts/mends|{READERS}|{MEASURES})\.py$')
+MEASURES = r'evaluation/(error_fit|method_\w+|mmrotate_map|metrics/uncertainty_metric)'
+PASSES_ON = re.compile(
+    rf'/{PACKAGE}/(engine/(?!hooks/)[\w/]+|(apis|commands)/[\w/]+|hosts/mends|{READERS}|{MEASURES})\.py$'
+)
 NO_MEMORY = re.compile(r"can't allocate memory|(out of|not enough) memory|Storage size calculation overflowed", re.I)
 TRACEBACK = 'MMROTATE_PLUGIN_TRACEBACK'  # of the environment: 1 shows what is else one line
 IN_A_WORKER = re.compile(r'  File "([^"]+)", line (\d+), in (\S+)\n    (.*)')

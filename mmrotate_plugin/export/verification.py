@@ -79,7 +79,8 @@ def predict_without_us(jobs: Sequence[tuple[Path, Path, Path]]) -> list[Predicti
     Raises:
         Unsupported: If it fails there, or weights are missing or left over; the message has the last line.
     """
-    script = Path(__file__).with_name('_predict_isolated.py').read_text(encoding='utf-8')  # as a file, it would find its neighbours
+    # given as text: run as a file, it would find its neighbours
+    script = Path(__file__).with_name('_predict_isolated.py').read_text(encoding='utf-8')
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder) / f'{i}.npz' for i in range(len(jobs))]
         arguments = [str(path) for job, out in zip(jobs, outs, strict=True) for path in (*job, out)]

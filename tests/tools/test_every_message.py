@@ -194,8 +194,9 @@ ELSEWHERE = {  # message: file of the test, and what it says there
     'nms_rotated_impl: implementation for device cuda:0 not found': (
         'engine/checks/test_compiled_operators.py', 'implementation for device cuda:0 not found'),
     "module 'collections' has no attribute 'Sequence'": ('conftest.py', '1.0.0rc1'),  # a host that does not import
-    'Weights only load failed': ('utils/test_safe_load.py', 'loading'),  # torch's refusal, in a program that is not ours
-    'number their classes differently': ('engine/checks/test_head_classes.py', "in the first and 'small-vehicle' in number 2"),
+    'Weights only load failed': ('utils/test_safe_load.py', 'loading'),  # torch's, in a program not ours
+    'number their classes differently': (
+        'engine/checks/test_head_classes.py', "in the first and 'small-vehicle' in number 2"),
     "'Tensor' object is not callable": ('adf/test_adf_arithmetic.py', 'mean'),
 }  # fmt: skip
 NECKS = {
