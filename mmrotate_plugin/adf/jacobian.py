@@ -1,6 +1,6 @@
 """The linearised variance of chosen outputs: all covariances inside the network are in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -109,23 +109,29 @@ def variances(flat: Tensor, leaf: Tensor, variance: Tensor, chunk_size: int) -> 
         raise ValueError(CONSTANT)
     seeds, parts = torch.eye(len(flat), dtype=flat.dtype, device=flat.device), []
     for some in seeds.split(chunk_size):
-        gradients = _gradients(flat, leaf, some)  # (chunk, B, ...)
-        parts.append((gradients.square() * variance).reshape(len(some), len(leaf), -1).sum(2))
+        (gradient,) = gradients(flat, [leaf], some)  # (chunk, B, ...)
+        if gradient is None:
+            raise ValueError(CONSTANT)
+        parts.append((gradient.square() * variance).reshape(len(some), len(leaf), -1).sum(2))
     return torch.cat(parts) if parts else flat.new_zeros(0, len(leaf))
 
 
-def _gradients(flat: Tensor, leaf: Tensor, seeds: Tensor) -> Tensor:
-    """Gradients by one backward pass per seed, all at a time where the operations can be batched."""
+def gradients(values: Tensor, leaves: Sequence[Tensor], seeds: Tensor) -> list[Tensor | None]:
+    """Gradients of some values by one backward pass per seed, all at a time where the operations can be batched.
+
+    Args:
+        values: Any shape.
+        leaves: With respect to these.
+        seeds: (S, *values.shape), weights of the values.
+
+    Returns:
+        (S, *leaf.shape) for each leaf; None if the values do not depend on it.
+    """
     if len(seeds) > 1:
         # some operations cannot, others lack the memory; the passes one by one may still work
         with suppress(RuntimeError):
-            found = torch.autograd.grad(flat, leaf, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
-            return _used(found[0])
-    each = [torch.autograd.grad(flat, leaf, seed, retain_graph=True, allow_unused=True)[0] for seed in seeds]
-    return torch.stack([_used(gradient) for gradient in each])
-
-
-def _used(gradient: Tensor | None) -> Tensor:
-    if gradient is None:
-        raise ValueError(CONSTANT)
-    return gradient
+            return list(
+                torch.autograd.grad(values, leaves, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
+            )
+    each = [torch.autograd.grad(values, leaves, seed, retain_graph=True, allow_unused=True) for seed in seeds]
+    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*each, strict=True)]

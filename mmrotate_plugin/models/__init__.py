@@ -1,4 +1,4 @@
-"""What configs name: backbones, necks and the layers under mmcv's builders."""
+"""Backbones, necks, losses and layers that configs name."""
 
 from . import layers, losses, roi_heads  # noqa: F401  registers them
 from .backbones import ADFResNet, ReResNet, ResNet

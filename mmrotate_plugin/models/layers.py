@@ -1,4 +1,4 @@
-"""Makes the equivariant layers known to mmcv's builders, and reads the configs that name them."""
+"""Register the equivariant layers with mmcv's builders, and read the configs that name them."""
 
 from typing import Any
 
@@ -38,7 +38,11 @@ for layer in (
 
 
 def equivariant_conv_cfg(cfg: Cfg | None, group: str) -> Cfg:
-    """`cfg` as a config of `ennConv` for this group.
+    """Complete a `conv_cfg` to a config of `ennConv` for a group.
+
+    Args:
+        cfg: Options of the convolution; None for none.
+        group: Fiber group, such as 'C8'.
 
     Raises:
         ValueError: If it names another layer or group.
@@ -50,7 +54,11 @@ def equivariant_conv_cfg(cfg: Cfg | None, group: str) -> Cfg:
 
 
 def equivariant_norm_cfg(cfg: Cfg, group: str) -> Cfg:
-    """`cfg` of a plain or equivariant norm as a config of the equivariant one for this group.
+    """Turn the `norm_cfg` of a plain or equivariant norm into that of the equivariant norm for a group.
+
+    Args:
+        cfg: Names a norm, with its options.
+        group: Fiber group, such as 'C8'.
 
     Raises:
         ValueError: If it has no equivariant version here, or names another group.
@@ -62,7 +70,7 @@ def equivariant_norm_cfg(cfg: Cfg, group: str) -> Cfg:
 
 
 def _bare(kind: Any) -> str:
-    """Name without scope: 'mmrotate_plugin.ennBN' means 'ennBN'."""
+    """Drop the scope of a name: 'mmrotate_plugin.ennBN' means 'ennBN'."""
     return str(kind).rpartition('.')[2]
 
 

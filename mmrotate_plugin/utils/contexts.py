@@ -1,7 +1,7 @@
 """Change attributes of objects for the length of a `with` block."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 
@@ -19,19 +19,19 @@ def temporary_attributes(owner: object, **values: Any) -> Iterator[None]:
     Raises:
         AttributeError: If `owner` lacks one of them; those before it are restored.
     """
-    changed: list[tuple[str, Any, bool]] = []
-    try:
+    with ExitStack() as stack:
         for name, value in values.items():
             before, own = getattr(owner, name), _is_own(owner, name)
             setattr(owner, name, value)
-            changed.append((name, before, own))
+            stack.callback(_restore, owner, name, before, own)
         yield
-    finally:
-        for name, before, own in reversed(changed):
-            if own or not _is_own(owner, name):  # the latter: a property or slot keeps it elsewhere
-                setattr(owner, name, before)
-            else:
-                delattr(owner, name)
+
+
+def _restore(owner: object, name: str, before: Any, own: bool) -> None:
+    if own or not _is_own(owner, name):  # the latter: a property or a slot keeps it elsewhere
+        setattr(owner, name, before)
+    else:
+        delattr(owner, name)
 
 
 def _is_own(owner: object, name: str) -> bool:

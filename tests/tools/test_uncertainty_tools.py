@@ -152,7 +152,7 @@ def test_wrong_input_is_one_line(tool, tiny_config, wrapped, weights, half, tmp_
     shadow.write_bytes(half.read_bytes())
     for name, words, text in [
         ('calibrate_uncertainty', [str(tiny_config), *fit, '--min-score', '0.3'], 'add --detector to fit them'),
-        ('calibrate_uncertainty', [wrapped, *fit, '--min-score', '0.99'], '0 detections with a score from 0.99 on'),
+        ('calibrate_uncertainty', [wrapped, *fit, '--min-score', '0.99'], '0 detections with a score of at least 0.99'),
         (
             'image_demo',
             [str(half.parent), wrapped, weights, '--out', str(tmp_path / 'o'), '--uncertainty'],

@@ -1,8 +1,8 @@
-"""The residual blocks of a ResNet, whose layers come from mmcv's builders."""
+"""The residual blocks of a ResNet, built by mmcv's builders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from ..layers import Cfg
 
 
 class Block(nn.Module, ABC):
-    """What both residual blocks share: the shortcut, the last activation, and checkpointing."""
+    """Base of both residual blocks: the shortcut, the last activation, and checkpointing."""
 
     expansion: int
     norm1_name: str
@@ -25,7 +25,7 @@ class Block(nn.Module, ABC):
     @property
     @abstractmethod
     def last_norm(self) -> nn.Module:
-        """The norm that ends the residual branch, for `zero_init_residual`."""
+        """The last norm of the residual branch, for `zero_init_residual`."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class Block(nn.Module, ABC):
 
     @property
     def norm1(self) -> nn.Module:
-        """The first norm, whatever its name."""
+        """The first norm, under one name."""
         return getattr(self, self.norm1_name)
 
     @property
     def norm2(self) -> nn.Module:
-        """The second norm, whatever its name."""
+        """The second norm, under one name."""
         return getattr(self, self.norm2_name)
 
     def _residual(self, x: Tensor) -> Tensor:
@@ -102,6 +102,7 @@ class BasicBlock(Block):
 
     @property
     def last_norm(self) -> nn.Module:
+        """The second norm."""
         return self.norm2
 
     def branch(self, x: Tensor) -> Tensor:
@@ -124,17 +125,39 @@ class Bottleneck(Block):
 
     @property
     def norm3(self) -> nn.Module:
-        """The third norm, whatever its name."""
+        """The third norm, under one name."""
         return getattr(self, self.norm3_name)
 
     @property
     def last_norm(self) -> nn.Module:
+        """The third norm."""
         return self.norm3
 
     def branch(self, x: Tensor) -> Tensor:
         out = self.relu(self.norm1(self.conv1(x)))
         out = self.relu(self.norm2(self.conv2(out)))
         return self.norm3(self.conv3(out))
+
+
+def deep_stem_of(
+    in_channels: int, channels: int, first_conv: Cfg | None, conv_cfg: Cfg | None, norm_cfg: Cfg, act_cfg: Cfg
+) -> nn.Sequential:
+    """Build three 3x3 convolutions with norms and activations (He et al., Bag of Tricks, CVPR 2019, ResNet-C).
+
+    Args:
+        in_channels, channels: Of the image, and after the stem.
+        first_conv: Config of the convolution that reads the image.
+        conv_cfg, norm_cfg, act_cfg: Configs of the other layers.
+    """
+    half, layers = channels // 2, []
+    widths = [(first_conv, in_channels, half), (conv_cfg, half, half), (conv_cfg, half, channels)]
+    for i, (cfg, c_in, c_out) in enumerate(widths):
+        layers += [
+            build_conv_layer(cfg, c_in, c_out, 3, stride=2 if i == 0 else 1, padding=1, bias=False),
+            build_norm_layer(norm_cfg, c_out)[1],
+            build_activation_layer(act_cfg),
+        ]
+    return nn.Sequential(*layers)
 
 
 ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
@@ -148,14 +171,14 @@ ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
 
 def _checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`function(x)`, recomputed in the backward pass without counting the batch a second time."""
-    context = nullcontext
-    # autograd must see tensors: of a Gaussian, mean and variance
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
+    # autograd must see tensors: for a Gaussian, mean and variance
     values, like = ((x.mu, x.v), x.replace) if isinstance(x, Gaussian) else ((x,), lambda value: value)
 
     def run(*values: Tensor) -> Tensor:
         nonlocal context
         with context():
-            context = lambda: _unchanged_statistics(block)  # noqa: E731
+            context = partial(_unchanged_statistics, block)
             return function(like(*values))
 
     return checkpoint(run, *values, use_reentrant=False)
@@ -163,7 +186,7 @@ def _checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x: Ten
 
 @contextmanager
 def _unchanged_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms in training mode use the batch's statistics and leave the running ones as they are."""
+    """Temporarily keep the running statistics of batch norms in training mode; they still use the batch's."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for m in norms:
@@ -173,4 +196,5 @@ def _unchanged_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for m, momentum in zip(norms, momenta, strict=True):
             m.momentum = momentum
-            m.num_batches_tracked -= 1
+            if m.num_batches_tracked is not None:
+                m.num_batches_tracked -= 1

@@ -1,4 +1,4 @@
-"""The ResNet that knows how much the noise of its input moves its features."""
+"""A ResNet that propagates the noise of its input: assumed density filtering."""
 
 import warnings
 from collections.abc import Sequence
@@ -24,38 +24,39 @@ class ADFResNet(ResNet):
     r"""ResNet that propagates mean and variance of a noisy image: assumed density filtering.
 
     Loquercio, Segu & Scaramuzza, A General Framework for Uncertainty Estimation in Deep Learning, RA-L 2020. Its
-    state-dict keys are those of torchvision's and mmdet's ResNet, so a trained one needs no training anew.
+    state-dict keys are those of torchvision's and mmdet's ResNet, so trained weights fit without training again.
 
-    By default it puts out plain tensors, those of the plain network to the bit, so that any neck follows; then no
-    variance is computed and it costs what the plain network does. With ``output='gaussian'`` neck and head have to
-    take a `Gaussian`, which modules made of torch's functions do unmodified.
+    By default it returns plain tensors, those of the plain network to the bit, so that any neck can follow; then it
+    computes no variance and costs what the plain network does. With ``output='gaussian'``, neck and head must take a
+    `Gaussian`, which modules made of torch's functions do unmodified.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        noise_variance: Of the input image, a number or one per channel, in squared units of the normalised image;
-            1e-3 if `noise_std` is not given either.
-        noise_std: Instead, standard deviation in grey levels before normalisation, a number or one per channel.
+        noise_variance: Variance of the input image, a number or one per channel, in squared units of the normalised
+            image; 1e-3 if `noise_std` is not given either.
+        noise_std: Alternatively, the standard deviation in grey levels before normalisation, a number or one per
+            channel.
         std: The data preprocessor's `std`, one number per channel, to convert `noise_std`:
             :math:`v = (\mathrm{noise\_std} / \mathrm{std})^2`.
-        min_variance: The smallest variance that an operation puts out, by clamping; also downstream.
+        min_variance: Smallest variance that an operation returns, by clamping; also downstream.
         dropout: Probability of dropping a channel after each residual block: in training mode, and in `adf.predict`
             (Monte Carlo dropout). Blocks of frozen stages stay in eval mode and drop nothing.
-        mean: 'plain' keeps the means to those of the plain network, to the bit, also downstream: an image that already
-            is noisy would have its noise counted twice otherwise. 'adf' gives the expected features of a noisy image
-            whose mean is the input.
-        variance: 'diagonal' takes the values of a map for independent. So do two cheaper rules: 'bfloat16', whose
-            convolutions of variances are in that type, and 'rank1', with their squared weights approximated by rank 1.
-            'delta' is the cheapest: rank 1, and ReLU and max pooling to first order; it wants ``mean='plain'``.
-            'none' computes no variance.
+        mean: 'plain' keeps the means of the plain network, to the bit, also downstream; otherwise the noise of an image
+            that is noisy already would count twice. 'adf' gives the expected features of a noisy image whose mean is
+            the input.
+        variance: 'diagonal' takes the values of a map as independent. So do two cheaper rules: 'bfloat16', which
+            convolves variances in that type, and 'rank1', which approximates squared weights by rank 1. 'delta' is the
+            cheapest: rank 1, with ReLU and max pooling to first order; it needs ``mean='plain'``. 'none' computes no
+            variance.
         output: 'mean' for plain tensors, 'gaussian' for `Gaussian` values.
-        options: The arguments of `ResNet`. `norm_eval` is on by default, as the weights of a trained network are the
-            purpose; ``norm_eval=False`` trains from scratch.
+        options: Arguments of `ResNet`. `norm_eval` is on by default, for the weights of a trained network;
+            ``norm_eval=False`` trains from scratch.
 
     Shape:
-        - Input: (B, in_channels, H, W), to which the noise is ascribed; or a `Gaussian` of that shape, propagated
-          with its own variance (no noise is added), under this network's `mean`, the larger `min_variance`, and the
-          cheaper of both rules.
-        - Output: tuple of (B, C_i, H_i, W_i), one per index of `out_indices`; mean and variance with 'gaussian'.
+        - Input: (B, in_channels, H, W), taken to have that noise; or a `Gaussian` of that shape, propagated with its
+          own variance (no noise is added), under this network's `mean`, the larger `min_variance`, and the cheaper of
+          both rules.
+        - Output: tuple of (B, C_i, H_i, W_i), one per index of `out_indices`; of Gaussians with 'gaussian'.
 
     Raises:
         ValueError: For unknown options, a noise that is negative, not finite or of another number of channels, both
@@ -88,9 +89,9 @@ class ADFResNet(ResNet):
                 "variance='diagonal'"
             )
         if not 0 <= min_variance < float('inf'):
-            raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
+            raise ValueError(f'min_variance={min_variance} must be finite and non-negative')
         if not 0 <= dropout < 1:
-            raise ValueError(f'dropout={dropout} must be a probability, from 0 to below 1')
+            raise ValueError(f'dropout={dropout} must be a probability: at least 0, and below 1')
         self._dropout = dropout  # the stages are made with it
         super().__init__(depth, **options)
         # plain attributes: a checkpoint has no keys for them
@@ -106,8 +107,8 @@ class ADFResNet(ResNet):
                 block.dropout = nn.Dropout2d(self._dropout)
         return stage
 
-    def forward(self, x: Tensor | Gaussian) -> tuple[Tensor, ...] | tuple[Gaussian, ...]:
-        """(B, in_channels, H, W) to the maps of the stages in `out_indices`."""
+    def forward(self, x: Tensor | Gaussian) -> tuple[Tensor | Gaussian, ...]:
+        """Compute the maps of the stages in `out_indices` from images, (B, in_channels, H, W), or a `Gaussian`."""
         if (self.mean, self.output) == ('plain', 'mean'):  # nothing depends on a variance
             return super().forward(x.mu if isinstance(x, Gaussian) else x)
         if not (self._warned or isinstance(x, Gaussian) or is_compiling()):
@@ -115,7 +116,7 @@ class ADFResNet(ResNet):
             if (text := misfit(self, self.noise_variance, self.variance)) is not None:
                 warnings.warn(f'ADFResNet is {text} (adf.calibrate)', stacklevel=2)
         outs = super().forward(self._noisy(x))
-        return outs if self.output == 'gaussian' else tuple(y.mu for y in outs)
+        return outs if self.output == 'gaussian' else tuple(y.mu if isinstance(y, Gaussian) else y for y in outs)
 
     def _noisy(self, x: Tensor | Gaussian) -> Gaussian:
         plain = self.mean == 'plain'
@@ -131,7 +132,7 @@ def _noise_variance(
     std: Sequence[float] | None,
     channels: int,
 ) -> float | tuple[float, ...]:
-    """The variance in squared units of the normalised image, from one of the two arguments."""
+    """Return the variance in squared units of the normalised image, from one of the two arguments."""
     if noise_std is None:
         if std is not None:
             raise ValueError(f'std={std} converts noise_std, which is not given: give noise_std, or leave std out')
@@ -140,10 +141,9 @@ def _noise_variance(
         raise ValueError(f'give one of noise_variance={noise_variance} and noise_std={noise_std}, not both')
     if std is None:
         raise ValueError(f"noise_std={noise_std} is in grey levels: give std too, the data_preprocessor's")
-    several = isinstance(noise_std, Sequence)
-    if len(std) != channels or (several and len(noise_std) != channels):
+    levels = noise_std if isinstance(noise_std, Sequence) else [noise_std] * channels
+    if len(std) != channels or len(levels) != channels:
         raise ValueError(f'noise_std={noise_std} and std={std} must have one number for each of {channels} channels')
-    levels = noise_std if several else [noise_std] * channels
     if not all(0 <= a < float('inf') and 0 < s < float('inf') for a, s in zip(levels, std, strict=True)):
-        raise ValueError(f'noise_std={noise_std} must be finite and from 0 on, and std={std} finite and above 0')
+        raise ValueError(f'noise_std={noise_std} must be finite and non-negative, and std={std} finite and positive')
     return check_noise([(a / s) ** 2 for a, s in zip(levels, std, strict=True)], channels)

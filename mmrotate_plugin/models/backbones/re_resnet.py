@@ -19,8 +19,8 @@ class ReResNet(ResNet):
 
     Han et al., ReDet: A Rotation-equivariant Detector for Aerial Object Detection, CVPR 2021 (arXiv:2103.07733), on
     steerable convolutions (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). Arguments without a line here are those
-    of `ResNet`. Weights of mmrotate's and of the original ReDet's ReResNet load as they are; those of another depth,
-    group or width are refused, also where mmengine would load what fits (`weights.MisfitError`).
+    of `ResNet`. Weights of mmrotate's and of the original ReDet's ReResNet load as they are. Those of another depth,
+    group or width are refused, although mmengine would load what fits (`weight_check.MisfitError`).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -29,14 +29,14 @@ class ReResNet(ResNet):
         stem_channels: Tensor channels after the stem; `base_channels` if None.
         base_channels: Tensor channels of stage one (fields times the group's order).
         deep_stem: Stem of three 3x3 convolutions; the group's order must divide half of its channels.
-        avg_down: Shortcuts downsample by average pooling over centred windows of ``2 * stride - 1`` pixels; the
-            windows of an ordinary ResNet, which start at the corner, would break the symmetry.
+        avg_down: Downsample shortcuts by average pooling over centred windows of ``2 * stride - 1`` pixels; the
+            windows of a plain ResNet, which start at the corner, would break the symmetry.
         conv_cfg: Options for the convolutions besides `group`, such as ``dict(type='ennConv', padding_mode=...)``.
-        norm_cfg: 'BN', 'SyncBN' or 'GN' with the options of that norm; its equivariant version is built, with
+        norm_cfg: 'BN', 'SyncBN' or 'GN' with the options of that norm. Its equivariant version is built, with
             statistics and affine parameters per field.
         norm_eval: As in `ResNet`, but off by default: most equivariant networks are trained from scratch.
-        options: The other arguments of `ResNet`. Its default `init_cfg` leaves the coefficients to their generalised
-            He initialisation.
+        options: Other arguments of `ResNet`. Its default `init_cfg` leaves the coefficients at their generalised He
+            initialisation.
 
     Shape:
         - Input: (B, in_channels, H, W). Quarter turns are exact if H and W are 32m + 1.
@@ -80,7 +80,7 @@ class ReResNet(ResNet):
         self._register_state_dict_hook(note_group)
 
     def _stem_conv_cfg(self) -> Cfg:
-        return {**self.conv_cfg, 'type': 'ennTrivialConv'}
+        return {**(self.conv_cfg or {}), 'type': 'ennTrivialConv'}
 
     def _downsampling_pool(self, stride: int) -> nn.Module:
         return ennAvgPool(2 * stride - 1, stride, padding=stride - 1, count_include_pad=False)

@@ -1,1 +1,1 @@
-"""Data preprocessors; they need mmdet, so they are imported when a config asks for one."""
+"""Data preprocessors; they need mmdet, so they are imported only when a config names one."""

@@ -1,4 +1,4 @@
-"""mmdet's data preprocessor for images of any number of channels. Imports mmdet."""
+"""mmdet's data preprocessor for images with any number of channels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,21 +11,22 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class DetDataPreprocessor(HostDetDataPreprocessor):
-    """mmdet's, with one mean and one standard deviation for each channel; mmengine's takes 1 or 3 of them.
+    """mmdet's data preprocessor with a mean and a standard deviation per channel; mmdet's own takes 1 or 3 of each.
 
     ``type='mmrotate_plugin.DetDataPreprocessor'`` finds it from every scope.
 
     Args:
-        mean, std: Of each channel in the order of the image, or one for all; None for no normalisation.
+        mean, std: One for each channel in the order of the image, or one for all; None for no normalisation.
         bgr_to_rgb, rgb_to_bgr: For images of three channels only.
-        kwargs: Of mmdet's class.
+        kwargs: Arguments of mmdet's class.
 
     Shape:
-        - Input: `inputs`, (C, H, W) each. Output: (B, C, H', W'), normalised and padded.
+        - Input: `inputs`, (C, H, W) each.
+        - Output: (B, C, H', W'), normalised and padded.
 
     Raises:
-        ValueError: If `mean` and `std` differ in length, an image has another number of channels, or colours are
-            swapped where there are not three.
+        ValueError: If `mean` and `std` differ in length, a `std` is not positive, an image has another number of
+            channels, or channels of other than three are to be swapped.
     """
 
     def __init__(
@@ -40,13 +41,12 @@ class DetDataPreprocessor(HostDetDataPreprocessor):
         super().__init__(bgr_to_rgb=bgr_to_rgb, rgb_to_bgr=rgb_to_bgr, **kwargs)
         if mean is None and std is None:
             return
-        lengths = [0 if values is None else len(values) for values in (mean, std)]
-        if lengths[0] != lengths[1] or not lengths[0]:
+        if mean is None or std is None or len(mean) != len(std) or not len(mean):
             raise ValueError(f'mean={mean} and std={std} must have one number for each channel, both of them')
         if not all(value > 0 for value in std):
-            raise ValueError(f'std={std} must be above 0')
-        if lengths[0] not in (1, 3) and self._channel_conversion:
-            raise ValueError(f'bgr_to_rgb and rgb_to_bgr are for three channels, but mean has {lengths[0]} values')
+            raise ValueError(f'std={std} must be positive')
+        if len(mean) not in (1, 3) and self._channel_conversion:
+            raise ValueError(f'bgr_to_rgb and rgb_to_bgr are for three channels, but mean has {len(mean)} values')
         self._enable_normalize = True
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), False)

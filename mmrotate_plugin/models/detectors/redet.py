@@ -12,12 +12,16 @@ from ..utils.group_check import check_groups
 class ReDet(CascadeRCNN):
     """ReDet: a two-stage detector whose backbone, neck and second RoI align share one rotation group.
 
-    Han et al., ReDet: A Rotation-equivariant Detector for Aerial Object Detection, CVPR 2021 (arXiv:2103.07733). It is
-    mmdet's `CascadeRCNN` made of the parts that the config names (`ReResNet`, `ReFPN`, `RiRoIAlignRotated`), and
-    looks whether their groups go together.
+    Han et al., ReDet: A Rotation-equivariant Detector for Aerial Object Detection, CVPR 2021 (arXiv:2103.07733). This
+    is mmdet's `CascadeRCNN` with the parts that the config names (`ReResNet`, `ReFPN`, `RiRoIAlignRotated`), and a
+    check that their groups agree.
 
     Args:
-        args, kwargs: Of mmdet's `CascadeRCNN`: backbone, neck, rpn_head, roi_head, train_cfg, test_cfg, ...
+        args, kwargs: Arguments of mmdet's `CascadeRCNN`: backbone, neck, rpn_head, roi_head, train_cfg, test_cfg, ...
+
+    Shape:
+        - Input: (B, C, H, W), normalised, and a data sample for each image.
+        - Output: as mmdet's two-stage detectors; boxes are (N, 5), (cx, cy, w, h, angle), pixels and radians.
 
     Raises:
         ValueError: If the groups of two parts differ; the message names both parts and both groups.

@@ -1,4 +1,4 @@
-"""A box loss that knows how much noise moves each prediction."""
+"""A box loss under the variance that a network propagates to its predictions."""
 
 import math
 
@@ -22,30 +22,32 @@ class HeteroscedasticLoss(nn.Module):
         \text{gaussian: } \tfrac12 \left( \log s + \frac{(y - \mu)^2}{s} \right), \qquad
         \text{laplace: } \log 2b + \frac{|y - \mu|}{b}, \quad b = \sqrt{s / 2}
 
-    The first is Kendall & Gal, NeurIPS 2017 (arXiv:1703.04977), equation 5, with a variance that follows from the noise
-    of the image instead of one that the network puts out. It goes with `torch.nn.GaussianNLLLoss`, and what a
-    prediction is unsure of weighs less. A detector errs without noise too, and what its head sums is moved together, so
-    g and c are learned, one of each for a coordinate; they are positive by their logarithms.
+    The first is equation 5 of Kendall & Gal, NeurIPS 2017 (arXiv:1703.04977), with a variance that follows from the
+    noise of the image instead of one that the network predicts; `torch.nn.GaussianNLLLoss` computes the same. Uncertain
+    predictions weigh less. A detector also errs without noise, and the inputs of a sum in its head move together, so
+    g and c are learned, one of each per coordinate; learning their logarithms keeps them positive.
 
-    It takes the place of `loss_bbox` (or `loss_angle`) of a dense head in an `UncertainDetector`, which hands it a
-    `Gaussian`. Units are those in which the head gives boxes to its loss: deltas, or pixels where it decodes.
+    It replaces `loss_bbox` (or `loss_angle`) of a dense head in an `UncertainDetector`, which hands it a `Gaussian`.
+    Its units are those in which the head gives boxes to its loss: deltas, or pixels if it decodes them.
 
     Args:
-        columns: Coordinates of a prediction: 4, 5 for rotated boxes, of `loss_angle` those of the angle's coder.
-        kind: 'gaussian' or 'laplace', which outliers move less.
-        gain: g to begin with: a variance, hence a number such as 100, for propagated variances without calibration.
-        std: Square root of c to begin with, in units of the prediction.
-        beta: Weight each term by :math:`s^\beta`, which has no gradient; 0 is the likelihood, with 1 large errors count
-            in the mean as in a squared error. Seitzer et al., ICLR 2022 (arXiv:2203.09168).
+        columns: Coordinates of a prediction: 4, or 5 for rotated boxes; for `loss_angle`, those of the angle's coder.
+        kind: 'gaussian', or 'laplace', which is less sensitive to outliers.
+        gain: Initial g: a variance, so numbers such as 100 are usual for propagated variances without calibration.
+        std: Initial square root of c, in units of the prediction.
+        beta: Weight each term by :math:`s^\beta`, without gradient. 0 is the likelihood; with 1, large errors count in
+            the mean as in a squared error. Seitzer et al., ICLR 2022 (arXiv:2203.09168).
         reduction: 'mean', 'sum' or 'none'.
-        loss_weight: Factor.
+        loss_weight: Factor of the loss.
 
     Shape:
-        - pred: `Gaussian` (N, columns). target: (N, columns). weight: (N,) or (N, columns).
-        - Output: a number; (N, columns) with 'none'.
+        - pred: `Gaussian` (N, columns).
+        - target: (N, columns).
+        - weight: (N,) or (N, columns).
+        - Output: a scalar; (N, columns) with 'none'.
 
     Raises:
-        ValueError: For arguments out of range; predictions of another shape.
+        ValueError: For arguments out of range, or predictions of another shape.
         TypeError: If the prediction has no variance.
     """
 
@@ -64,18 +66,18 @@ class HeteroscedasticLoss(nn.Module):
         for name, value, choices in (('kind', kind, KINDS), ('reduction', reduction, REDUCTIONS)):
             if value not in choices:
                 raise ValueError(f'{name}={value!r} is unknown: use one of {", ".join(map(repr, choices))}')
-        for name, value in (('columns', columns), ('gain', gain), ('std', std)):
-            if not 0 < value < math.inf:
-                raise ValueError(f'{name}={value} must be a number above 0')
+        for name, number in (('columns', columns), ('gain', gain), ('std', std)):
+            if not 0 < number < math.inf:
+                raise ValueError(f'{name}={number} must be finite and positive')
         if not 0 <= beta <= 1:
-            raise ValueError(f'beta={beta} must be from 0 to 1')
+            raise ValueError(f'beta={beta} must be between 0 and 1')
         self.columns, self.kind, self.beta = columns, kind, beta
         self.reduction, self.loss_weight = reduction, loss_weight
         self.log_gain = nn.Parameter(torch.full((columns,), math.log(gain)))
         self.log_constant = nn.Parameter(torch.full((columns,), 2 * math.log(std)))
 
     def variance(self, pred: Gaussian) -> Tensor:
-        """s, of the shape of `pred`."""
+        """Compute s, the variance of the error, (N, columns)."""
         return self.log_gain.exp() * pred.v + self.log_constant.exp()
 
     def forward(
@@ -86,7 +88,7 @@ class HeteroscedasticLoss(nn.Module):
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """As mmdet's losses; with `avg_factor` the 'mean' is the sum over it."""
+        """Compute the loss, called as mmdet's losses are; with `avg_factor`, the 'mean' is the sum divided by it."""
         reduction = self.reduction if reduction_override is None else reduction_override
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction_override={reduction!r} is unknown: use one of {", ".join(REDUCTIONS)}')

@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str | None, Cfg | None] = {None: None, 'relu': {'type': 'ReLU'
 
 @register(MODELS)
 class ReFPN(BaseModule):
-    """Feature pyramid of regular fields.
+    """Feature pyramid network whose features are regular fields.
 
     Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017 (arXiv:1612.03144), with the equivariant
     layers of Han et al., ReDet, CVPR 2021 (arXiv:2103.07733).
@@ -31,17 +31,19 @@ class ReFPN(BaseModule):
         out_channels: Tensor channels of each output level, likewise.
         num_outs: Output levels.
         start_level: First input level used.
-        end_level: Input level to stop before; -1 for all, and only then may there be more outputs than inputs.
-        add_extra_convs: Make the extra levels by strided 3x3 convolutions; otherwise every second pixel of the last.
+        end_level: Input level to stop before; -1 uses all, and only then may there be more outputs than inputs.
+        add_extra_convs: Make the extra levels by strided 3x3 convolutions; otherwise by taking every second pixel of
+            the last level.
         extra_convs_on_inputs: The first extra convolution reads the last input instead of the last output.
         relu_before_extra_convs: ReLU before each further extra convolution.
         no_norm_on_lateral: No norm in the 1x1 convolutions of the inputs.
         conv_cfg: Options for the convolutions, as in `ReResNet`.
         norm_cfg: 'BN', 'SyncBN' or 'GN', per field; None for convolutions with bias and no norm.
         activation: None or 'relu', after each convolution.
-        init_cfg: mmengine's initialisation config; the coefficients have generalised He initialisation.
+        init_cfg: mmengine's initialisation config; by default, the coefficients keep their generalised He
+            initialisation.
         group: Fiber group of the inputs.
-        group_pool: None for equivariant outputs; 'max' or 'mean' over the orientations for invariant ones, of
+        group_pool: None for equivariant outputs. 'max' or 'mean' over the orientations makes them invariant, with
             ``out_channels / |G|`` channels, for heads that are not equivariant.
 
     Shape:
@@ -117,7 +119,7 @@ class ReFPN(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, metadata, *args)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps of the backbone's levels to maps of the pyramid's levels."""
+        """Compute the maps of the pyramid's levels from those of the backbone's levels."""
         if len(inputs) != len(self.in_channels):
             raise ValueError(f'got {len(inputs)} input levels, but in_channels={self.in_channels} names as many')
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs[self.start_level :], strict=False)]
@@ -150,7 +152,7 @@ def upsample_to(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _check_levels(inputs: int, outputs: int, start: int, end: int) -> int:
-    """The level to stop before, once the arguments fit together."""
+    """Check that the arguments fit together; return the level to stop before."""
     stop = inputs if end == -1 else end
     if not 0 <= start < stop <= inputs:
         raise ValueError(f'start_level={start}, end_level={end} select no levels of {inputs} inputs')

@@ -1,8 +1,8 @@
-"""Parts of two-stage detectors, where mmcv has its compiled operators.
+"""Parts of two-stage detectors; they need mmcv's compiled operators.
 
-The RoI extractors of mmdet and mmrotate look their layers up as attributes of `mmcv.ops`. There our layer has its
-scoped name, so that ``roi_layer=dict(type='mmrotate_plugin.RiRoIAlignRotated', ...)`` finds it. The bare name is that
-of mmcv's.
+The RoI extractors of mmdet and mmrotate look up their layers as attributes of `mmcv.ops`. Our layer is there under its
+scoped name, so that ``roi_layer=dict(type='mmrotate_plugin.RiRoIAlignRotated', ...)`` finds it. The bare name means
+mmcv's layer.
 """
 
 try:

@@ -12,7 +12,7 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class RiRoIAlignRotated(nn.Module):
-    r"""RoI align that turns a region upright in space and in its orientation channels.
+    r"""RoI align that rotates a region upright in space and in its orientation channels.
 
     Han et al., ReDet, CVPR 2021 (arXiv:2103.07733): after RoI align by the region's angle
     :math:`\theta`, the orientation channels are cycled by :math:`s = \theta N / 2\pi`. With
@@ -20,12 +20,12 @@ class RiRoIAlignRotated(nn.Module):
 
     .. math:: y_o = (1 - l)\, p_{(o - i) \bmod N} + l\, p_{(o - i + 1) \bmod N}
 
-    It is invariant where s is whole. Between, it steps to the wrong neighbour: a region at angle s needs channel
-    :math:`o - s`, which lies between :math:`o - i` and :math:`o - i - 1`. Nor does it change direction for angles that
-    grow counter-clockwise. Weights trained with it expect it, so it is the default; ``published=False`` corrects both.
+    It is invariant where s is whole. Between, it interpolates towards the wrong neighbour: a region at angle s needs
+    channel :math:`o - s`, which lies between :math:`o - i` and :math:`o - i - 1`. Nor does it change direction for
+    angles that grow counter-clockwise. Weights trained with it expect it, so it is the default; ``published=False``
+    corrects both.
 
-    mmcv has the published operator for CUDA only; there it is used. Elsewhere the two steps are taken one after the
-    other.
+    mmcv has the published operator for CUDA only, where it is used. Elsewhere, the two steps run one after the other.
 
     Args:
         out_size: Height and width of the output, pixels.
@@ -34,17 +34,18 @@ class RiRoIAlignRotated(nn.Module):
         num_orientations: Rotations N of the group, which divide a full turn: 8 for 'C8', and for 'D8', whose fields
             are two such cycles.
         clockwise: Angles grow clockwise on the image (y downwards), as in mmrotate.
-        published: Cycle and interpolate as the published operator does; False for the way that is invariant up to
-            linear interpolation at every angle.
+        published: Cycle and interpolate as the published operator does. False is invariant, up to linear
+            interpolation, at every angle.
 
     Shape:
         - features: (B, fields * N, H, W), orientation fastest.
         - rois: (n, 6): index in the batch, centre x, y, width, height (image pixels), angle (radians). Sizes below
           one feature pixel count as one. n may be 0.
-        - Output: (n, fields * N, h, w), h and w being those of `out_size`.
+        - Output: (n, fields * N, h, w), with (h, w) = `out_size`.
 
     Raises:
-        ValueError: If N does not divide the channels, if `rois` have another shape, or are not finite.
+        ValueError: If `num_orientations` is below 1 or does not divide the channels, or if `rois` have another shape
+            or are not finite.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class RiRoIAlignRotated(nn.Module):
         super().__init__()
         if num_orientations < 1:
             raise ValueError(f'num_orientations={num_orientations} must be 1 or more')
-        self.out_size = (out_size, out_size) if isinstance(out_size, int) else tuple(out_size)
+        height, width = (out_size, out_size) if isinstance(out_size, int) else out_size
+        self.out_size = (height, width)
         self.spatial_scale = float(spatial_scale)
         self.num_samples = num_samples
         self.num_orientations = num_orientations
@@ -72,11 +74,11 @@ class RiRoIAlignRotated(nn.Module):
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """`out_size`, under the name that mmdet's RoI heads ask for."""
+        """`out_size`, under the name that mmdet's RoI heads read."""
         return self.out_size
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Pool the regions, see the class."""
+        """Pool the regions of features, (B, fields * N, H, W), to (n, fields * N, h, w)."""
         self._check(features, rois)
         if features.is_cuda and self.published:
             return self._cuda_operator(features, rois)

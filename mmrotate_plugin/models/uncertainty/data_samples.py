@@ -1,4 +1,4 @@
-"""Standard deviations in OpenMMLab's data samples."""
+"""Read and write detections and their standard deviations in OpenMMLab's data samples."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...adf import Gaussian
 from ...adf.mc_dropout import Running
+from ...structures import tensor_of
 
 
 def values_of(samples: Sequence[Any]) -> Tensor:
@@ -18,14 +19,14 @@ def values_of(samples: Sequence[Any]) -> Tensor:
 
 
 def detach_detections(samples: Sequence[Any]) -> None:
-    """Free the graph that detections hang on."""
+    """Release the graph of detections, in place."""
     for sample in samples:
         found = sample.pred_instances
         for name, value in list(found.items()):
             if isinstance(value, Tensor):
                 setattr(found, name, value.detach())
-            elif isinstance(getattr(value, 'tensor', None), Tensor):
-                value.tensor = value.tensor.detach()
+            elif isinstance(tensor := tensor_of(value), Tensor):
+                value.tensor = tensor.detach()
 
 
 def put_stds(samples: Sequence[Any], data: Tensor, model: Tensor | None, error: Tensor | None = None) -> None:
@@ -33,9 +34,9 @@ def put_stds(samples: Sequence[Any], data: Tensor, model: Tensor | None, error: 
 
     Args:
         samples: With detections.
-        data: (N, D + 1) variances by the image's noise, of box and score.
-        model: Those by the weights, or None.
-        error: (D, 2), factors and constants that the variances of boxes, of data and model together, are given.
+        data: (N, D + 1) variances of box and score due to the noise of the image.
+        model: (N, D + 1) variances due to the weights, or None.
+        error: (D, 2), factors and constants applied to the variances of boxes, of data and model together.
     """
     parts = {'': data} if model is None else {'': data + model, '_data': data, '_model': model}
     if error is not None:
@@ -55,9 +56,12 @@ def put_score_maps(samples: Sequence[Any], maps: Sequence[Tensor | Gaussian], si
     Args:
         samples: With `img_shape`, (h, w) of the image without padding.
         maps: Logits of a dense head, (B, channels, H, W) for each level; scores are their sigmoids.
-        size: Of the batch, (H, W).
+        size: (H, W) of the batch.
+
+    Raises:
+        ValueError: If no map has a variance, as in a detector without dense head and RPN.
     """
-    levels = [torch.sigmoid(level).std.amax(1, keepdim=True) for level in maps if isinstance(level, Gaussian)]
+    levels = [level.sigmoid().std.amax(1, keepdim=True) for level in maps if isinstance(level, Gaussian)]
     if not levels:
         raise ValueError('score_map=True needs a dense head or an RPN, whose scores are maps; this detector has none')
     whole = torch.stack([F.interpolate(level, size, mode='bilinear')[:, 0] for level in levels]).amax(0)
@@ -67,13 +71,8 @@ def put_score_maps(samples: Sequence[Any], maps: Sequence[Tensor | Gaussian], si
 
 
 def variance_of(values: Iterable[Tensor]) -> Tensor:
-    """Unbiased variance over an iterable, of which no two are held at a time."""
+    """Unbiased variance over an iterable, holding one value at a time."""
     moments = Running()
     for value in values:
         moments.add(value, None)
     return moments.result().model_variance
-
-
-def tensor_of(boxes: Any) -> Tensor:
-    """The tensor of boxes, which mmdet and mmrotate may wrap."""
-    return getattr(boxes, 'tensor', boxes)

@@ -1,4 +1,4 @@
-"""Fit what brings a detector's propagated uncertainty to that of noisy images: gains of its layers and of its boxes."""
+"""Calibrate a detector's propagated uncertainty on noisy images: fit gains of its layers, boxes and scores."""
 
 import copy
 from collections.abc import Sequence
@@ -13,32 +13,34 @@ from ...adf.calibration import Calibration, Ratio, calibrate, percentiles
 from ...adf.gains import gain_noise, gain_rule, remove_gains, set_origin
 from ...adf.input_noise import expand_noise
 from ...adf.progress import track
+from . import methods
+from .contexts import without_variance
 from .data_samples import values_of
 from .head_trace import Trace
-from .linearization import Linearization
 
 if TYPE_CHECKING:
     from ..detectors.uncertain_detector import UncertainDetector
 
 COLUMNS = {4: ('x1', 'y1', 'x2', 'y2'), 5: ('x', 'y', 'w', 'h', 'angle')}
-FEWEST = 8  # detections that the gains of boxes are fitted to
+FEWEST = 8  # detections needed to fit the gains of boxes
 
 
 class TooFewDetections(ValueError):
-    """Images without enough detections to fit the gains of boxes to."""
+    """The images have too few detections to fit the gains of boxes."""
 
 
 @dataclass(frozen=True)
 class DetectorCalibration:
-    """What `calibrate_detector` did; `str` makes tables of it.
+    """Report of `calibrate_detector`; `str` lays it out as tables.
 
     Attributes:
-        layers: Of backbone, neck and head.
-        names: Of the columns: coordinates of the box, and 'score'.
-        gains: Of their variances.
-        before, after: Standard deviation over that of Monte Carlo, on the images of the fit, of the last step alone.
-        held_out_before, held_out_after: On other images, without and with all gains; None if there are none.
-        num_detections: That the gains of boxes were fitted to.
+        layers: Calibration of backbone, neck and head.
+        names: Names of the columns: coordinates of the box, and 'score'.
+        gains: Factors of the variances of the columns.
+        before, after: Standard deviation divided by that of Monte Carlo on the images of the fit, for the last step
+            alone.
+        held_out_before, held_out_after: The same on other images, without and with all gains; None without such images.
+        num_detections: Number of detections that the gains of boxes were fitted to.
     """
 
     layers: Calibration
@@ -51,7 +53,7 @@ class DetectorCalibration:
     num_detections: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers and texts, for JSON."""
+        """Return numbers and texts, for JSON."""
         rows = [
             {
                 'name': name, 'gain': gain, 'before': before._asdict(), 'after': after._asdict(),
@@ -90,34 +92,38 @@ def calibrate_detector(
     seed: int = 0,
     progress: bool | None = None,
 ) -> DetectorCalibration:
-    """Fit gains of all layers, and of the coordinates of boxes and the scores; leave them in the model.
+    """Fit gains of all layers, of the coordinates of boxes, and of the scores; leave them in the model.
 
-    The layers are fitted by `adf.calibrate`. What is left afterwards is the covariance between the raw outputs of one
-    detection, such as the distances to two opposite edges; one factor for each coordinate, the median of Monte Carlo's
-    variance over the propagated one, makes up for it. The gains are buffers that go with the state dict.
+    `adf.calibrate` fits the layers. What remains is the covariance between the raw outputs of one detection, such as
+    the distances to two opposite edges. One factor for each coordinate corrects for it: the median of Monte Carlo's
+    variance divided by the propagated one. The gains are buffers of the state dict. Gains and errors of an earlier
+    calibration are forgotten.
 
     Args:
         model: With method='propagated'.
         inputs: Normalised images without padding, (B, C, H, W).
-        samples: Data samples with `img_shape` and what else the heads ask for; the last are held out.
+        samples: Data samples with `img_shape` and what else the heads read, one per image.
         noise_variance: In squared units of the normalised image, a number or one per channel.
-        num_held_out: Images at the end that are not used for the fit, but reported.
-        num_samples: Monte Carlo's passes.
+        num_held_out: Images at the end that are left out of the fit, and reported apart.
+        num_samples: Passes of Monte Carlo.
         share: See `adf.calibrate`; the order of an equivariant detector's group.
-        min_score: Detections that count in the fit of boxes.
-        seed: Of the noise.
-        progress: None shows a bar where stderr is a terminal, True always, False never.
+        min_score: Least score of a detection that counts in the fit of boxes.
+        seed: Seed of the noise.
+        progress: None shows a bar if stderr is a terminal, True always, False never.
+
+    Returns:
+        What was fitted, and how well it fits.
 
     Raises:
-        TooFewDetections: If there are too few with `min_score`.
-        ValueError: What `adf.calibrate` refuses.
+        TooFewDetections: If fewer than 8 detections have `min_score`.
+        ValueError: If no image is left for the fit, or `adf.calibrate` refuses an argument.
     """
     fitted = len(inputs) - num_held_out
     if fitted < 1:
         raise ValueError(f'num_held_out={num_held_out} leaves none of {len(inputs)} images for the fit')
     remove_gains(model)
     model.set_detection_gain(None)
-    model.set_detection_error(None)  # of deviations under other gains
+    model.set_detection_error(None)  # it was fitted to deviations under other gains
     variance = expand_noise(noise_variance, inputs)
     parts = [slice(0, fitted)] + ([slice(fitted, None)] if num_held_out else [])
     found = [
@@ -135,7 +141,7 @@ def calibrate_detector(
     assert noise is not None and rule is not None
     set_origin(model, noise, rule)
     middle = found[0].ratios(model)
-    # a coordinate that no detection moves (all are clipped to the image) keeps a gain of 1
+    # a coordinate that does not move (all boxes are clipped to the image) keeps a gain of 1
     moving = middle.where(middle.isfinite() & (middle > 0), torch.nan)
     gains = moving.nanmedian(0).values.square().reciprocal().nan_to_num(1.0)
     model.set_detection_gain(gains)
@@ -154,7 +160,7 @@ def _columns(ratios: Tensor) -> tuple[Ratio, ...]:
 
 
 class _Found:
-    """Detections of some images, and their variance by Monte Carlo."""
+    """Detections in some images, and their variance by Monte Carlo."""
 
     def __init__(
         self,
@@ -174,21 +180,21 @@ class _Found:
         count = int(self.certain.sum())
         if count < fewest:
             raise TooFewDetections(
-                f'{count} detections with a score from {least} on are too few for the fit: give more images, or images '
-                'with objects that the detector finds'
+                f'{count} detections with a score of at least {least} are too few for the fit: give more images, or '
+                'images with objects that the detector finds'
             )
         rounds = track(passes, 'Monte Carlo, boxes', progress)
-        self.truth = model.sampled(inputs, variance, samples, line, outputs, rounds, seed)[self.certain]
+        truth = methods.sampled(model.trace, inputs, variance, samples, line, outputs, rounds, seed)
+        self.truth = truth[self.certain]
 
     def ratios(self, model: 'UncertainDetector') -> Tensor:
-        """Standard deviations over those of Monte Carlo, (N, D)."""
-        line: Linearization
+        """Standard deviations divided by those of Monte Carlo, (N, D + 1)."""
         _, outputs, line = model.linearize(self.inputs, self.variance, copy.deepcopy(self.samples), propagated=True)
         return (model.detection_variance(line, outputs)[self.certain] / self.truth).sqrt()
 
 
 class _RawOutputs(nn.Module):
-    """The detector as a function from images to the outputs of its heads, for the regions of the images as they are."""
+    """The detector as a function from images to the outputs of its heads, with the regions of the clean images."""
 
     def __init__(self, model: 'UncertainDetector', inputs: Tensor, samples: Any) -> None:
         super().__init__()
@@ -197,12 +203,13 @@ class _RawOutputs(nn.Module):
         self.traces: dict[int, Trace] = {}
         for size in {1, len(inputs)}:  # the fit looks at one image first
             self.traces[size] = Trace(model.detector)
-            with model.plain():
+            with without_variance(model.detector):
                 self.traces[size].detect(inputs[:size], copy.deepcopy(samples[:size]), False, end_to_end=False)
 
     def forward(self, x: Tensor | Gaussian) -> list[Tensor | Gaussian]:
         return self.traces[len(x)].outputs(x, self.samples[: len(x)])
 
     def plain(self, x: Tensor) -> list[Tensor]:
-        with self.model.plain():
+        """Outputs of the plain network."""
+        with without_variance(self.model.detector):
             return self(x)

@@ -1,21 +1,27 @@
-"""One pass of an unmodified detector, watched: what its heads put out, and detections that can be differentiated."""
+"""Run an unmodified detector; record the outputs of its heads, and keep its detections differentiable."""
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...adf import Gaussian, NoMomentRule
+from ...utils.contexts import temporary_attributes
 
 SUPPORTED = (
     'single-stage detectors with a convolutional head (RetinaNet, FCOS, ATSS and their rotated versions, S2ANet, '
     'R3Det) and two-stage ones with a box head (Faster R-CNN, Oriented R-CNN, RoI Transformer, ReDet)'
 )
+
+
+Outputs = list[tuple[Tensor, Tensor | None]]  # of heads: each value, and its variance if it was propagated
 
 
 class UnsupportedDetector(TypeError):
@@ -24,14 +30,14 @@ class UnsupportedDetector(TypeError):
 
 @dataclass
 class Heads:
-    """The modules of a detector that put out raw predictions.
+    """The modules of a detector that make raw predictions.
 
     Attributes:
-        final: Boxes and scores are decoded from its outputs.
+        final: The head whose outputs are decoded to boxes and scores.
         scored: Earlier stages of a cascade, whose scores, the first output, are averaged with those of the final one.
-        constant: Those whose boxes only say where the next one looks: taken as they are, since the next one corrects
-            for it where they move.
-        regions: What cuts features out for regions; empty for dense heads.
+        constant: Heads whose boxes only say where the next head looks. They are taken as fixed: where they move, the
+            next head corrects for it.
+        regions: Modules that crop features of regions; empty for dense heads.
     """
 
     final: nn.Module
@@ -40,8 +46,8 @@ class Heads:
     regions: list[nn.Module] = field(default_factory=list)
 
 
-def find_heads(detector: nn.Module) -> Heads:
-    """The heads of a detector.
+def find_heads(detector: BaseModel) -> Heads:
+    """Find the heads of a detector of mmdet or mmrotate.
 
     Raises:
         UnsupportedDetector: If there are none of a known kind.
@@ -65,11 +71,11 @@ def find_heads(detector: nn.Module) -> Heads:
 
 
 class _Stop(Exception):
-    """The final head has answered; its detections are not wanted."""
+    """The final head has answered, and its detections are not wanted."""
 
 
 class _KeepGraph(TorchFunctionMode):
-    """Heads detach what they decode; here they keep the graph."""
+    """Make `detach` keep the graph, since heads detach what they decode."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -80,34 +86,37 @@ class _KeepGraph(TorchFunctionMode):
 
 
 class Trace:
-    """Runs a detector and keeps what its heads put out.
+    """Run a detector and record the outputs of its heads.
 
     Args:
         detector: Of mmdet or mmrotate, with `predict(inputs, data_samples, rescale)`.
+
+    Raises:
+        UnsupportedDetector: If its heads are of no known kind.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: BaseModel) -> None:
         self.detector = detector
         self.heads = find_heads(detector)
         self.proposals: Any = None
         self.rois: list[Tensor] = []
-        self.score_maps: list[Tensor | Gaussian] = []  # of the last `detect`: a dense head's, in levels
+        self.score_maps: list[Tensor | Gaussian] = []  # the levels of a dense head in the last `detect`
 
-    def detect(self, x: Tensor | Gaussian, samples: Any, rescale: bool, *, end_to_end: bool) -> tuple[Any, list[Any]]:
-        """Detections that can be differentiated.
+    def detect(self, x: Tensor | Gaussian, samples: Any, rescale: bool, *, end_to_end: bool) -> tuple[Any, Outputs]:
+        """Detect, and keep the detections differentiable.
 
         Args:
             x: Normalised images, (B, C, H, W).
             samples: As `predict` takes them.
             rescale: Boxes in pixels of the original image.
-            end_to_end: Differentiable with respect to x, which then requires gradients; else with respect to what the
-                heads put out.
+            end_to_end: Differentiable with respect to x, which then requires gradients; else with respect to the
+                outputs of the heads.
 
         Returns:
             The samples with their `pred_instances`, and the outputs of the scored heads and the final head, flattened:
-            pairs (leaf, variance), the variance None for plain tensors.
+            pairs (leaf, variance), where the variance is None for plain tensors.
         """
-        found: list[tuple[Tensor, Tensor | None]] = []
+        found: Outputs = []
         self.proposals, self.rois, self.score_maps = None, [], []
 
         def leaf(value: Tensor | Gaussian) -> Tensor:
@@ -133,7 +142,11 @@ class Trace:
             return self.detector.predict(x, samples, rescale=rescale), found
 
     def outputs(self, x: Tensor | Gaussian, samples: Any) -> list[Tensor | Gaussian]:
-        """What the heads put out, for the regions of the last `detect`; flattened as there."""
+        """Run the heads on the regions of the last `detect`; their outputs, flattened as there.
+
+        Raises:
+            UnsupportedDetector: If the final head is not called.
+        """
         found: list[Tensor | Gaussian] = []
 
         def keep(value: Tensor | Gaussian) -> Tensor:
@@ -181,45 +194,37 @@ class Trace:
     @contextmanager
     def _record(self) -> Iterator[None]:
         """Keep the proposals and the regions of each stage."""
-        rpn = getattr(self.detector, 'rpn_head', None) if self.heads.regions else None
 
-        def predict(*args: Any, **kwargs: Any) -> Any:
-            self.proposals = type(rpn).predict(rpn, *args, **kwargs)
+        def record(predict: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            self.proposals = predict(*args, **kwargs)
             return copy.copy(self.proposals)
 
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:  # noqa: ARG001  signature of a hook
             self.rois.append(args[1])
 
-        with _method(rpn, 'predict', predict), _pre_hooks(self.heads.regions, look):
+        with self._proposing(record), _pre_hooks(self.heads.regions, look):
             yield
 
     @contextmanager
     def _replay(self) -> Iterator[None]:
-        """The recorded proposals and regions in place of new ones."""
-        rpn = getattr(self.detector, 'rpn_head', None) if self.heads.regions else None
+        """Give the recorded proposals and regions instead of new ones."""
         rois = iter(self.rois)
+
+        def replay(*args: Any, **kwargs: Any) -> Any:  # noqa: ARG001  as the method
+            return copy.copy(self.proposals)
 
         def put(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG001  signature of a hook
             return (args[0], next(rois), *args[2:])
 
-        def predict(*args: Any, **kwargs: Any) -> Any:  # noqa: ARG001  as the method
-            return copy.copy(self.proposals)
-
-        with _method(rpn, 'predict', predict), _pre_hooks(self.heads.regions, put):
+        with self._proposing(replay), _pre_hooks(self.heads.regions, put):
             yield
 
-
-@contextmanager
-def _method(module: nn.Module | None, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Another method for one module, for a while."""
-    if module is None:
-        yield
-        return
-    setattr(module, name, function)
-    try:
-        yield
-    finally:
-        delattr(module, name)
+    def _proposing(self, function: Callable[..., Any]) -> AbstractContextManager[None]:
+        """Let a function, given the method and its arguments, predict for the region proposal network, if any."""
+        rpn = getattr(self.detector, 'rpn_head', None) if self.heads.regions else None
+        if rpn is None:
+            return nullcontext()
+        return temporary_attributes(rpn, predict=partial(function, rpn.predict))
 
 
 @contextmanager
@@ -239,7 +244,7 @@ def _constant(value: Tensor | Gaussian) -> Tensor:
 
 
 def _map(out: Any, function: Callable[[Tensor | Gaussian], Any]) -> Any:
-    """`out` with its tensors and Gaussians replaced; other things, None among them, stay."""
+    """Replace the tensors and Gaussians in nested outputs; anything else, such as None, stays."""
     if isinstance(out, (Tensor, Gaussian)):
         return function(out)
     if isinstance(out, (list, tuple)):
@@ -248,7 +253,7 @@ def _map(out: Any, function: Callable[[Tensor | Gaussian], Any]) -> Any:
 
 
 def untraceable(head: nn.Module) -> str:
-    """What to say where boxes and scores do not come from a head by differentiable steps."""
+    """The message for boxes and scores that do not come from a head by differentiable steps."""
     return (
         f'the boxes and scores of {type(head).__name__} do not follow from its outputs by differentiable steps of '
         f'torch: supported are {SUPPORTED}'
@@ -257,10 +262,10 @@ def untraceable(head: nn.Module) -> str:
 
 @contextmanager
 def named_errors(model: nn.Module) -> Iterator[None]:
-    """Errors of a pass with Gaussians name the module that they come from.
+    """Let the errors of a pass with Gaussians name the module that they come from.
 
     Raises:
-        NoMomentRule: In place of that of an operation, and of the errors of compiled operators, which know no Gaussian.
+        NoMomentRule: Instead of that of an operation, and of the errors of compiled operators that got a Gaussian.
     """
     try:
         yield
@@ -270,13 +275,13 @@ def named_errors(model: nn.Module) -> Iterator[None]:
         if isinstance(error, UnsupportedDetector) or 'Gaussian' not in str(error):
             raise
         raise NoMomentRule(
-            f'{_where(model, error)} cannot take a Gaussian ({error}): it is made of an operator without a rule. '
+            f'{_where(model, error)} cannot take a Gaussian ({error}): it contains an operator without a rule. '
             'Write one in mmrotate_plugin/models/uncertainty/operator_rules.py'
         ) from error
 
 
 def _where(model: nn.Module, error: BaseException) -> str:
-    """The innermost module of the model in which an error was raised."""
+    """Name the innermost module of the model in which an error was raised."""
     names = {module: name for name, module in model.named_modules()}
     found, trace = model, error.__traceback__
     while trace is not None:

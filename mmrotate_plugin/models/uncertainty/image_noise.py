@@ -1,10 +1,11 @@
-"""The noise of the images that a detector gets."""
+"""The variance of the noise of a detector's images."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from ...adf.input_noise import check_noise, fill_noise
 from ...adf.noise_estimation import estimate_noise
@@ -13,11 +14,11 @@ from ..backbones.adf_resnet import ADFResNet
 
 
 def normalised_variance(noise_std: float | Sequence[float], preprocessor: Any) -> float | tuple[float, ...]:
-    """Grey levels in squared units of the normalised image, a number or one per channel.
+    """Convert grey levels to a variance in squared units of the normalised image, a number or one per channel.
 
     Args:
         noise_std: Standard deviation, a number or one per channel.
-        preprocessor: A detector's; its `std` is the unit, if it normalises.
+        preprocessor: A detector's data preprocessor; its `std` is the unit, if it normalises.
     """
     scale = _scale(preprocessor)
     scales = [1.0] if scale is None else scale.flatten().tolist()
@@ -28,17 +29,18 @@ def normalised_variance(noise_std: float | Sequence[float], preprocessor: Any) -
 
 
 class ImageNoise:
-    """What is known of the noise of a detector's images.
+    """The noise of a detector's images: a constant, or estimated from each image.
 
     Args:
-        detector: Gives the unit of the normalised image, and the noise of an `ADFResNet` where neither is given.
+        detector: Its data preprocessor gives the unit of the normalised image, its `ADFResNet` the noise if neither of
+            the two below does.
         noise_std, noise_variance: See `UncertainDetector`.
 
     Raises:
         ValueError: If both are given, or none and the backbone has none; for numbers out of range or of a wrong count.
     """
 
-    def __init__(self, detector: nn.Module, noise_std: Any, noise_variance: Any) -> None:
+    def __init__(self, detector: BaseModel, noise_std: Any, noise_variance: Any) -> None:
         if noise_std is not None and noise_variance is not None:
             raise ValueError(f'give one of noise_std={noise_std} and noise_variance={noise_variance}, not both')
         if isinstance(noise_std, str) and noise_std != 'estimate':
@@ -63,7 +65,7 @@ class ImageNoise:
 
     @property
     def variance(self) -> float | tuple[float, ...] | None:
-        """In squared units of the normalised image, a number or one per channel; None where it is estimated."""
+        """In squared units of the normalised image, a number or one per channel; None if it is estimated."""
         if self.noise_variance is not None:
             several = isinstance(self.noise_variance, Sequence)
             return tuple(self.noise_variance) if several else float(self.noise_variance)
@@ -74,7 +76,7 @@ class ImageNoise:
         return normalised_variance(self.noise_std, self.detector.data_preprocessor)
 
     def __call__(self, inputs: Tensor, data_samples: Any) -> Tensor:
-        """The variance of normalised images, (B, C, H, W); padding has none."""
+        """Variance of each pixel of normalised images, (B, C, H, W); padding has none."""
         known = self.variance
         variance = estimate_noise(inputs) if known is None else fill_noise(known, inputs)
         noisy = torch.zeros_like(variance, dtype=torch.bool)

@@ -1,18 +1,19 @@
-"""Detections as a linear function of what the heads put out: the delta method through any box coder."""
+"""Linearise detections in the outputs of the heads: the delta method through any box coder."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ...adf.jacobian import gradients
 
 MEMORY = 2**26  # numbers in the gradients of one batch of backward passes
 
 
 @dataclass
 class _Entries:
-    """The entries of a Jacobian that are not zero, of one column of the detections and one output of the heads."""
+    """The non-zero entries of a Jacobian, of one column of the detections and one output of the heads."""
 
     column: int
     leaf: int
@@ -22,22 +23,22 @@ class _Entries:
 
 
 class Linearization:
-    r"""Derivatives of detections with respect to the raw outputs of the heads, which are few for each.
+    r"""Derivatives of detections with respect to the raw outputs of the heads; each depends on few of them.
 
     For :math:`y = f(r)`, the box and score of a detection as a function of all raw outputs,
 
     .. math::
         \mathrm{Var}(y_j) = \sum_k \left( \frac{\partial y_j}{\partial r_k} \right)^2 \mathrm{Var}(r_k)
 
-    (delta method, r independent; at an angle's wrap, the derivative of its branch). The derivatives come from two
-    backward passes per column of the detections through the post-processing alone, whatever its box coder does: one
-    adds up the gradients of all detections of a group, each of which has raw outputs of its own; in the other, each
-    is weighted by its number in the group, and the ratio of the two tells which detection a raw output belongs to.
+    (delta method, r independent; where an angle wraps, the derivative of its branch). The derivatives come from two
+    backward passes per column of the detections, through the post-processing alone, whatever its box coder does. One
+    adds up the gradients of all detections of a group, which share no raw outputs. The other weights each detection by
+    its number in the group, so the ratio of the two tells which detection a raw output belongs to.
 
     Args:
         detections: (N, D), box and score, differentiable.
-        leaves: Raw outputs that `detections` were made of.
-        sharing: Which of them share raw outputs.
+        leaves: Raw outputs that `detections` were made from.
+        sharing: Which detections share raw outputs.
     """
 
     def __init__(self, detections: Tensor, leaves: Sequence[Tensor], sharing: 'Sharing') -> None:
@@ -64,7 +65,7 @@ class Linearization:
         for i, ((column, _), rows) in enumerate(zip(jobs, members, strict=True)):
             seeds[0, i, rows, column] = 1
             seeds[1, i, rows, column] = torch.arange(1, len(rows) + 1, dtype=seeds.dtype, device=seeds.device)
-        for leaf, found in enumerate(_gradients(detections, leaves, seeds.flatten(0, 1))):
+        for leaf, found in enumerate(gradients(detections, leaves, seeds.flatten(0, 1))):
             if found is None:
                 continue
             sums, numbered = found.reshape(2, len(jobs), -1)
@@ -77,33 +78,28 @@ class Linearization:
                 if bool(mine.any()):
                     self.entries.append(_Entries(column, leaf, rows[which[mine]], place[mine], value[mine]))
 
-    def variance(self, variances: Sequence[Tensor]) -> Tensor:
-        """Variances of the leaves, of their shapes, to variances of the detections, (N, D)."""
+    def variance(self, variances: Sequence[Tensor | None]) -> Tensor:
+        """Propagate variances of the leaves to variances of the detections, (N, D).
+
+        Args:
+            variances: Of the shapes of the leaves; None for a leaf without one, which adds nothing.
+        """
         return self._sum(variances, squared=True)
 
     def __call__(self, differences: Sequence[Tensor]) -> Tensor:
-        """Differences of the leaves to differences of the detections, (N, D)."""
+        """Propagate differences of the leaves, of their shapes, to differences of the detections, (N, D)."""
         return self._sum(differences, squared=False)
 
-    def _sum(self, values: Sequence[Tensor], *, squared: bool) -> Tensor:
-        first = values[0] if len(values) else torch.empty(0)
-        out = first.new_zeros(self.shape)
+    def _sum(self, values: Sequence[Tensor | None], *, squared: bool) -> Tensor:
+        out = next((value for value in values if value is not None), torch.empty(0)).new_zeros(self.shape)
         for entry in self.entries:
-            weight = entry.value.square() if squared else entry.value
-            out[:, entry.column].index_add_(0, entry.row, weight * values[entry.leaf].reshape(-1)[entry.place])
+            value = values[entry.leaf]
+            if value is not None:
+                weight = entry.value.square() if squared else entry.value
+                out[:, entry.column].index_add_(0, entry.row, weight * value.reshape(-1)[entry.place])
         if self.first is not None:
             out[:, :-1] = out[self.first, :-1]
         return out
-
-
-def _gradients(values: Tensor, leaves: Sequence[Tensor], seeds: Tensor) -> list[Tensor | None]:
-    """Gradients for each of the seeds, (S, ...) per leaf; all at a time where the operations can be batched."""
-    with suppress(RuntimeError):
-        return list(
-            torch.autograd.grad(values, leaves, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
-        )
-    each = [torch.autograd.grad(values, leaves, seed, retain_graph=True, allow_unused=True) for seed in seeds]
-    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*each, strict=True)]
 
 
 @dataclass
@@ -111,9 +107,9 @@ class Sharing:
     """Which detections share raw outputs.
 
     Attributes:
-        groups: (N,) from 0 on; within one, no two detections share any.
-        first: (N,) for each detection the first one with the same box, made of the same raw outputs, which is in
-            group 0; None where equal boxes say nothing.
+        groups: (N,) numbers, the first is 0. Two detections of one group share no raw outputs.
+        first: (N,) for each detection, the first one with the same box, which comes from the same raw outputs and is
+            in group 0; None if equal boxes say nothing.
     """
 
     groups: Tensor
@@ -121,7 +117,7 @@ class Sharing:
 
 
 def sharing_of(boxes: Tensor, labels: Tensor, *, regions: bool) -> Sharing:
-    """Which detections share raw outputs.
+    """Find out which detections share raw outputs.
 
     Two detections at one place of a dense head have the same box and different labels. Two of one region may have
     different boxes, but share the scores that a softmax mixes; their labels differ too.

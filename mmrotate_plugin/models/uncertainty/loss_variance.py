@@ -1,16 +1,17 @@
-"""Training with the propagated variance: which outputs of a dense head keep theirs on the way to their losses."""
+"""Train with the propagated variance: choose which outputs of a dense head keep theirs on the way to a loss."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from mmengine.model import BaseModel
 from torch import nn
 
 from ...adf import Gaussian, NoMomentRule
 from ..losses import HeteroscedasticLoss
 from .head_trace import UnsupportedDetector
 
-# what heads put out, by the name of the class or of one above it: the loss that takes each output, None for others
+# by the name of a head's class or of one above it: the loss that takes each output of the head, None for others
 OUTPUTS: Mapping[str, tuple[str | None, ...]] = {
     'RotatedFCOSHead': (None, 'loss_bbox', 'loss_angle', None),
     'FCOSHead': (None, 'loss_bbox', None),
@@ -23,28 +24,35 @@ SUPPORTED = (
 
 
 def heteroscedastic_losses(model: nn.Module) -> dict[str, HeteroscedasticLoss]:
-    """Those of a model, by name."""
+    """Find the heteroscedastic losses of a model, by name."""
     return {name: part for name, part in model.named_modules() if isinstance(part, HeteroscedasticLoss)}
 
 
 @contextmanager
-def boxes_with_variance(detector: nn.Module) -> Iterator[None]:
-    """While open, a head hands variances to its heteroscedastic losses, and means to the others.
+def boxes_with_variance(detector: BaseModel) -> Iterator[None]:
+    """Temporarily let a head hand variances to its heteroscedastic losses, and means to the others.
+
+    Args:
+        detector: Of mmdet or mmrotate.
 
     Raises:
-        UnsupportedDetector: If such a loss is anywhere else than in `bbox_head` of a kind that is supported, or the
-            head does something with a prediction, on the way to its loss, that has no moment rule.
+        UnsupportedDetector: If such a loss is not in a `bbox_head` of a supported kind, or if the head does something
+            without a moment rule to a prediction on the way to its loss.
     """
     head = getattr(detector, 'bbox_head', None)
+    names = outputs_of(head)
     for name in heteroscedastic_losses(detector):
         place, _, own = name.rpartition('.')
-        if place != 'bbox_head' or own not in (outputs_of(head) or ()):
+        if place != 'bbox_head' or own not in (names or ()):
             owner = detector.get_submodule(place) if place else detector
             raise UnsupportedDetector(
                 f"'{name}' of {type(owner).__name__} is a HeteroscedasticLoss, which gets no variance there: supported "
                 f'are loss_bbox, and loss_angle where there is one, of {SUPPORTED}'
             )
-    losses = [isinstance(getattr(head, name or '', None), HeteroscedasticLoss) for name in outputs_of(head) or ()]
+    if head is None or names is None:  # no such loss
+        yield
+        return
+    losses = [isinstance(getattr(head, name or '', None), HeteroscedasticLoss) for name in names]
     # rotated FCOS decodes the angle into the box, unless the two have losses of their own
     if not getattr(head, 'use_hbbox_loss', True) and losses[1]:
         losses[2] = True
@@ -65,7 +73,7 @@ def boxes_with_variance(detector: nn.Module) -> Iterator[None]:
 
 
 def outputs_of(head: nn.Module | None) -> tuple[str | None, ...] | None:
-    """The losses that take the outputs of a head, None for a head of another kind."""
+    """Name the losses that take the outputs of a head; None for a head of another kind."""
     for kind in type(head).__mro__:
         if kind.__name__ in OUTPUTS:
             return OUTPUTS[kind.__name__]
@@ -73,7 +81,7 @@ def outputs_of(head: nn.Module | None) -> tuple[str | None, ...] | None:
 
 
 def plain_losses(losses: Mapping[str, Any]) -> dict[str, Any]:
-    """Without variances: heads put out a sum of predictions where there is nothing to learn from."""
+    """Drop the variances of losses; a head that has nothing to learn from returns a sum of predictions as its loss."""
     return {name: _levels(value, _mean) for name, value in losses.items()}
 
 

@@ -1,34 +1,36 @@
-"""Variance through modules that are made of compiled operators, which torch's function protocol cannot see."""
+"""Propagate variances through modules with compiled operators, which torch's function protocol cannot see."""
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...adf import Gaussian, NoMomentRule
 from ...adf.gaussian import gaussians
+from ...utils.contexts import temporary_attributes
 
-Rule = TypeVar('Rule', bound=Callable[..., Tensor])
+AnyRule = Callable[..., Tensor | list[Tensor]]
+Rule = TypeVar('Rule', bound=AnyRule)
 
-RULES: dict[tuple[str, str], Callable[..., Tensor]] = {}  # module and name of a class: its rule
+RULES: dict[tuple[str, str], AnyRule] = {}  # module and name of a class: its rule
 ENTRIES = 2**22  # numbers that a rule holds at a time
 
 
 def operator_rule(*classes: str) -> Callable[[Rule], Rule]:
     r"""Register the rule of modules that are linear in their feature maps, :math:`y = W x`.
 
-    The rule takes the module and the arguments of its forward, the first of them, its feature maps, as variances, and
-    returns :math:`W^{\circ 2} v`, the variance for independent values; a list of them where the module puts out a
-    list. The mean is that of the module itself.
+    The rule takes the module and the arguments of its forward, where the first argument, its feature maps, holds
+    variances. It returns :math:`W^{\circ 2} v`, the variance for independent values, or a list of variances if the
+    module returns a list. The mean is that of the module itself.
 
     Args:
-        classes: 'package.module:Class'. Nothing is imported for them: a model that holds one has done it. Subclasses
-            are meant too, unless they have another forward.
+        classes: 'package.module:Class'. They are not imported: a model that holds one has done it. The rule holds for
+            subclasses too, unless they have another forward.
     """
 
     def decorator(rule: Rule) -> Rule:
@@ -42,25 +44,26 @@ def operator_rule(*classes: str) -> Callable[[Rule], Rule]:
 
 @contextmanager
 def operator_rules(model: nn.Module) -> Iterator[None]:
-    """While open, modules of `model` that are made of compiled operators take a Gaussian.
+    """Temporarily let modules with compiled operators take a Gaussian; modules without a rule stay as they are.
 
-    Their means are those of the plain module, to the bit; tensors they take as ever. Those without a rule stay as they
-    are. On leaving, also by an exception, all is as before.
+    Their means are those of the plain module, to the bit; tensors pass as before.
 
     Args:
-        model: Anything that holds such modules, or one itself.
+        model: Anything that contains such modules, or one itself.
     """
     rules = _rules()
     with ExitStack() as stack:
         for module in model.modules():
             rule = _rule_of(module, rules)
             if rule is not None:
-                stack.enter_context(_forward(module, partial(_propagate, module, rule, module.forward)))
+                stack.enter_context(
+                    temporary_attributes(module, forward=partial(_propagate, module, rule, module.forward))
+                )
         yield
 
 
 def _propagate(
-    module: nn.Module, rule: Callable[..., Tensor], forward: Callable[..., Tensor], *args: Any, **kwargs: Any
+    module: nn.Module, rule: AnyRule, forward: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
     first = next(gaussians((args, kwargs)), None)
     if first is None:
@@ -81,58 +84,58 @@ def _propagate(
 
 
 def _joined(like: Gaussian, mean: Any, var: Any) -> Any:
-    """Means and variances, tensors or lists of them, with the traits of `like`."""
+    """Join means and variances, tensors or lists of them, to Gaussians with the traits of `like`."""
     if isinstance(mean, (list, tuple)):
         return type(mean)([_joined(like, m, v) for m, v in zip(mean, var, strict=True)])
     return like.replace(mean, var.to(mean.dtype).clamp_min(like.min_variance))
 
 
-def _rules() -> dict[type, Callable[..., Tensor]]:
-    """The classes that are loaded."""
+def _rules() -> dict[type[nn.Module], AnyRule]:
+    """The rules of the classes that are loaded."""
     found = {getattr(sys.modules.get(module), kind, None): rule for (module, kind), rule in RULES.items()}
-    return {kind: rule for kind, rule in found.items() if isinstance(kind, type)}
+    return {kind: rule for kind, rule in found.items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
 
 
-def _rule_of(module: nn.Module, rules: dict[type, Callable[..., Tensor]]) -> Callable[..., Tensor] | None:
+def _rule_of(module: nn.Module, rules: Mapping[type[nn.Module], AnyRule]) -> AnyRule | None:
     for kind in type(module).__mro__:
-        if kind in rules:
+        if issubclass(kind, nn.Module) and kind in rules:
             return rules[kind] if type(module).forward is kind.forward else None
     return None
 
 
-@contextmanager
-def _forward(module: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
-    """Another forward for one module, for a while."""
-    own = {'forward': module.__dict__['forward']} if 'forward' in module.__dict__ else {}
-    module.__dict__['forward'] = function
-    try:
-        yield
-    finally:
-        del module.__dict__['forward']
-        module.__dict__.update(own)
-
-
 def _map(values: Any, function: Callable[[Tensor | Gaussian], Tensor]) -> Any:
-    """`function` of a feature map, or of each in a sequence."""
+    """Apply a function to a feature map, or to each in a sequence."""
     if isinstance(values, (list, tuple)):
         return type(values)([_map(value, function) for value in values])
     return function(values)
+
+
+class RoIExtractor(Protocol):
+    """A single-level RoI extractor of mmdet or mmrotate."""
+
+    roi_layers: nn.ModuleList
+
+    def forward(self, feats: Sequence[Tensor], rois: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Pool each region from one level."""
 
 
 @operator_rule(
     'mmdet.models.roi_heads.roi_extractors:SingleRoIExtractor',
     'mmrotate.models.roi_heads.roi_extractors:RotatedSingleRoIExtractor',
 )
-def roi_extractor(extractor: nn.Module, feats: Sequence[Tensor], rois: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The extractor over the variances, its RoI layers with squared weights.
+def roi_extractor(extractor: RoIExtractor, feats: Sequence[Tensor], rois: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Run a RoI extractor on variances, with the squared weights of its RoI layers.
 
-    **Exact if independent**, as its layers are.
+    **Exact if independent**, like its layers.
 
     Args:
         extractor: With `roi_layers`, one for each level.
         feats: Variances, (B, C, H, W) for each level.
         rois: Regions as the layers take them.
-        args, kwargs: Others of its forward.
+        args, kwargs: Other arguments of its forward.
+
+    Shape:
+        - Output: (n, C, h, w), for n regions.
 
     Raises:
         NoMomentRule: For a RoI layer without a rule.
@@ -146,5 +149,5 @@ def roi_extractor(extractor: nn.Module, feats: Sequence[Tensor], rois: Tensor, *
                     f"the RoI layer {type(layer).__name__} has no variance rule: register one with '@operator_rule' in "
                     'mmrotate_plugin/models/uncertainty/operator_rules.py'
                 )
-            stack.enter_context(_forward(layer, partial(rule, layer)))
+            stack.enter_context(temporary_attributes(layer, forward=partial(rule, layer)))
         return type(extractor).forward(extractor, feats, rois, *args, **kwargs)

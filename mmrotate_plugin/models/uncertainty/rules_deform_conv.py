@@ -1,32 +1,49 @@
-"""Squared weights of deformable convolutions."""
+"""Propagate variances through deformable convolutions."""
 
 import math
-from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import operator_rules
 from .operator_rules import operator_rule
 
 
+class DeformConvLike(Protocol):
+    """mmcv's DeformConv2d and ModulatedDeformConv2d."""
+
+    weight: Tensor
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    deform_groups: int
+
+
 @operator_rule('mmcv.ops:ModulatedDeformConv2d')
-def modulated_deform_conv(module: nn.Module, var: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-    """Deformable convolution whose taps have factors, by the formula of `deform_conv`. **Exact if independent**.
+def modulated_deform_conv(module: DeformConvLike, var: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+    """Variance of a deformable convolution whose taps have factors, by the formula of `deform_conv`.
+
+    **Exact if independent**.
 
     Args:
         module: mmcv's ModulatedDeformConv2d.
         var: (B, C, H, W).
         offset: Constant, (B, deform_groups * 2 * taps, H', W'), y before x.
         mask: Constant, (B, deform_groups * taps, H', W').
+
+    Shape:
+        - Output: (B, C', H', W').
     """
     return _deform_conv(module, var, offset, mask)
 
 
 @operator_rule('mmcv.ops:DeformConv2d')
-def deform_conv(module: nn.Module, var: Tensor, offset: Tensor) -> Tensor:
-    r"""Deformable convolution with given offsets, as in S2ANet's alignment.
+def deform_conv(module: DeformConvLike, var: Tensor, offset: Tensor) -> Tensor:
+    r"""Variance of a deformable convolution with given offsets, as in S2ANet's alignment.
 
     With bilinear weights :math:`b_{tp}` of tap t at pixel p,
 
@@ -34,25 +51,28 @@ def deform_conv(module: nn.Module, var: Tensor, offset: Tensor) -> Tensor:
         v'_o = \sum_{c, p} \left( \sum_t k_{oct} b_{tp} \right)^2 v_{cp}
              = \sum_c \sum_{t, t'} k_{oct} k_{oct'} \sum_p b_{tp} b_{t'p} v_{cp}
 
-    **Exact if independent**, also where taps share pixels. Pairs of taps that nowhere do cost nothing.
+    **Exact if independent**, also where taps share pixels. Pairs of taps that never do cost nothing.
 
     Args:
         module: mmcv's DeformConv2d.
         var: (B, C, H, W).
         offset: Constant, (B, deform_groups * 2 * taps, H', W'), y before x.
+
+    Shape:
+        - Output: (B, C', H', W').
     """
     kernel = module.kernel_size
     missing = [max(k - s, 0) for k, s in zip(kernel, var.shape[2:], strict=True)]
-    if any(missing):  # the module pads maps that are smaller than its kernel
+    if any(missing):  # the module pads maps smaller than its kernel
         margin = (0, missing[1], 0, missing[0])
         var, offset = F.pad(var, margin), F.pad(offset, margin)
     height, width = (length - less for length, less in zip(offset.shape[2:], missing, strict=True))
     return _deform_conv(module, var, offset)[:, :, :height, :width]
 
 
-def _deform_conv(module: nn.Module, var: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+def _deform_conv(module: DeformConvLike, var: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
     weight = module.weight.to(var).flatten(2)  # (C_out, C / groups, T)
-    index, value = _taps(module, offset.to(var.dtype), var.shape[2:])  # (B, D, T, 4, L)
+    index, value = _taps(module, offset.to(var.dtype), (var.shape[2], var.shape[3]))  # (B, D, T, 4, L)
     batch, divisions, taps, _, places = index.shape
     if mask is not None:
         value = value * mask.reshape(batch, divisions, taps, 1, places)
@@ -73,11 +93,11 @@ def _deform_conv(module: nn.Module, var: Tensor, offset: Tensor, mask: Tensor | 
                 product = product.reshape(batch, var.shape[1], -1)
                 out = out + F.conv1d(product, pair.unsqueeze(2), groups=module.groups)
         parts.append(out)
-    return torch.cat(parts, 2).clamp_min(0).view(batch, -1, *offset.shape[2:])  # rounding, where taps cancel
+    return torch.cat(parts, 2).clamp_min(0).view(batch, -1, *offset.shape[2:])  # round-off, where taps cancel
 
 
-def _taps(module: nn.Module, offset: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Pixels, flat, and bilinear weights of each tap at each of L places: (B, deform_groups, taps, 4, L)."""
+def _taps(module: DeformConvLike, offset: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Flat indices of pixels, and their bilinear weights, of each tap at L places: (B, deform_groups, taps, 4, L)."""
     batch, _, *places = offset.shape
     offset = offset.reshape(batch, module.deform_groups, math.prod(module.kernel_size), 2, *places)
     inside, corners = torch.ones((), dtype=torch.bool, device=offset.device), []

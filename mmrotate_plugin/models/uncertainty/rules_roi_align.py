@@ -1,8 +1,8 @@
-"""Squared weights of RoI aligns, and of R3Det's feature refinement, which reads a map at points too."""
+"""Squared weights of RoI aligns, and of R3Det's feature refinement, which also reads a map at points."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,52 @@ from ...adf import NoMomentRule
 from . import operator_rules
 from .operator_rules import operator_rule
 
+if TYPE_CHECKING:
+    from ..roi_heads.ri_roi_align import RiRoIAlignRotated
+
+
+class RoIAlignLike(Protocol):
+    """mmcv's RoIAlign."""
+
+    output_size: tuple[int, int]
+    spatial_scale: float
+    sampling_ratio: int
+    pool_mode: str
+    aligned: bool
+    use_torchvision: bool
+
+
+class RoIAlignRotatedLike(Protocol):
+    """mmcv's RoIAlignRotated."""
+
+    output_size: tuple[int, int]
+    spatial_scale: float
+    sampling_ratio: int
+    aligned: bool
+    clockwise: bool
+
+
+class RiRoIAlignLike(Protocol):
+    """mmcv's RiRoIAlignRotated."""
+
+    out_size: tuple[int, int]
+    spatial_scale: float
+    num_samples: int
+    num_orientations: int
+    clockwise: bool
+
+
+class FeatureRefinement(Protocol):
+    """mmrotate's FRM."""
+
+    strides: Sequence[int]
+    conv_5_1: nn.Conv2d
+    conv_1_5: nn.Conv2d
+    conv_1_1: nn.Conv2d
+
 
 class _Regions(NamedTuple):
-    """Regions on the feature map: a rectangle, turned about the origin, then moved. Each (n,)."""
+    """Regions on the feature map: a rectangle, rotated about the origin, then moved. Each field is (n,)."""
 
     image: Tensor
     top: Tensor
@@ -28,15 +71,18 @@ class _Regions(NamedTuple):
 
 
 @operator_rule('mmcv.ops:RoIAlign')
-def roi_align(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
-    """RoI align by averaging.
+def roi_align(layer: RoIAlignLike, var: Tensor, rois: Tensor) -> Tensor:
+    """Variance of RoI align by averaging.
 
-    **Exact if independent**: sampling points of a bin that share pixels have their weights added before squaring.
+    **Exact if independent**: weights of sampling points of a bin that share pixels are added before squaring.
 
     Args:
         layer: mmcv's RoIAlign, or torchvision's operator in it.
         var: (B, C, H, W).
         rois: (n, 5): index in the batch, x1, y1, x2, y2, image pixels.
+
+    Shape:
+        - Output: (n, C, *output_size).
 
     Raises:
         NoMomentRule: For ``pool_mode='max'``.
@@ -55,15 +101,18 @@ def roi_align(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
 
 
 @operator_rule('mmcv.ops:RoIAlignRotated')
-def roi_align_rotated(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
-    """RoI align of rotated regions.
+def roi_align_rotated(layer: RoIAlignRotatedLike, var: Tensor, rois: Tensor) -> Tensor:
+    """Variance of RoI align of rotated regions.
 
-    **Exact if independent**, as `roi_align`.
+    **Exact if independent**, like `roi_align`.
 
     Args:
         layer: mmcv's RoIAlignRotated.
         var: (B, C, H, W).
         rois: (n, 6): index in the batch, centre x, y, width, height (image pixels), angle (radians).
+
+    Shape:
+        - Output: (n, C, *output_size).
     """
     return _pool_rotated(
         var, rois, layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned, layer.clockwise
@@ -71,15 +120,18 @@ def roi_align_rotated(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
 
 
 @operator_rule('mmrotate_plugin.models.roi_heads.ri_roi_align:RiRoIAlignRotated')
-def ri_roi_align_rotated(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
-    """RoI align of rotated regions, and interpolation between orientation channels.
+def ri_roi_align_rotated(layer: 'RiRoIAlignRotated', var: Tensor, rois: Tensor) -> Tensor:
+    """Variance of RoI align of rotated regions with interpolation between orientation channels.
 
-    **Exact if independent**, as `roi_align`: the two interpolations share no weights, so their squares multiply.
+    **Exact if independent**, like `roi_align`: the two interpolations share no weights, so their squares multiply.
 
     Args:
         layer: This package's RiRoIAlignRotated.
         var: (B, fields * N, H, W).
         rois: (n, 6): index in the batch, centre x, y, width, height (image pixels), angle (radians).
+
+    Shape:
+        - Output: (n, fields * N, *out_size).
     """
     pooled = _pool_rotated(var, rois, layer.out_size, layer.spatial_scale, layer.num_samples, False, layer.clockwise)
     bins = math.prod(layer.out_size)
@@ -89,8 +141,8 @@ def ri_roi_align_rotated(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
 
 
 @operator_rule('mmcv.ops.riroi_align_rotated:RiRoIAlignRotated')  # override_mmrotate puts ours into mmcv.ops
-def published_ri_roi_align_rotated(layer: nn.Module, var: Tensor, rois: Tensor) -> Tensor:
-    """mmcv's operator, which needs CUDA: `ri_roi_align_rotated` as published."""
+def published_ri_roi_align_rotated(layer: RiRoIAlignLike, var: Tensor, rois: Tensor) -> Tensor:
+    """Variance of mmcv's operator, which needs CUDA: `ri_roi_align_rotated` as published."""
     from ..roi_heads.ri_roi_align import RiRoIAlignRotated
 
     options = (layer.out_size, layer.spatial_scale, layer.num_samples, layer.num_orientations, layer.clockwise)
@@ -117,29 +169,29 @@ def _pool_rotated(
 
 
 def _pool(var: Tensor, regions: _Regions, out_size: tuple[int, int], samples: int) -> Tensor:
-    """Variances of the bins, (n, C, *out_size), for variances (B, C, H, W).
+    """Pool variances (B, C, H, W) to those of the bins, (n, C, *out_size).
 
     Args:
         var: (B, C, H, W).
-        regions: n of them.
+        regions: n regions.
         out_size: Bins along height and width.
         samples: Sampling points of a bin, per axis; 0 for one per feature pixel.
     """
-    batch, channels, *size = var.shape
+    batch, channels, height, width = var.shape
     pixels = var.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * H * W, C)
     pixels = pixels.to(torch.promote_types(var.dtype, torch.float32))
     out = pixels.new_zeros(len(regions.top), math.prod(out_size), channels)
     steps = torch.stack([regions.height / out_size[0], regions.width / out_size[1]], 1)
-    # regions with one number of sampling points go together; the operator counts in single precision
+    # regions with the same number of sampling points are pooled together; the operator counts in single precision
     grids = torch.full_like(steps, samples) if samples > 0 else steps.float().ceil()
     parts: list[tuple[Tensor, Tensor]] = []
     for grid in grids.unique(dim=0).tolist():
         count = [int(n) for n in grid]
-        if min(count) < 1:  # a region without extent: the operator puts out zero
+        if min(count) < 1:  # a region without extent: the operator returns zero
             continue
         rows = (grids == grids.new_tensor(grid)).all(1).nonzero().squeeze(1)
         for some in rows.split(max(1, operator_rules.ENTRIES // (4 * math.prod(count) * math.prod(out_size)))):
-            weights = _weights(_Regions(*[values[some] for values in regions]), out_size, count, (batch, *size))
+            weights = _weights(_Regions(*[values[some] for values in regions]), out_size, count, (batch, height, width))
             parts.append((some, torch.sparse.mm(weights.to(pixels.dtype), pixels).view(len(some), -1, channels)))
     if parts:
         out = out.index_copy(0, torch.cat([rows for rows, _ in parts]), torch.cat([values for _, values in parts]))
@@ -147,7 +199,10 @@ def _pool(var: Tensor, regions: _Regions, out_size: tuple[int, int], samples: in
 
 
 def _corners(y: Tensor, x: Tensor, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Pixels, flat, and bilinear weights at points: nothing outside, edges held for one pixel. Both (4, *points)."""
+    """Flat indices of pixels, and their bilinear weights at points; both (4, *points).
+
+    Weights are zero outside the map; the pixels at its edge reach one pixel further.
+    """
     inside = (y >= -1) & (y <= size[0]) & (x >= -1) & (x <= size[1])
     corners = []
     for value, last in ((y, size[0] - 1), (x, size[1] - 1)):
@@ -160,13 +215,13 @@ def _corners(y: Tensor, x: Tensor, image: Tensor, size: tuple[int, int]) -> tupl
     return columns, torch.stack([a * b * inside for _, a in corners[0] for _, b in corners[1]])
 
 
-def _weights(regions: _Regions, bins: Sequence[int], samples: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """Squared weights of pixels in bins: sparse (n * bins, B * H * W).
+def _weights(regions: _Regions, bins: Sequence[int], samples: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """Make the squared weights of pixels in bins, a sparse matrix (n * bins, B * H * W).
 
     Args:
-        regions: n of them.
+        regions: n regions.
         bins, samples: Along height and width.
-        shape: B, H, W of the feature map.
+        shape: (B, H, W) of the feature map.
     """
 
     def along(start: Tensor, extent: Tensor, bins: int, samples: int) -> Tensor:  # (n, bins, samples)
@@ -190,7 +245,7 @@ def _weights(regions: _Regions, bins: Sequence[int], samples: Sequence[int], sha
 
 
 def _squared(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Sparse matrix of the squares of sums: entries at one place are added first."""
+    """Make a sparse matrix of squared sums: entries at one place are added first."""
     indices = torch.stack([rows.reshape(-1), columns.reshape(-1)])
     # silences a warning of torch: the indices are in range by construction
     with torch.sparse.check_sparse_tensor_invariants(False):
@@ -198,35 +253,40 @@ def _squared(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int
 
 
 @operator_rule('mmrotate.models.layers.align:FRM')
-def feature_refinement(module: nn.Module, var: Sequence[Tensor], anchors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """R3Det's feature refinement: convolutions of the map, read at the middle of the anchors, and added to it.
+def feature_refinement(
+    module: FeatureRefinement, var: Sequence[Tensor], anchors: Sequence[Sequence[Tensor]]
+) -> list[Tensor]:
+    """Variance of R3Det's feature refinement: convolutions of the map, read at the anchors' centres, are added to it.
 
     **Approximate**: the map, its convolutions and their sum are taken as independent, as wherever features meet. The
-    alignment itself, a point and the pixel it is added to, is **exact if independent**.
+    alignment itself, a point and the pixel that it is added to, is **exact if independent**.
 
     Yang et al., R3Det, AAAI 2021 (arXiv:1908.05612).
 
     Args:
         module: mmrotate's FRM.
         var: Variances, (B, C, H, W) for each level.
-        anchors: For each image those of each level, (H * W, 5), image pixels.
+        anchors: For each image, those of each level, (H * W, 5), image pixels.
+
+    Shape:
+        - Output: (B, C, H, W) for each level.
     """
 
-    def convolved(layer: nn.Module, v: Tensor) -> Tensor:
+    def convolved(layer: nn.Conv2d, v: Tensor) -> Tensor:
         return F.conv2d(v, layer.weight.square(), None, layer.stride, layer.padding)
 
     out = []
     for v, boxes, stride in zip(var, zip(*anchors, strict=True), module.strides, strict=False):
-        batch, channels, *size = v.shape
+        batch, channels, height, width = v.shape
         mixed = convolved(module.conv_5_1, convolved(module.conv_1_5, v)) + convolved(module.conv_1_1, v)
-        here = torch.arange(batch * math.prod(size), device=v.device)
+        here = torch.arange(batch * height * width, device=v.device)
         centres = torch.cat(list(boxes))[:, :2].to(torch.promote_types(v.dtype, torch.float32)) * (1 / stride)
         # mmcv's operator takes the first coordinate of a box as y
-        columns, values = _corners(centres[:, 0], centres[:, 1], here // math.prod(size), tuple(size))
+        columns, values = _corners(centres[:, 0], centres[:, 1], here // (height * width), (height, width))
         columns = torch.cat([columns, here[None]])
         values = torch.cat([values, torch.ones_like(values[:1])])
         weights = _squared(here.expand_as(columns), columns, values, (len(here), len(here)))
         pixels = mixed.permute(0, 2, 3, 1).reshape(-1, channels).to(values.dtype)
-        refined = torch.sparse.mm(weights, pixels).view(batch, *size, channels).permute(0, 3, 1, 2)
+        refined = torch.sparse.mm(weights, pixels).view(batch, height, width, channels).permute(0, 3, 1, 2)
         out.append(v + refined.to(v.dtype))
     return out

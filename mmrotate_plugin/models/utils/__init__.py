@@ -1,1 +1,1 @@
-"""What the models share: groups and weights that fit, conversion of weights, counted operations, CPUs in parallel."""
+"""Helpers that the models share: checks of groups and weights, conversion, operation counts, training on CPUs."""

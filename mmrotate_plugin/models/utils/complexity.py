@@ -1,19 +1,19 @@
-"""Counting multiply-adds: of what a detector computes, and in the counters of mmcv and mmengine.
+"""Count the multiply-adds of a detector, and teach the counters of mmcv and mmengine its layers.
 
-What counts is each product of a convolution or a matrix product with its addition, once, as mmcv and mmengine count.
-An equivariant layer counts as the convolution with its expanded filter, which is what it is after export and on a GPU:
-as much as a plain layer of its width. Where it goes by Fourier on a CPU it computes fewer (`circulant_macs`);
-`count_macs` gives either number. Expanding the filter is no part of inference and is not counted.
+Each product in a convolution or a matrix product counts once, with its addition, as in mmcv and mmengine. An
+equivariant layer counts as the convolution with its expanded filter, which it is after export and on a GPU: as much as
+a plain layer of its width. The Fourier path of a CPU computes fewer (`circulant_macs`); `count_macs` gives either
+number. Expanding the filter is not part of inference, and does not count.
 
-mmcv's counter looks at the classes of modules and passes over those it does not know; mmengine's traces the network,
-where equivariant layers in eval mode are convolutions, and does not see the variances of an `UncertainDetector`.
-`mend_counters` mends the two by name.
+mmcv's counter goes by the classes of modules and skips those it does not know. mmengine's traces the network, where
+equivariant layers in eval mode are convolutions; it does not see the variances of an `UncertainDetector`.
+`mend_counters` adds what they miss.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -21,12 +21,17 @@ from typing import Any
 import torch
 from mmcv.cnn.utils import flops_counter as mmcv_counter
 from mmengine.analysis import complexity_analysis as mmengine_counter
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ...equivariant import ennAvgPool, ennConv, ennGroupPool, ennInterpolate, ennMaxPool, ennReLU, ennTrivialConv
-from ...equivariant.conv import _SteerableConv
 from ...equivariant.fourier import FourierConv2d
+from ...utils.contexts import temporary_attributes
+from ..uncertainty.contexts import without_variance
+from .fourier_path import without_fourier
 
+FLOPS = '__flops__'  # attribute in which mmcv's counter adds up
+Hooks = dict[type, Callable[..., None]]  # forward hooks by the class of a module
 UNCERTAIN = 'mmrotate_plugin.models.detectors.uncertain_detector'  # the module of UncertainDetector; it imports mmdet
 try:
     from torch.utils import flop_counter as torch_counter
@@ -35,11 +40,11 @@ except ImportError:  # torch 2.0
 
 
 def count_macs(net: nn.Module, run: Callable[[], Any], *, fourier: bool = False) -> int:
-    """Multiply-adds of all convolutions and matrix products that a function computes, by torch's own counter.
+    """Count the multiply-adds of all convolutions and matrix products in a function, by torch's own counter.
 
     Args:
-        net: What it computes with; filters are made before, once, as in inference.
-        run: Computes; called once, without gradients.
+        net: The network that `run` uses; its filters are made before the count, as in inference.
+        run: The function; called once, without gradients.
         fourier: Let equivariant layers take the Fourier path where they would; otherwise each is a convolution.
 
     Raises:
@@ -47,38 +52,27 @@ def count_macs(net: nn.Module, run: Callable[[], Any], *, fourier: bool = False)
     """
     if torch_counter is None:
         raise NotImplementedError(f'torch {torch.__version__} cannot count operations: torch 2.1 or later is needed')
-    with torch.no_grad(), paths(fourier):
+    with torch.no_grad(), nullcontext() if fourier else without_fourier(net):
         _keep_filters(net)
         with torch_counter.FlopCounterMode(display=False, custom_mapping=_IN_PLACE) as counter:
             run()
-    return counter.get_total_flops() // 2  # which counts products and sums apart
+    return counter.get_total_flops() // 2  # torch counts products and sums apart
 
 
 def circulant_macs(in_fields: int, out_fields: int, order: int, pixels: int) -> int:
-    """Multiply-adds of a 1x1 layer between regular fields of C_N by Fourier; a convolution has N² for a pair of fields.
+    """Multiply-adds of a 1x1 layer between regular fields of C_N on the Fourier path.
 
-    N of them and 2P more are products of coefficients, P frequencies having a cosine and a sine; each channel of input
-    and output is a sum of N in the transforms.
+    A convolution has N² for each pair of fields and pixel. Here each pair takes N + 2P products of coefficients, where
+    P frequencies have a cosine and a sine; in the transforms, each channel of input and output is a sum of N terms.
     """
     pairs = (order - 1) // 2
     return pixels * (in_fields * out_fields * (order + 2 * pairs) + (in_fields + out_fields) * order**2)
 
 
-@contextmanager
-def paths(fourier: bool) -> Iterator[None]:
-    """With False, equivariant layers are convolutions, on CPUs too."""
-    before = _SteerableConv.fourier
-    _SteerableConv.fourier = before and fourier
-    try:
-        yield
-    finally:
-        _SteerableConv.fourier = before
-
-
 def _keep_filters(net: nn.Module) -> None:
-    """Make the filters and spectra that inference keeps, so that making them is not counted."""
+    """Make the filters and spectra that inference keeps, so that making them does not count."""
     for layer in net.modules():
-        if isinstance(layer, _SteerableConv):
+        if isinstance(layer, (ennConv, ennTrivialConv)):
             layer.filter()
             if layer.has_spectrum:
                 layer.spectrum()
@@ -96,7 +90,7 @@ _IN_PLACE = {torch.ops.aten.baddbmm_: _baddbmm}  # of the Fourier path; torch kn
 
 
 def mend_counters() -> None:
-    """Let the counters of mmcv and mmengine, hence the hosts' get_flops.py, know the layers of this package."""
+    """Teach the counters of mmcv and mmengine, hence the hosts' get_flops.py, the layers of this package."""
     if not hasattr(mmcv_counter.get_modules_mapping, '__wrapped__'):
         mmcv_counter.get_modules_mapping = _with_layers(mmcv_counter.get_modules_mapping)
     analyzer = mmengine_counter.FlopAnalyzer
@@ -104,9 +98,9 @@ def mend_counters() -> None:
         analyzer._analyze = _with_variances(analyzer._analyze)
 
 
-def _with_layers(mapping: Callable[[], dict]) -> Callable[[], dict]:
+def _with_layers(mapping: Callable[[], Hooks]) -> Callable[[], Hooks]:
     relu, pool = mmcv_counter.relu_flops_counter_hook, mmcv_counter.pool_flops_counter_hook
-    ours: dict[type, Callable] = {
+    ours: Hooks = {
         **dict.fromkeys((ennConv, ennTrivialConv), mmcv_counter.conv_flops_counter_hook),
         FourierConv2d: _count_fourier,
         ennReLU: relu,
@@ -115,7 +109,7 @@ def _with_layers(mapping: Callable[[], dict]) -> Callable[[], dict]:
     }
 
     @wraps(mapping)
-    def with_ours() -> dict:
+    def with_ours() -> Hooks:
         uncertain = getattr(sys.modules.get(UNCERTAIN), 'UncertainDetector', None)
         return {**mapping(), **ours, **({uncertain: _count_variance} if uncertain is not None else {})}
 
@@ -123,20 +117,25 @@ def _with_layers(mapping: Callable[[], dict]) -> Callable[[], dict]:
 
 
 def _count_fourier(module: FourierConv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
-    module.__flops__ += output.numel() * module.in_channels + (output.numel() if module.bias is not None else 0)
+    _add_flops(module, output.numel() * module.in_channels + (output.numel() if module.bias is not None else 0))
 
 
 def _count_variance(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:  # noqa: ARG001
-    # the parts that compute it count too, when the hooks on them see it
-    counts = {m: m.__flops__ for m in module.modules() if hasattr(m, '__flops__')}
-    extra = variance_macs(module, inputs[0])
-    for m, count in counts.items():
-        m.__flops__ = count
-    module.__flops__ += extra
+    # the hooks on the parts that compute the variance would count it a second time
+    with ExitStack() as stack:
+        for part in module.modules():
+            if hasattr(part, FLOPS):
+                stack.enter_context(temporary_attributes(part, **{FLOPS: getattr(part, FLOPS)}))
+        extra = variance_macs(module, inputs[0])
+    _add_flops(module, extra)
+
+
+def _add_flops(module: nn.Module, count: int) -> None:
+    setattr(module, FLOPS, getattr(module, FLOPS) + count)
 
 
 def _with_variances(analyze: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """With what an `UncertainDetector` computes beyond the detector within it."""
+    """Add what an `UncertainDetector` computes beyond the detector within it."""
 
     @wraps(analyze)
     def with_ours(self: Any) -> Any:
@@ -151,10 +150,10 @@ def _with_variances(analyze: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def variance_macs(detector: Any, images: Tensor) -> int:
-    """Multiply-adds of an `UncertainDetector` beyond the detector within it, up to the outputs of the heads.
+    """Count the multiply-adds of an `UncertainDetector` beyond the detector within it, up to the outputs of the heads.
 
-    Carrying the deviations on to boxes and scores, which depends on how many are found, is left out, and so is what
-    follows the regions in a detector of two stages.
+    The step from there to boxes and scores, which depends on their number, is left out, and so is everything behind
+    the regions of a two-stage detector.
 
     Args:
         detector: An `UncertainDetector`.
@@ -162,19 +161,19 @@ def variance_macs(detector: Any, images: Tensor) -> int:
     """
     inner = detector.detector
     if detector.method == 'jacobian':
-        return 0  # a backward pass for each number that is found
-    with detector.plain():
+        return 0  # it takes a backward pass for each number of each detection
+    with without_variance(inner):
         plain = count_macs(inner, lambda: _outputs(inner, images))
     again = detector.dropout_samples * plain
     if detector.method == 'monte_carlo':
         return again + detector.num_samples * plain
-    x = detector._gaussian(images, torch.full_like(images, 0.01))
+    x = detector.gaussian(images, torch.full_like(images, 0.01))
     with detector.propagating():
         return again + count_macs(inner, lambda: _outputs(inner, x)) - plain
 
 
-def _outputs(detector: nn.Module, x: Any) -> Any:
-    """Of backbone, neck and first head."""
+def _outputs(detector: BaseModel, x: Any) -> Any:
+    """Run backbone, neck and first head."""
     maps = detector.extract_feat(x)
     head = getattr(detector, 'rpn_head', None) or getattr(detector, 'bbox_head', None)
     return maps if head is None else head(maps)

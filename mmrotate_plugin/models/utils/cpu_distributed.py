@@ -1,4 +1,6 @@
-"""Several processes on CPUs: batch norm over all of them, which torch has for GPUs only."""
+"""Train in several processes on CPUs, with batch norm over all of them, which torch has for GPUs only."""
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -10,28 +12,32 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class GlooSyncBatchNorm(_BatchNorm):
-    r"""Batch norm over the batches of all processes, by sums that every process gets (`all_reduce`).
+    r"""Batch norm over the batches of all processes, by sums that all processes share (`all_reduce`).
 
-    With :math:`n` values per channel in all processes, :math:`\mu = \frac1n \sum x` and
+    With :math:`n` values per channel in all processes, it computes :math:`\mu = \frac1n \sum x` and
     :math:`v = \frac1n \sum (x - \mu)^2` in two steps, so that nothing cancels. The sums are differentiable, so the
-    gradients are those of one process with the whole batch. In eval mode, and outside of a process group, it is batch
-    norm. Keys, arguments and running statistics are those of torch's `SyncBatchNorm`, which refuses tensors on CPUs.
+    gradients are those of one process with the whole batch. In eval mode, and outside of a process group, it is plain
+    batch norm. Keys, arguments and running statistics are those of torch's `SyncBatchNorm`, which refuses tensors on
+    CPUs.
 
     Args:
-        num_features, eps, momentum, affine, track_running_stats: Of torch's batch norm.
+        num_features, eps, momentum, affine, track_running_stats: As in torch's batch norm.
 
     Shape:
         - Input, output: (B, num_features, ...); B may differ between the processes.
+
+    Raises:
+        ValueError: If the input has fewer than two dimensions.
     """
 
-    process_group: dist.ProcessGroup | None = None  # processes that share statistics; None for all
+    process_group: dist.ProcessGroup | None = None  # of the processes that share statistics; None for all
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f'the input must be (B, C, ...), but has {input.dim()} dimensions')
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, num_features, ...), normalised."""
+        """Normalise (B, num_features, ...)."""
         group = self.process_group or dist.group.WORLD
         if not self.training or not dist.is_initialized() or dist.get_world_size(group) == 1:
             return super().forward(x)
@@ -54,19 +60,29 @@ class GlooSyncBatchNorm(_BatchNorm):
         return out.to(x.dtype)
 
     def _track(self, mean: Tensor, var: Tensor) -> None:
-        self.num_batches_tracked.add_(1)
-        new = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean), new)
-        self.running_var.lerp_(var.to(self.running_var), new)
+        count, running_mean, running_var = self.num_batches_tracked, self.running_mean, self.running_var
+        if count is None or running_mean is None or running_var is None:
+            return
+        count.add_(1)
+        new = 1 / count.item() if self.momentum is None else self.momentum
+        running_mean.lerp_(mean.to(running_mean), new)
+        running_var.lerp_(var.to(running_var), new)
 
 
 def sync_norms_on_cpu(model: nn.Module) -> nn.Module:
-    """Let torch's `SyncBatchNorm` layers in a model work on CPUs, those in `ennSyncBN` too.
+    """Make torch's `SyncBatchNorm` layers in a model work on CPUs, also those in `ennSyncBN`.
 
-    In place, with the same parameters, which a wrapper or an optimizer may hold already.
+    It changes them in place and keeps their parameters, which a wrapper or an optimizer may hold already.
+
+    Args:
+        model: Any.
+
+    Returns:
+        The same model.
     """
     for module in model.modules():
-        if isinstance(module, nn.SyncBatchNorm):  # or mmengine's subclass
+        kind = type(module)
+        if issubclass(kind, nn.SyncBatchNorm):  # or mmengine's subclass
             module.__class__ = GlooSyncBatchNorm
     return model
 
@@ -76,9 +92,9 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
     """mmengine's data parallelism for CPUs, with synchronised batch norms.
 
     Args:
-        module: The model.
-        kwargs: Of torch's DistributedDataParallel; `device_ids` must be None on CPUs.
+        module: The model; its `SyncBatchNorm` layers are changed, see `sync_norms_on_cpu`.
+        kwargs: Arguments of torch's DistributedDataParallel; `device_ids` must be None on CPUs.
     """
 
-    def __init__(self, module: nn.Module, **kwargs) -> None:
+    def __init__(self, module: nn.Module, **kwargs: Any) -> None:
         super().__init__(module=sync_norms_on_cpu(module), **kwargs)

@@ -1,4 +1,4 @@
-"""Do the parts of a detector have one group? Channels alone do not tell."""
+"""Check that the parts of a detector have one group; channels alone do not tell."""
 
 from torch import nn
 
@@ -8,12 +8,15 @@ from ...equivariant import ennGroupPool, parse_group
 def check_groups(detector: nn.Module) -> None:
     """Compare the groups of a detector's `backbone`, `neck` and rotation-invariant RoI aligns.
 
-    Parts without equivariant layers have no group, and may follow anything: they see plain tensors. A
+    Parts without equivariant layers have no group and may follow anything: they see plain tensors. A
     rotation-invariant RoI align cycles orientation channels, so it must follow equivariant features.
 
+    Args:
+        detector: Of mmdet or mmrotate; parts that it lacks are skipped.
+
     Raises:
-        ValueError: If two parts have different groups, or such a RoI align follows features without orientations or of
-            another number of rotations. The message names both.
+        ValueError: If two parts have different groups, or such a RoI align follows features without orientations or
+            with another number of rotations. The message names both.
     """
     found: list[tuple[str, str]] = []  # (part, its group)
     for part in ('backbone', 'neck'):
@@ -54,12 +57,13 @@ def _check_roi_align(detector: nn.Module, name: str, orientations: int, found: l
 
 
 def _groups(part: nn.Module | None) -> set[str]:
-    """Groups of the equivariant layers in a part."""
-    return set() if part is None else {m.group for m in part.modules() if isinstance(getattr(m, 'group', None), str)}
+    """Find the groups of the equivariant layers in a part."""
+    groups = [getattr(module, 'group', None) for module in part.modules()] if part is not None else []
+    return {group for group in groups if isinstance(group, str)}
 
 
 def _is_foreign(detector: nn.Module) -> bool:
-    """Made of e2cnn's own modules (mmrotate's ReResNet and ReFPN), which say nothing of the kind."""
+    """Tell whether a detector has e2cnn's own modules (mmrotate's ReResNet and ReFPN), which do not name a group."""
     return any(type(m).__module__.startswith('e2cnn.') for m in detector.modules())
 
 

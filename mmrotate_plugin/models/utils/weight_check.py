@@ -1,20 +1,19 @@
-"""What a state dict is of, and the refusal of one of another depth, group or width.
+"""Refuse a state dict of another depth, group or width.
 
-mmengine loads what fits, logs the rest, and trains on; these refusals are raised on that path too. They see:
+mmengine loads what fits, logs the rest, and trains on; these refusals are raised on that path too. They read:
 
 - the blocks of each stage, hence the depth;
 - the shapes of the coefficients, (fields out, fields in, K). With :math:`K = 8|G|` kernels of size 3 and
-  :math:`K = |G|` of size 1 they tell the order of the group and the width;
-- in files that e2cnn saved, also the order (``batch_norm_[8]``) and the sampled kernels, which tell groups of one
-  order apart, C8 and D4 for example. The state dicts of this package's networks carry the group's name in their
-  metadata for that.
+  :math:`K = |G|` of size 1, they give the order of the group and the width;
+- in files saved by e2cnn, also the order (``batch_norm_[8]``) and the sampled kernels, which tell groups of one order
+  apart, such as C8 and D4. The state dicts of this package's networks have the group's name in their metadata instead.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,10 @@ from ...equivariant.conv import _SteerableConv
 from ...equivariant.fields import group_order
 from ..backbones._blocks import ARCHITECTURES, Bottleneck
 
+if TYPE_CHECKING:
+    from ..backbones.re_resnet import ReResNet
+    from ..necks.re_fpn import ReFPN
+
 COMMON_GROUPS = ('C8', 'C4', 'C16', 'D4', 'D8', 'C2', 'C6', 'C12', 'D2', 'D6')
 SAMPLED_BASIS = re.compile(r'(.*)\._?basisexpansion\..*\.sampled_basis')
 BLOCK_LAYER = re.compile(r'layer(\d)\.(\d+)\.(?:conv|bn|gn)(\d)\.')
@@ -32,12 +35,18 @@ BASIS_TOLERANCE = 1e-4  # float32 samples of norm 1; another group's differ by 0
 
 
 class MisfitError(RuntimeError):
-    """A state dict is of another network than the one it is loaded into; the message names both."""
+    """The state dict belongs to another network than the one that loads it; the message names both."""
 
 
 @dataclass(frozen=True)
 class Width:
-    """Where a network's width can be read: a convolution, the norm after it, and the argument that sets it."""
+    """Where a state dict shows a network's width.
+
+    Attributes:
+        argument: Name of the argument that sets the width.
+        channels: The width of the network that loads the state dict.
+        conv, norm: Names of a convolution of that width, and of the norm after it.
+    """
 
     argument: str
     channels: int
@@ -45,17 +54,19 @@ class Width:
     norm: str
 
 
-def note_group(module: nn.Module, _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]) -> None:
-    """State-dict hook: write the group into the metadata, because C8 and D4 have coefficients of equal shapes."""
+def note_group(
+    module: 'ReResNet | ReFPN', _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]
+) -> None:
+    """Write the group into the metadata, because C8 and D4 have coefficients of equal shapes. A state-dict hook."""
     metadata['group'] = module.group
 
 
 @contextmanager
 def something_must_load(module: nn.Module) -> Iterator[None]:
-    """Refuse a state dict without any key of `module` meanwhile; mmengine would log that and go on untrained.
+    """Temporarily refuse a state dict without any key of `module`; mmengine would log that and go on untrained.
 
     Raises:
-        MisfitError: Names the prefix that the keys have and that ``init_cfg`` has to name.
+        MisfitError: The message names the prefix of the keys, which ``init_cfg`` must name.
     """
 
     def check(state: Mapping[str, Any], prefix: str, *_: Any) -> None:
@@ -75,17 +86,19 @@ def something_must_load(module: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def refuse_another_backbone(net: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
+def refuse_another_backbone(
+    net: 'ReResNet', state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]
+) -> None:
     """Check a state dict before it is loaded into a ReResNet.
 
     Args:
         net: The ReResNet.
-        state: Keys to tensors, of ours or of e2cnn's kind. Parts may be missing.
-        prefix: What the network's keys begin with, such as 'backbone.'.
+        state: Tensors by keys, ours or those of e2cnn. Parts may be missing.
+        prefix: Prefix of the network's keys, such as 'backbone.'.
         metadata: The network's part of the state dict's metadata.
 
     Raises:
-        MisfitError: If it is of another depth, group or base width, or of a plain ResNet.
+        MisfitError: If it belongs to another depth, group or base width, or to a plain ResNet.
     """
     base = net.feat_dim // net.block.expansion // 2 ** (len(net.res_layers) - 1)
     width = Width('base_channels', base, 'layer1.0.conv1', 'layer1.0.bn1')
@@ -98,11 +111,11 @@ def refuse_another_backbone(net: nn.Module, state: Mapping[str, Any], prefix: st
     _refuse(prefix, 'ReResNet', width, (f'{depth}, ', group, channels), (f'-{net.depth}, ', net.group))
 
 
-def refuse_another_neck(neck: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
+def refuse_another_neck(neck: 'ReFPN', state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
     """Check a state dict before it is loaded into a ReFPN. Arguments as in `refuse_another_backbone`.
 
     Raises:
-        MisfitError: If it is of another group or width, or of a plain FPN.
+        MisfitError: If it belongs to another group or width, or to a plain FPN.
     """
     width = Width('out_channels', neck.out_channels, 'lateral_convs.0.conv', 'lateral_convs.0.bn')
     found = _find_group(neck, state, prefix, metadata.get('group'), width, 'FPN')
@@ -122,8 +135,8 @@ def _where(prefix: str) -> str:
     return f'{prefix[:-1]}: ' if prefix else ''
 
 
-def _depths(net: nn.Module, state: Mapping[str, Any], prefix: str) -> list[int]:
-    """The depths whose networks have the blocks of a state dict; the net's own if parts are missing."""
+def _depths(net: 'ReResNet', state: Mapping[str, Any], prefix: str) -> list[int]:
+    """List the depths whose networks have the blocks of a state dict; the network's own if parts are missing."""
     blocks: dict[int, set[int]] = {}
     kinds = set()
     for key in state:
@@ -145,9 +158,9 @@ def _depths(net: nn.Module, state: Mapping[str, Any], prefix: str) -> list[int]:
 
 
 def _find_group(
-    module: nn.Module, state: Mapping[str, Any], prefix: str, noted: str | None, width: Width, plain_name: str
+    module: 'ReResNet | ReFPN', state: Mapping[str, Any], prefix: str, noted: str | None, width: Width, plain_name: str
 ) -> tuple[str, int] | None:
-    """Group and width of a state dict, or None where they are the module's own or cannot be told."""
+    """Find group and width of a state dict; None if they are the module's own or cannot be told."""
     bases = {m[1]: tensor for key, tensor in state.items() if (m := SAMPLED_BASIS.fullmatch(key))}
     layers = []  # (convolution, its coefficients, its sampled kernels or None)
     for name, conv in module.named_modules():
@@ -169,7 +182,8 @@ def _find_group(
     orders = {int(m[1]) for key in state if key.startswith(prefix) and (m := NORM_ORDER.fullmatch(key))}
     orders |= {basis.shape[1] for _, _, basis in layers if basis is not None}
     fields = _fields(state, prefix + width.conv, prefix + width.norm)
-    best, names, own_score = -1, [], -1
+    best, own_score = -1, -1
+    names: list[tuple[str, int]] = []
     for group in _candidates(module.group, noted, orders):
         channels = width.channels if fields is None else fields * group_order(group)
         score = sum(_fit(*layer, group, channels / width.channels) for layer in layers)
@@ -191,10 +205,10 @@ def _find_group(
 
 
 def _candidates(own: str, noted: str | None, orders: set[int]) -> list[str]:
-    """Groups to try: the one noted, else those of the order seen, else common ones; the own first among equals."""
+    """List groups to try: the one noted, else those of the order seen, else common ones; the own one comes first."""
     if noted is not None:
         return [noted]
-    groups = COMMON_GROUPS
+    groups: tuple[str, ...] = COMMON_GROUPS
     if len(orders) == 1:
         (order,) = orders
         groups = (f'C{order}', f'D{order // 2}') if order % 2 == 0 and order > 2 else (f'C{order}',)
@@ -204,7 +218,7 @@ def _candidates(own: str, noted: str | None, orders: set[int]) -> list[str]:
 
 
 def _fields(state: Mapping[str, Any], conv: str, norm: str) -> int | None:
-    """Output fields of a convolution, from its coefficients, its norm or its bias."""
+    """Read the output fields of a convolution from its coefficients, its bias or its norm."""
     weight, bias = state.get(f'{conv}.weight'), state.get(f'{conv}.bias')
     if weight is not None:
         return weight.shape[0]
@@ -215,7 +229,7 @@ def _fields(state: Mapping[str, Any], conv: str, norm: str) -> int | None:
 
 
 def _fit(conv: _SteerableConv, weight: Tensor, basis: Tensor | None, group: str, scale: float) -> int:
-    """How well coefficients suit a layer, were it of `group` and `scale` times as wide.
+    """Rate how well coefficients suit a layer, if it had `group` and were `scale` times as wide.
 
     Returns:
         0 for another shape, 1 for other kernels, 2 for a fit.

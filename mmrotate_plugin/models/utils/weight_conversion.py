@@ -1,4 +1,4 @@
-"""State dicts of mmrotate's and the original ReDet's equivariant networks, and of ours: keys both ways.
+"""Convert state dicts between e2cnn's keys (mmrotate, original ReDet) and ours.
 
 =====================  =================================  =======================================
 here                   e2cnn (mmrotate, ReDet)            value
@@ -30,21 +30,21 @@ OUR_NORM = re.compile(r'((?:.*\.)?(?:(?:bn|gn)\d?|stem\.\d|downsample\.\d))\.nor
 
 
 class ConversionError(ValueError):
-    """A state dict that cannot be converted; the message says why."""
+    """A state dict cannot be converted; the message says why."""
 
 
 def kind_of(state: State) -> str | None:
-    """'mmrotate' for a state dict with e2cnn's keys, 'plugin' for one with ours, None without steerable layers."""
+    """Tell whose keys a state dict has: 'mmrotate' for e2cnn's, 'plugin' for ours, None without steerable layers."""
     if any(key.rpartition('.')[2] == 'weights' and value.dim() == 1 for key, value in state.items()):
         return 'mmrotate'
     return 'plugin' if _our_convs(state) else None
 
 
 def group_of(state: State) -> str:
-    """The fiber group of a state dict: as noted or as its sampled kernels are named, else C_N by the order N.
+    """Find the fiber group of a state dict: the one noted, or named by its sampled kernels, else C_N by the order N.
 
     Raises:
-        ConversionError: If no layer tells the order.
+        ConversionError: If no layer shows the order.
     """
     noted = {entry['group'] for entry in getattr(state, '_metadata', {}).values() if 'group' in entry}
     if len(noted) == 1:
@@ -65,7 +65,7 @@ def to_plugin(state: State) -> Weights:
     """Convert e2cnn's keys to ours; keys of other layers, such as heads, stay.
 
     Raises:
-        ConversionError: If a layer is none of ReResNet's or ReFPN's, or its numbers do not fit together.
+        ConversionError: If a layer does not belong to ReResNet or ReFPN, or its numbers do not fit together.
     """
     group = group_of(state)
     convs = {key.removesuffix('.weights') for key, t in state.items() if key.endswith('.weights') and t.dim() == 1}
@@ -112,13 +112,13 @@ def _our_convs(state: State) -> list[str]:
 
 
 def _ancestors(key: str) -> Iterable[str]:
-    """'a.b.c' to 'a', 'a.b'."""
+    """Split 'a.b.c' into 'a', 'a.b'."""
     parts = key.split('.')
     return ('.'.join(parts[:i]) for i in range(1, len(parts)))
 
 
 def _kernel_size(conv: str, state: State) -> int:
-    """Size of a convolution's kernel, by its place in ReResNet or ReFPN."""
+    """Tell the size of a convolution's kernel by its place in ReResNet or ReFPN."""
     block, _, name = conv.rpartition('.')
     if stem := STEM.fullmatch(conv):
         return 7 if stem[1] == 'conv1' else 3
@@ -131,7 +131,7 @@ def _kernel_size(conv: str, state: State) -> int:
 
 
 def _unflatten(state: State, conv: str, group: str) -> Tensor:
-    """Flat coefficients of e2cnn as (fields out, fields in, K)."""
+    """Reshape flat coefficients of e2cnn to (fields out, fields in, K)."""
     flat = state[f'{conv}.weights']
     sampled = [t for key, t in state.items() if key.startswith(f'{conv}.') and key.endswith('.sampled_basis')]
     if sampled:
@@ -163,8 +163,9 @@ def _norm_after(conv: str) -> str:
 
 
 def _noted(state: Weights, group: str) -> Weights:
-    """The state dict with its group in the metadata of backbone and neck, where the loading check looks for it."""
+    """Note the group in the metadata of backbone and neck, where the check of loading looks for it."""
     first = re.compile(r'(?!.*layer\d\.)((?:.*\.)?)(?:conv1|stem\.0|lateral_convs\.0\.conv)\.weights?')
     prefixes = {match[1][:-1] for key in state if (match := first.fullmatch(key))}
-    state._metadata = OrderedDict((prefix, {'group': group}) for prefix in sorted(prefixes))
+    # as an attribute, where torch keeps the metadata of a state dict
+    vars(state)['_metadata'] = OrderedDict((prefix, {'group': group}) for prefix in sorted(prefixes))
     return state

@@ -123,9 +123,9 @@ def test_bad_input(data):
             loss(*args)
     for options, text in [
         (dict(kind='cauchy'), "kind='cauchy' is unknown: use one of 'gaussian', 'laplace'"),
-        (dict(gain=0), 'gain=0 must be a number above 0'),
+        (dict(gain=0), 'gain=0 must be finite and positive'),
         (dict(std=math.inf), 'std=inf must be'),
-        (dict(beta=2), 'beta=2 must be from 0 to 1'),
+        (dict(beta=2), 'beta=2 must be between 0 and 1'),
         (dict(reduction='max'), "reduction='max' is unknown"),
     ]:
         with pytest.raises(ValueError, match=text):

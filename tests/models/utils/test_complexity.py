@@ -9,7 +9,8 @@ from torch import nn
 
 from mmrotate_plugin.equivariant import ennConv, export
 from mmrotate_plugin.models import ReResNet, ResNet
-from mmrotate_plugin.models.utils.complexity import circulant_macs, count_macs, paths, torch_counter
+from mmrotate_plugin.models.utils.complexity import circulant_macs, count_macs, torch_counter
+from mmrotate_plugin.models.utils.fourier_path import without_fourier
 
 needs_counter = pytest.mark.skipif(torch_counter is None, reason='torch 2.0 has no counter')
 SIZE = 33
@@ -84,5 +85,5 @@ def test_the_fourier_path_is_counted_as_it_is_computed(group):
     by_fourier = count_macs(conv, lambda: conv(x), fourier=True)
     assert by_fourier == circulant_macs(fields, 2 * fields, order, 70)
     assert by_fourier < as_convolution
-    with paths(fourier=False):
+    with without_fourier(conv):
         assert not conv._goes_by_fourier(x)

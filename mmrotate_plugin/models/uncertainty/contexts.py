@@ -1,0 +1,51 @@
+"""What a pass with uncertainty changes about a detector, and takes back afterwards."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from mmengine.model import BaseModel
+from torch import nn
+
+from ...utils.contexts import temporary_attributes
+from ..backbones.adf_resnet import ADFResNet
+from .head_trace import named_errors
+from .operator_rules import operator_rules
+
+
+@contextmanager
+def propagating(detector: BaseModel, rule: str) -> Iterator[None]:
+    """Let a detector take a `Gaussian`; errors name the module that cannot.
+
+    Args:
+        detector: Of mmdet or mmrotate.
+        rule: For the variance, given to an `ADFResNet`.
+    """
+    backbone = getattr(detector, 'backbone', None)
+    with ExitStack() as stack:
+        if isinstance(backbone, ADFResNet):
+            stack.enter_context(temporary_attributes(backbone, output='gaussian', variance=rule))
+        stack.enter_context(named_errors(detector))
+        stack.enter_context(operator_rules(detector))
+        yield
+
+
+@contextmanager
+def without_variance(detector: BaseModel) -> Iterator[None]:
+    """Run an `ADFResNet` in a detector as the plain network that it is made of."""
+    backbone = getattr(detector, 'backbone', None)
+    plain = {'mean': 'plain', 'output': 'mean'} if isinstance(backbone, ADFResNet) else {}
+    with temporary_attributes(backbone, **plain):
+        yield
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Switch off the gradients of all parameters, so that the graph holds the post-processing alone."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    try:
+        for p in learning:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in learning:
+            p.requires_grad_(True)
