@@ -1,6 +1,7 @@
-"""A trained detector for where this package is not: an ordinary config with checkpoint, ONNX, safetensors."""
+"""Export a trained detector for use without this package: an ordinary config with checkpoint, ONNX, safetensors."""
 
-from .model_config import Unsupported, plain_config, plain_weights
+from .config_rewrite import Unsupported
+from .model_config import plain_config, plain_weights
 from .onnx_export import Exported, export_onnx
 
 __all__ = ['Exported', 'Unsupported', 'export_onnx', 'plain_config', 'plain_weights']

@@ -1,7 +1,7 @@
-"""Predict as a user of the exported files would: a program of its own, run by `verification.predict_without_us`.
+"""Predict as a user of the exported files would, without mmrotate_plugin and e2cnn.
 
-Its arguments are CONFIG CHECKPOINT IMAGE OUT.npz, any number of times; an IMAGE.npy holds an array. mmrotate_plugin and
-e2cnn are out of reach.
+A program of its own, run by `verification.predict_without_us`. Its arguments are CONFIG CHECKPOINT IMAGE OUT.npz, any
+number of times; an IMAGE.npy holds an array.
 """
 
 import logging
@@ -11,6 +11,7 @@ import numpy as np
 
 
 def predict(config: str, checkpoint: str, image: str, out: str) -> None:
+    """Detect in one image; save detections, feature maps, and keys of weights that do not fit."""
     import torch
     from mmdet.apis import inference_detector, init_detector
 
@@ -46,8 +47,10 @@ def predict(config: str, checkpoint: str, image: str, out: str) -> None:
 
 
 def main(*arguments: str) -> None:
+    """Block the imports, then predict for each four arguments."""
     for blocked in ('mmrotate_plugin', 'e2cnn'):
-        sys.modules[blocked] = None  # importing it, or a part of it, raises ModuleNotFoundError
+        # importing it, or a part of it, raises ModuleNotFoundError; typeshed leaves None out
+        sys.modules[blocked] = None  # type: ignore[assignment]
     from mmengine.logging import MMLogger
 
     MMLogger.get_instance('mmengine').setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Going through a config: which of its dicts name classes of this package, and putting others in their place."""
+"""Find the dicts of a config that name classes of this package, and replace them."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -8,24 +8,26 @@ import mmengine.registry as roots
 from mmengine.registry import Registry
 
 from .. import registry as own
+from ..utils.errors import InputError
 
 PACKAGE = __name__.partition('.')[0]
-DROP = object()  # what a rule returns for a dict that has to go
+DROP = object()  # returned by a rule for a dict to be removed
 
 Path = tuple[str, ...]
 Rule = Callable[[dict[str, Any], Path], Any]
 
 
-class Unsupported(ValueError):
-    """A part of the detector that mmdet and mmrotate cannot express; the message names it and says what would do."""
+class Unsupported(InputError, ValueError):
+    """A part of the detector cannot be exported; the message names it and says what would work."""
 
 
 def our_class(cfg: Mapping[str, Any], kinds: Sequence[str], key: str = 'type') -> type | None:
-    """The class of this package that a dict of a config names, None if it names none.
+    """Look up the class of this package that a dict of a config names; None if it names none.
 
     Args:
-        cfg: With the name, or the class itself, under `key`. Bare names mean what they mean in the default scope.
+        cfg: With the name, or the class itself, under `key`. Bare names are looked up in the default scope.
         kinds: Names of registries to look in: 'MODELS', 'TRANSFORMS', ...
+        key: The key of the name.
     """
     name = cfg.get(key)
     if isinstance(name, type):
@@ -43,11 +45,12 @@ def our_class(cfg: Mapping[str, Any], kinds: Sequence[str], key: str = 'type') -
 
 
 def rewrite(value: Any, rule: Rule, path: Path = ()) -> Any:
-    """A copy in plain dicts, lists and tuples, where the rule has seen each dict before those within it.
+    """Copy a config to plain dicts, lists and tuples, with a rule applied to each dict before those within it.
 
     Args:
         value: A config or a part of it.
-        rule: Takes a dict and the keys that lead to it; returns it or what is to be in its place.
+        rule: Takes a dict and the keys that lead to it; returns the dict, its replacement, or `DROP`.
+        path: The keys that lead to `value`.
     """
     if isinstance(value, Mapping):
         changed = rule(dict(value), path)
@@ -66,6 +69,6 @@ def _is_ours(found: type) -> bool:
 
 
 def _names() -> set[str]:
-    """All names that this package registers; the rest need not be looked up."""
+    """Names that this package registers; no others need a look-up."""
     registries = (own.MODELS, own.DATASETS, own.TRANSFORMS, own.HOOKS, own.METRICS, own.OPTIM_WRAPPERS)
     return {*own.HOSTED, *(name for registry in registries for name in registry.module_dict)}

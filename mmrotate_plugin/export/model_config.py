@@ -1,4 +1,4 @@
-"""The same detector made of mmdet's and mmrotate's own classes: its model config and its weights."""
+"""Express a detector in mmdet's and mmrotate's own classes: its model config and its weights."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,46 +6,45 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..adf.gains import is_gain
 from ..equivariant import ennBN, ennConv, ennGN, ennReLU, ennSyncBN, ennTrivialConv, export
 from ..models import ADFResNet, ReFPN, ReResNet, ResNet
 from ..models.layers import NORM_TYPES, Cfg
 from ..models.losses.heteroscedastic_loss import HeteroscedasticLoss
 from ..models.necks.re_fpn import ACTIVATIONS
+from ..models.uncertainty.fitted_buffers import is_fitted
 from .config_rewrite import Path, Unsupported, our_class, rewrite
 from .standalone_modules import PREPROCESSOR, ROI_ALIGN
 
 PLAIN_NORMS = {ennBN: 'BN', ennSyncBN: 'SyncBN', ennGN: 'GN'}
 ADF_OPTIONS = ('noise_variance', 'noise_std', 'std', 'min_variance', 'dropout', 'mean', 'variance', 'output')
-DETECTION_BUFFERS = ('detection_gain', 'detection_error')  # of an UncertainDetector, whose module imports mmdet
 Sizes = Iterable[tuple[int, int]]
 
 
 def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[Cfg, list[str], set[str]]:
-    """The model of a config, with classes of mmdet and mmrotate alone.
+    """Rewrite the model of a config with classes of mmdet and mmrotate alone.
 
     ===================  =============================================================================
     here                 there
     ===================  =============================================================================
     ReResNet             ``mmdet.ResNet``, of the same depth, width, strides and norm
-    ADFResNet            the same; it gives the means
-    ReFPN                ``mmdet.FPN``, with the way of resampling that the sizes of the images ask for
+    ADFResNet            the same; it returns the means
+    ReFPN                ``mmdet.FPN``, with the resampling that the sizes of the images need
     ReDet                ``mmdet.CascadeRCNN``
     UncertainDetector    the detector within
     ennConv, ennBN, ..   mmcv's convolution and norms, in any `conv_cfg`, `norm_cfg`, `act_cfg`
-    DetDataPreprocessor  itself, in a file beside the config, where there are other than 1 or 3 channels
-    RiRoIAlignRotated    itself, in a file beside the config, since mmcv's is for CUDA and for whole turns
+    DetDataPreprocessor  itself, in a file next to the config, unless there are 1 or 3 channels
+    RiRoIAlignRotated    itself, in a file next to the config, since mmcv's is for CUDA only
     ===================  =============================================================================
 
     Args:
         model: The config's `model`. The default scope must be set.
-        sizes: Gives (height, width) of images as the backbone gets them; called where there is a `ReFPN`.
+        sizes: Returns (height, width) of images as the backbone gets them; called if there is a `ReFPN`.
 
     Returns:
-        The config, what the user should know, and which of `parts.PARTS` it names.
+        The config, notes for the user, and the names of `standalone_modules.PARTS` in it.
 
     Raises:
-        Unsupported: For a part that has no counterpart there; the message names it by its place in the config.
+        Unsupported: For a part without a counterpart there; the message names its place in the config.
     """
     notes: list[str] = []
     parts: set[str] = set()
@@ -91,18 +90,22 @@ def plain_config(model: Mapping[str, Any], sizes: Callable[[], Sizes]) -> tuple[
 
 
 def plain_weights(model: nn.Module) -> 'OrderedDict[str, Tensor]':
-    """The state dict of the detector that `plain_config` describes: filters expanded, norms kept, gains left out."""
+    """Make the state dict of the detector that `plain_config` describes: filters expanded, norms kept, no gains.
+
+    Args:
+        model: The trained detector.
+    """
     state = export(model, fold_norms=False).state_dict()
     losses = tuple(f'{name}.' for name, module in model.named_modules() if isinstance(module, HeteroscedasticLoss))
     return OrderedDict(
         (key, value.detach().cpu().contiguous())
         for key, value in state.items()
-        if not (is_gain(key) or key.startswith(losses) or key.rpartition('.')[2] in DETECTION_BUFFERS)
+        if not (is_fitted(key) or key.startswith(losses))
     )
 
 
 def _roi_layer(cfg: Cfg) -> type | None:
-    """RoI extractors look their layers up in `mmcv.ops`, not in a registry."""
+    """Look up a RoI layer as RoI extractors do, in `mmcv.ops` instead of a registry."""
     kind = str(cfg.get('type'))
     if not kind.endswith('RiRoIAlignRotated'):
         return None
@@ -117,7 +120,7 @@ def _without(cfg: Cfg, *keys: str) -> Cfg:
 
 
 def _conv(cfg: Cfg) -> Cfg | None:
-    """A `conv_cfg` of plain convolutions: None where nothing else is asked for."""
+    """Turn a `conv_cfg` into that of plain convolutions; None if no other option is left."""
     rest = _without(cfg, 'type', 'group')
     return {'type': 'Conv2d', **rest} if rest else None
 
@@ -128,7 +131,7 @@ def _norm(cfg: Cfg) -> Cfg:
 
 
 def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
-    """`mmdet.ResNet` for a network of ours."""
+    """Rewrite a network of ours as `mmdet.ResNet`."""
     cfg = _without(cfg, 'init_cfg', 'pretrained')  # the weights come from the checkpoint
     if issubclass(found, ADFResNet):
         if cfg.get('mean', 'plain') != 'plain':
@@ -159,7 +162,7 @@ def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
 
 
 def _fpn(cfg: Cfg, place: str, sizes: Callable[[], list[list[tuple[int, int]]]]) -> Cfg:
-    """`mmdet.FPN` for a `ReFPN`."""
+    """Rewrite a `ReFPN` as `mmdet.FPN`."""
     cfg = _without(cfg, 'init_cfg', 'group')
     if cfg.pop('group_pool', None) is not None:
         raise Unsupported(
@@ -187,24 +190,28 @@ def _fpn(cfg: Cfg, place: str, sizes: Callable[[], list[list[tuple[int, int]]]])
 
 
 def _level_sizes(sizes: Sizes, strides: Sequence[int], indices: Sequence[int]) -> list[list[tuple[int, int]]]:
-    """(height, width) of the backbone's maps, for each image: stem and pooling halve, rounding up, as strides do."""
+    """Sizes of the backbone's maps, (height, width), for each image; stem, pooling and strides round up."""
     levels = []
     for size in sizes:
-        size, maps = tuple(-(-side // 4) for side in size), []
+        here, maps = _divided(size, 4), []
         for stride in strides:
-            size = tuple(-(-side // stride) for side in size)
-            maps.append(size)
+            here = _divided(here, stride)
+            maps.append(here)
         levels.append([maps[i] for i in indices])
     return levels
 
 
+def _divided(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
 def _resampling(images: Sequence[Sequence[tuple[int, int]]], place: str) -> Cfg:
-    """What `re_fpn.upsample_to` does for these maps; mmdet's FPN does one thing for all."""
+    """Choose the resampling that `re_fpn.upsample_to` does for these maps; mmdet's FPN knows one for all of them."""
     linear = {
         any(fine % coarse for fine, coarse in zip(a, b, strict=True))
         for levels in images
         for a, b in zip(levels, levels[1:], strict=False)
-        if a != b and b != (1, 1)  # else both ways are one
+        if a != b and b != (1, 1)  # else both ways give the same
     }
     if len(linear) > 1:
         raise Unsupported(

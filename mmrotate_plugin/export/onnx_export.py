@@ -1,22 +1,25 @@
-"""ONNX files, written by torch and checked in onnxruntime against torch."""
+"""Write ONNX files, and check them in onnxruntime against torch."""
 
 import importlib
 import inspect
-import io
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from ..utils.contexts import temporary_attributes
 from .config_rewrite import Unsupported
 from .onnx_network import Network
 from .onnx_symbolics import moment_symbolics
 
-OPSET = 17  # the highest that torch 2.0 writes; runtimes from 2022 on read it
+OPSET = 17  # the highest that torch 2.0 writes; runtimes since 2022 read it
 OPSETS = (16, 20)
 STEP = 64  # a dynamic file is checked on sides that differ by this from the image's
 TINY = 1e-12
@@ -24,14 +27,14 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Exported:
-    """An ONNX file and how far it is from torch.
+    """An ONNX file, and how much its outputs differ from torch's.
 
     Attributes:
         data: The file.
-        names: Outputs, in order.
-        shapes: Of the outputs, for the image of the check.
-        differences: Largest difference from torch over the largest absolute value of the output, for each output, over
-            all images of the check.
+        names: Names of the outputs, in order.
+        shapes: Shapes of the outputs, for the first image of the check.
+        differences: For each output, the largest difference from torch divided by the largest absolute value of the
+            output; the maximum over all images of the check.
         sizes: (batch, height, width) of these images.
     """
 
@@ -48,10 +51,13 @@ class Exported:
 
 
 def require(*packages: str) -> None:
-    """Whether optional packages are there.
+    """Check that optional packages can be imported.
+
+    Args:
+        packages: Their names.
 
     Raises:
-        Unsupported: If one is missing; the message says how to install it, or to do without.
+        Unsupported: If one is missing; the message says how to install it.
     """
     missing = []
     for name in packages:
@@ -64,9 +70,9 @@ def require(*packages: str) -> None:
 
 
 def export_onnx(
-    detector: nn.Module, image: Tensor, *, heads: bool = False, dynamic: bool = False, opset: int = OPSET
+    detector: BaseModel, image: Tensor, *, heads: bool = False, dynamic: bool = False, opset: int = OPSET
 ) -> Exported:
-    """Write backbone and neck of a detector, or these and the raw outputs of its head, as ONNX; check it.
+    """Export backbone and neck of a detector, optionally with the raw outputs of its head, to ONNX, and check it.
 
     With an `ADFResNet`, or in an `UncertainDetector`, each output is a mean and a variance, ``level0_mean`` and
     ``level0_var``; the noise of the image is a constant in the file. The check compares onnxruntime on the CPU with the
@@ -74,12 +80,15 @@ def export_onnx(
 
     Args:
         detector: A detector on the CPU; it is put into eval mode.
-        image: (B, C, H, W), as the data preprocessor gives it. The file takes this size.
-        heads: See `Network`.
-        dynamic: The file takes any number of images, and any size whose sides differ from the image's by multiples of
-            64. Other sizes can take other ways through a neck, which a file does not have. Checked on a batch of two
-            that is larger.
+        image: (B, C, H, W), as the data preprocessor returns it. The file takes this size.
+        heads: Include the raw outputs of the head, see `Network`.
+        dynamic: Let the file take any number of images, and sides that differ from the image's by multiples of 64.
+            Other sizes can take another path through a neck, and a file holds only one. The check uses a larger batch
+            of two as well.
         opset: Version of ONNX's operators, 16 to 20; torch 2.0 writes 16 and 17.
+
+    Returns:
+        The file and the result of the check.
 
     Raises:
         Unsupported: If a package is missing, torch cannot write an operation, or the detector has no such part.
@@ -114,28 +123,35 @@ def export_onnx(
 
 def _write(network: nn.Module, image: Tensor, names: Sequence[str], dynamic: bool, opset: int) -> bytes:
     options: dict[str, Any] = {}
-    # the exporter by torch.export, the default from torch 2.9 on, needs onnxscript and is not in torch 2.0
+    # the exporter by torch.export, the default since torch 2.9, needs onnxscript and is not in torch 2.0
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         options['dynamo'] = False
     if dynamic:
         axes = {0: 'batch', 2: 'height', 3: 'width'}
         of_outputs = {name: {0: 'batch', 2: f'{name}_height', 3: f'{name}_width'} for name in names}
         options['dynamic_axes'] = {'image': axes, **of_outputs}
-    file = io.BytesIO()
-    # it prints the whole graph before it raises
-    silent = patch.object(torch._C, '_jit_onnx_log', lambda *_: None, create=True)
-    with warnings.catch_warnings(), moment_symbolics(), silent:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), moment_symbolics(), _silent_exporter():
         warnings.simplefilter('ignore')  # of the tracer, at each branch; the check tells whether one was wrong
+        path = Path(folder) / 'model.onnx'
         try:
             torch.onnx.export(
-                network, (image,), file, input_names=['image'], output_names=list(names), opset_version=opset, **options
-            )
+                network, (image,), str(path), input_names=['image'], output_names=list(names), opset_version=opset,
+                **options,
+            )  # fmt: skip
         except Unsupported:
             raise
         except Exception as error:  # of many kinds, by version
             text = str(error).strip().split('\n')[0]
             raise Unsupported(f'torch {torch.__version__} cannot write ONNX of it: {text}') from error
-    return file.getvalue()
+        return path.read_bytes()
+
+
+@contextmanager
+def _silent_exporter() -> Iterator[None]:
+    """Keep torch from printing the whole graph before it raises."""
+    name = '_jit_onnx_log'
+    with temporary_attributes(torch._C, **({name: lambda *_: None} if hasattr(torch._C, name) else {})):
+        yield
 
 
 def _run(data: bytes, images: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -154,4 +170,4 @@ def _difference(actual: Tensor, expected: Tensor) -> float:
     if actual.shape != expected.shape:
         return float('inf')
     difference = (actual.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(TINY)
-    return float(difference) if difference.isfinite() else float('inf')  # maxima pass over what is not a number
+    return float(difference) if difference.isfinite() else float('inf')  # a maximum may ignore nan

@@ -1,9 +1,10 @@
-"""The part of a detector that ONNX can hold, as one module from the image to a flat tuple of named tensors."""
+"""The part of a detector that ONNX can hold: one module from the image to a flat tuple of named tensors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..adf import Gaussian, NoMomentRule
@@ -11,6 +12,7 @@ from ..adf._eval_mode import eval_mode
 from ..adf.input_noise import fill_noise
 from ..equivariant import export
 from ..models import ADFResNet
+from ..utils.contexts import temporary_attributes
 from .config_rewrite import Unsupported
 
 HEADS = ('bbox_head', 'rpn_head')
@@ -18,25 +20,25 @@ Noise = float | tuple[float, ...]
 
 
 class Network(nn.Module):
-    """Backbone and neck, or these and the first head, of a detector in eval mode.
+    """Backbone and neck of a detector in eval mode, optionally with the first head.
 
     Args:
-        detector: With a `backbone`; `UncertainDetector` counts as the detector within.
-        heads: The raw outputs of `bbox_head` too, or those of `rpn_head` in a two-stage detector. What follows them
+        detector: With a `backbone`; for an `UncertainDetector`, the detector within is used.
+        heads: Also return the raw outputs of `bbox_head`, or of `rpn_head` in a two-stage detector. What follows them
             (boxes, non-maximum suppression, RoI heads) has no fixed shape, and stays in torch.
-        plain: Put plain layers in place of equivariant ones, and fold batch norms where no variance passes them.
+        plain: Replace equivariant layers by plain ones, and fold batch norms if no variance passes them.
 
     Shape:
-        - Input: (B, C, H, W), as the data preprocessor gives it.
-        - Output: as many tensors as `names` says, once called.
+        - Input: (B, C, H, W), as the data preprocessor returns it.
+        - Output: a tuple of tensors; after a call, `names` holds their names.
 
     Raises:
         Unsupported: If there is no backbone or no such head; when called, if a variance has no way through.
     """
 
-    def __init__(self, detector: nn.Module, *, heads: bool = False, plain: bool = True) -> None:
+    def __init__(self, detector: BaseModel, *, heads: bool = False, plain: bool = True) -> None:
         super().__init__()
-        self.noise: Noise | None = None  # of the image; None where no variance is propagated
+        self.noise: Noise | None = None  # of the image; None if no variance is propagated
         inner = plain_detector(detector)
         backbone = getattr(inner, 'backbone', None)
         if not isinstance(backbone, nn.Module):
@@ -50,8 +52,9 @@ class Network(nn.Module):
                 )
         elif isinstance(backbone, ADFResNet):
             self.noise = backbone.noise_variance
-        self.head_name = next((name for name in HEADS if isinstance(getattr(inner, name, None), nn.Module)), None)
-        if heads and self.head_name is None:
+        head_names = [name for name in HEADS if isinstance(getattr(inner, name, None), nn.Module)]
+        self.head_name = head_names[0] if head_names else None
+        if heads and not head_names:
             raise Unsupported(
                 f'{type(inner).__name__} has neither bbox_head nor rpn_head: export backbone and neck (--onnx features)'
             )
@@ -61,13 +64,17 @@ class Network(nn.Module):
         if neck is not None:
             used['neck'] = neck
         if heads:
-            used['head'] = getattr(inner, self.head_name)
-        self.parts = export(used, fold_norms=self.noise is None) if plain else used
-        rule = detector.rule if inner is not detector else getattr(backbone, 'variance', 'diagonal')
+            used['head'] = getattr(inner, head_names[0])
+        if plain:
+            used = nn.ModuleDict(dict(export(used, fold_norms=self.noise is None).named_children()))
+        self.parts = used
+        rule = backbone.variance if isinstance(backbone, ADFResNet) else 'diagonal'
+        rule = detector.rule if inner is not detector else rule
         self.rule = 'diagonal' if rule in ('none', 'bfloat16') else rule  # runtimes may lack the type
         self.names: list[str] = []
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute all outputs, (B, ...) each, in the order of `names`."""
         with self._propagating(), eval_mode(self):
             try:
                 return tuple(self._flat(self._run(image)))
@@ -100,22 +107,18 @@ class Network(nn.Module):
         if self.noise is None or not isinstance(backbone, ADFResNet):
             yield
             return
-        chosen = backbone.output, backbone.variance
-        backbone.output, backbone.variance = 'gaussian', self.rule
-        try:
+        with temporary_attributes(backbone, output='gaussian', variance=self.rule):
             yield
-        finally:
-            backbone.output, backbone.variance = chosen
 
 
-def plain_detector(model: nn.Module) -> nn.Module:
-    """The detector in an `UncertainDetector`; another one itself."""
+def plain_detector(model: BaseModel) -> BaseModel:
+    """Unwrap the detector in an `UncertainDetector`; return any other as it is."""
     # not by its class: that would need mmdet to be imported
     return model.detector if type(model).__name__ == 'UncertainDetector' else model
 
 
 def _leaves(value: Any, name: str = 'out') -> Iterator[tuple[str, Any]]:
-    """Tensors and Gaussians of nested outputs, named by their places: out0_level1 is level 1 of the first output."""
+    """Flatten nested outputs, named by their places: out0_level1 is level 1 of the first output."""
     if isinstance(value, (Tensor, Gaussian)):
         yield name, value
     elif isinstance(value, (list, tuple)):

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+# torch.onnx has them in every version, but leaves them out of its __all__
+from torch.onnx import register_custom_op_symbolic, unregister_custom_op_symbolic  # type: ignore[attr-defined]
+
 OPSET_FROM = 9
 # erfc(z) = t exp(-z^2 + P(t)) with t = 1 / (1 + z / 2), to a relative 1.2e-7 for all z >= 0: Press et al., Numerical
 # Recipes, 2nd edition, section 6.2. ONNX has erf, but 1 - erf(z) has lost all digits at z = 4
@@ -18,15 +21,15 @@ POLYNOMIAL = (
 
 @contextmanager
 def moment_symbolics() -> Iterator[None]:
-    """Within, the exporter knows them."""
+    """Temporarily teach torch's exporter erfc, exp2 and expm1."""
     names = {'aten::erfc': _erfc, 'aten::exp2': _exp2, 'aten::expm1': _expm1}
     for name, symbolic in names.items():
-        torch.onnx.register_custom_op_symbolic(name, symbolic, OPSET_FROM)
+        register_custom_op_symbolic(name, symbolic, OPSET_FROM)
     try:
         yield
     finally:
         for name in names:
-            torch.onnx.unregister_custom_op_symbolic(name, OPSET_FROM)
+            unregister_custom_op_symbolic(name, OPSET_FROM)
 
 
 def _number(g: Any, value: float) -> Any:

@@ -1,4 +1,4 @@
-"""Data sets, transforms and hooks of a config by what mmdet and mmrotate have, and what becomes of the rest."""
+"""Express the data sets, transforms and hooks of a config in classes of mmdet and mmrotate."""
 
 import inspect
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from ..models.layers import Cfg
 from .config_rewrite import DROP, PACKAGE, Path, Unsupported, our_class, rewrite
 from .standalone_modules import LOADER, RESIZE
 
-Notes = dict[str, list[str]]  # text: the places that it is about
+Notes = dict[str, list[str]]  # places in the config by the text about them
 
 KINDS = ('TRANSFORMS', 'DATASETS', 'HOOKS', 'METRICS', 'OPTIM_WRAPPERS')
-# what mmengine's Runner reads, and the tools of mmdet; other names of a config have been used by now
+# read by mmengine's Runner and the tools of mmdet; other names of a config have done their work
 KEPT = (
     'default_scope', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
     'val_evaluator', 'test_evaluator', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'default_hooks',
@@ -27,21 +27,21 @@ SCENES = ('length', 'seed', 'size', 'num_objects', 'scale', 'angles', 'cache', '
 
 
 def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
-    """All of a config but the model, without classes of this package.
+    """Rewrite a config except for its model, without classes of this package.
 
-    `SymmetricResize` and `LoadImageFromFile` are themselves, in files beside the config. `DOTADataset`, `HRSCDataset`
-    and `DIORDataset` are mmrotate's, `SyntheticAerialDataset` is mmrotate's on the files that
-    ``tools/make_synthetic.py`` writes, and `DOTAMetric` is mmrotate's. Hooks and other metrics of this package are left
-    out, and so is `AddNoise`.
+    `SymmetricResize` and `LoadImageFromFile` stay, in files next to the config. `DOTADataset`, `HRSCDataset`,
+    `DIORDataset` and `DOTAMetric` become mmrotate's. `SyntheticAerialDataset` becomes mmrotate's `DOTADataset` on the
+    files that ``tools/make_synthetic.py`` writes. Hooks and other metrics of this package are left out, and so is
+    `AddNoise`.
 
     Args:
         cfg: The config. The default scope must be set.
 
     Returns:
-        The config, what the user should know, and which of `parts.PARTS` it names.
+        The config, notes for the user, and the names of `standalone_modules.PARTS` in it.
 
     Raises:
-        Unsupported: For a class of this package that has no counterpart there; the message names its place.
+        Unsupported: For a class of this package without a counterpart there; the message names its place.
     """
     notes: Notes = {}
     parts: set[str] = set()
@@ -87,13 +87,13 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
 
 
 def own_arguments(dataset: type) -> set[str]:
-    """Arguments of our data sets that mmrotate's do not have."""
+    """List the arguments of a data set of ours that mmrotate's does not have."""
     theirs = THEIR_ARGUMENTS | ({'diff_thr', 'img_suffix'} if dataset.__name__.startswith('DOTA') else set())
     return set(inspect.signature(dataset).parameters) - theirs
 
 
 def _for_the_host(dataset: type, cfg: Cfg, place: str, notes: Notes) -> Cfg:
-    """Arguments for mmrotate's data set of the same name, which does with them what ours does."""
+    """Translate arguments for mmrotate's data set of the same name, so that it does the same."""
     own = own_arguments(dataset)
     rest = {key: item for key, item in cfg.items() if key not in own}
     if 'img_suffix' in rest and not isinstance(rest['img_suffix'], str):
@@ -108,7 +108,7 @@ def _for_the_host(dataset: type, cfg: Cfg, place: str, notes: Notes) -> Cfg:
 
 
 def plain_imports(cfg: Mapping[str, Any], extra: list[str]) -> Cfg:
-    """`custom_imports` without this package and with `extra`; empty if nothing is left."""
+    """Make `custom_imports` without this package and with `extra` modules; empty if nothing is left."""
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else list(imports)
     imports = [name for name in imports if name.partition('.')[0] != PACKAGE] + extra
@@ -124,7 +124,7 @@ def _transform(found: type, place: str, parts: set[str]) -> str:
 
 
 def _scenes(cfg: Cfg, path: Path, notes: Notes) -> Cfg:
-    """mmrotate's data set on the files of the scenes."""
+    """Rewrite synthetic scenes as mmrotate's data set on their files."""
     split = 'train' if path[0].startswith('train') else 'val'
     text = (
         'the scenes are drawn by this package; the exported config names files of such scenes, which '
@@ -134,7 +134,7 @@ def _scenes(cfg: Cfg, path: Path, notes: Notes) -> Cfg:
     classes = (cfg.get('metainfo') or {}).get('classes', CLASSES)
     pipeline = list(cfg.get('pipeline', []))
     first = str(pipeline[0]['type']) if pipeline else ''
-    if not first.rpartition('.')[2].startswith('LoadImage'):  # a scene brings its image along
+    if not first.rpartition('.')[2].startswith('LoadImage'):  # a scene holds its image already
         pipeline.insert(0, {'type': 'mmdet.LoadImageFromFile'})
     return {
         'type': 'mmrotate.DOTADataset',

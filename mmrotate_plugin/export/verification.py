@@ -1,41 +1,44 @@
-"""Whether an exported detector detects the same, where this package cannot be imported."""
+"""Check that an exported detector detects the same in a process that cannot import this package."""
 
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 
 from ..apis.inference import Detections, Detector
-from ..equivariant.conv import _SteerableConv
 from ..models import ADFResNet
+from ..models.utils.fourier_path import without_fourier
+from ..utils.contexts import temporary_attributes
 from .config_rewrite import Unsupported
 from .onnx_network import plain_detector
 
 TINY = 1e-12
 ROTATED = 5  # columns of a rotated box; the last is its angle
-# share of the detections that may be others: non-maximum suppression and thresholds decide, and between values that are
-# equal up to round-off any change of the order of a sum decides
+# share of the detections that may differ: suppression and thresholds choose between values that are equal up to
+# round-off, where the order of a sum decides
 DECIDED = 0.01
 
 
 @dataclass
 class Prediction(Detections):
-    """Detections of the exported files, and what made them.
+    """Detections with the feature maps and the classes that they come from.
 
     Attributes:
-        maps: What the neck (without one, the backbone) puts out, (1, C, H, W) each.
+        maps: Outputs of the neck (of the backbone, if there is no neck), (1, C, H, W) each.
         parts: Classes of backbone and neck, with their modules.
-        classes: Names.
+        classes: Names of the detector's classes.
     """
 
     maps: list[NDArray[np.float32]] = field(default_factory=list)
@@ -48,13 +51,13 @@ class Difference:
     """How far two sets of detections are apart.
 
     Attributes:
-        maps: Largest difference of a map of neck or backbone, over the largest absolute value of that map.
-        boxes: Largest difference of a number of a box, over the longest side of the image (of angles in radians), among
-            pairs.
+        maps: Largest difference of a map of neck or backbone, divided by the largest absolute value of that map.
+        boxes: Largest difference of a number of a box among pairs, divided by the longest side of the image; of an
+            angle, in radians.
         scores: Largest difference of scores among pairs.
         count: Detections of the first set.
-        alone: Detections of either set that have no partner of their class within the tolerance.
-        tolerance: Of the comparison.
+        alone: Detections of either set without a partner of their class within the tolerance.
+        tolerance: Tolerance of the comparison.
     """
 
     maps: float
@@ -66,7 +69,7 @@ class Difference:
 
     @property
     def passes(self) -> bool:
-        """Maps within the tolerance, and so are detections but for `DECIDED`."""
+        """Whether maps are within the tolerance, and detections too, except for a share of `DECIDED`."""
         return self.maps <= self.tolerance and self.alone <= DECIDED * self.count
 
 
@@ -74,12 +77,15 @@ def predict_without_us(jobs: Sequence[tuple[Path, Path, Path]]) -> list[Predicti
     """Detect by mmdet's `init_detector` and `inference_detector` in a process that cannot import this package or e2cnn.
 
     Args:
-        jobs: Config, checkpoint and image, each.
+        jobs: Config, checkpoint and image of each detection.
+
+    Returns:
+        What was found, in the order of the jobs.
 
     Raises:
-        Unsupported: If it fails there, or weights are missing or left over; the message has the last line.
+        Unsupported: If that process fails, or weights are missing or left over; the message quotes its last line.
     """
-    # given as text: run as a file, it would find its neighbours
+    # passed as text: run as a file, it would find its neighbours
     script = Path(__file__).with_name('_predict_isolated.py').read_text(encoding='utf-8')
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder) / f'{i}.npz' for i in range(len(jobs))]
@@ -108,37 +114,38 @@ def _read(path: Path) -> Prediction:
 
 
 def predict_here(detector: Detector, image: NDArray[np.uint8]) -> Prediction:
-    """Detect with the detector as it is; of an `ADFResNet` and in an `UncertainDetector`, the means."""
-    model = detector.model
+    """Detect with the detector as it is, by its expanded filters; an `ADFResNet` gives the means.
+
+    Args:
+        detector: Also with an `UncertainDetector`, whose detections are those of the detector within.
+        image: (H, W) or (H, W, C).
+    """
+    model: BaseModel = detector.model
     inner = plain_detector(model)
     last = inner.neck if getattr(inner, 'neck', None) is not None else inner.backbone
-    changed: list[tuple[Any, str, Any]] = [(_SteerableConv, 'fourier', False)]  # by the filters that are exported
-    if inner is not model:
-        changed.append((model, 'enabled', False))
-    if isinstance(inner.backbone, ADFResNet):
-        changed.append((inner.backbone, 'output', 'mean'))
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changed]
     maps: list[Any] = []
     hook = last.register_forward_hook(lambda module, inputs, outputs: maps.append(outputs))  # noqa: ARG005
     try:
-        for owner, name, value in changed:
-            setattr(owner, name, value)
-        found = detector(image)
+        with ExitStack() as stack:
+            stack.enter_context(without_fourier(inner))
+            if inner is not model:
+                stack.enter_context(temporary_attributes(model, enabled=False))
+            if isinstance(inner.backbone, ADFResNet):
+                stack.enter_context(temporary_attributes(inner.backbone, output='mean'))
+            found = detector(image)
     finally:
         hook.remove()
-        for owner, name, value in before:
-            setattr(owner, name, value)
     return Prediction(found.boxes, found.labels, found.scores, maps=[level.numpy() for level in maps[0]])
 
 
 def compare(first: Prediction, second: Prediction, longest_side: float, tolerance: float) -> Difference:
-    """Compare the maps; pair as many detections as differ by no more than the tolerance, in one class.
+    """Compare maps and detections: pair as many detections of one class as differ by no more than the tolerance.
 
-    Equal scores may come in any order, so the order decides nothing.
+    Their order does not matter, since equal scores may come in any order.
 
     Args:
-        first, second: The two.
-        longest_side: Of the image, pixels.
+        first, second: The two sets.
+        longest_side: Longest side of the image, pixels.
         tolerance: For boxes and scores, in the units of `Difference`.
     """
     boxes = scores = 0.0
@@ -157,11 +164,11 @@ def compare(first: Prediction, second: Prediction, longest_side: float, toleranc
 
 
 def _rows(found: Prediction, label: int, longest_side: float) -> NDArray[np.float64]:
-    """Score and box of the detections of one class in comparable units."""
+    """Score and box, (N, 1 + 4) or (N, 1 + 6), of the detections of one class, in comparable units."""
     chosen = found.labels == label
     boxes = found.boxes[chosen].astype(np.float64)
     sides, turn = (boxes[:, :4], boxes[:, 4:]) if boxes.shape[1] == ROTATED else (boxes, boxes[:, :0])
-    # half a turn more is the same box; the chord between small angles is their difference
+    # half a turn gives the same box; the chord between small angles is their difference
     turn = np.concatenate([np.cos(2 * turn), np.sin(2 * turn)], 1) / 2
     return np.concatenate([found.scores[chosen, None], sides / longest_side, turn], 1)
 
@@ -169,5 +176,5 @@ def _rows(found: Prediction, label: int, longest_side: float) -> NDArray[np.floa
 def _between(first: list[NDArray[np.float32]], second: list[NDArray[np.float32]]) -> float:
     if [a.shape for a in first] != [b.shape for b in second]:
         return float('inf')
-    # numpy's maximum: Python's may pass over what is not a number
+    # numpy's maximum: Python's may ignore nan
     return float(np.max([np.abs(a - b).max() / max(np.abs(a).max(), TINY) for a, b in zip(first, second, strict=True)]))

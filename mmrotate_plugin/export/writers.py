@@ -1,4 +1,4 @@
-"""The files of an exported detector: config, checkpoint, safetensors, and parts beside the config."""
+"""Write the files of an exported detector: config, checkpoint, safetensors, and standalone modules."""
 
 import io
 import json
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,24 +26,24 @@ from .standalone_modules import FIND, MENDS, RESIZE, part_files
 CONFIG, CHECKPOINT = 'config.py', 'weights.pth'
 SAFETENSORS, ONNX, REPORT = 'weights.safetensors', 'model.onnx', 'export.json'
 HEAD = '# A detector of mmrotate_plugin as mmdet and mmrotate have it. Needs neither that package nor e2cnn.\n'
-# besides the image at hand: sizes and shapes, to see which kinds of sizes a test pipeline makes
+# sizes tried in addition to the image's, to see which sizes a test pipeline makes
 PROBES = ((600, 800), (800, 600), (1024, 1024), (333, 499))
 
 
 def write_plain(
     folder: Path, detector: Detector, cfg: Config, meta: Mapping[str, Any], image: NDArray[Any]
 ) -> list[str]:
-    """Write config and checkpoint, and beside them the parts that mmdet and mmrotate lack.
+    """Write config and checkpoint, and next to them the modules that mmdet and mmrotate lack.
 
     Args:
-        folder: Where to.
+        folder: Where to write.
         detector: With the weights, on the CPU.
         cfg: Its config.
-        meta: The data set's `classes` and `palette`.
-        image: (H, W) or (H, W, C); its size, and a few others, decide what mmdet's FPN has to do.
+        meta: `classes` and `palette` of the data set.
+        image: (H, W) or (H, W, C); its size, and a few others, decide how mmdet's FPN must resample.
 
     Returns:
-        What the user should know.
+        Notes for the user.
 
     Raises:
         Unsupported: If mmdet and mmrotate cannot express it.
@@ -80,7 +81,7 @@ def write_plain(
 
 
 def _hosts_fail(runtime: Mapping[str, Any]) -> bool:
-    """Whether detections need the mends: rotated boxes at unequal factors, or a test pipeline without a resize."""
+    """Tell whether detections need the mends: rotated boxes and unequal factors, or a test pipeline without resize."""
     dataset = (runtime.get('test_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):
         dataset = dataset['dataset']
@@ -89,12 +90,20 @@ def _hosts_fail(runtime: Mapping[str, Any]) -> bool:
 
 
 def write_safetensors(folder: Path, detector: Detector, meta: Mapping[str, Any]) -> int:
-    """Write the weights of the plain detector, read them again; returns their number.
+    """Write the weights of the plain detector, and read them again.
 
-    Classes are in the file's metadata, as JSON.
+    The file's metadata hold the classes, as JSON.
+
+    Args:
+        folder: Where to write.
+        detector: With the weights, on the CPU.
+        meta: `classes` of the data set.
+
+    Returns:
+        The number of weights.
 
     Raises:
-        RuntimeError: If they are not what was written.
+        RuntimeError: If what was read is not what was written.
     """
     from safetensors.torch import load, save
 
@@ -108,14 +117,20 @@ def write_safetensors(folder: Path, detector: Detector, meta: Mapping[str, Any])
 
 
 def prepared(detector: Detector, image: NDArray[Any]) -> Tensor:
-    """What the backbone gets of an image, (H, W) or (H, W, C): (1, C, H', W')."""
+    """Prepare an image, (H, W) or (H, W, C), for the backbone: (1, C, H', W')."""
     data = detector.pipeline({'img': np.ascontiguousarray(image), 'img_id': 0})
     batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
-    return detector.model.data_preprocessor(batch, False)['inputs']
+    model: BaseModel = detector.model
+    return model.data_preprocessor(batch, False)['inputs']
 
 
 def dataset_meta(cfg: Config, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """`classes`, with a `palette` of as many, as the checkpoint notes them, else the config's test data set."""
+    """Collect `classes` and a `palette` with a colour for each, from the checkpoint, else the config's test data set.
+
+    Args:
+        cfg: The config.
+        checkpoint: As loaded, with `meta`.
+    """
     from mmengine.registry import DATASETS
 
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
@@ -133,14 +148,14 @@ def dataset_meta(cfg: Config, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _palette(given: Any, count: int) -> list[tuple[int, ...]]:
-    """Red, green and blue for each class: those given if they are as many, else colours that look different."""
+    """Choose red, green and blue for each class: those given if their number fits, else colours that look different."""
     if not isinstance(given, str) and given is not None and len(given) == count:
         return [tuple(map(int, colour)) for colour in given]
     return [(red, green, blue) for blue, green, red in class_colours(count)]
 
 
 def colour_datasets(runtime: dict[str, Any]) -> None:
-    """Give each data set whose `metainfo` names classes as many colours, in place; the hosts stop at fewer."""
+    """Give each data set whose `metainfo` names classes a colour for each, in place; the hosts stop at fewer."""
     for part in ('train', 'val', 'test'):
         dataset = (runtime.get(f'{part}_dataloader') or {}).get('dataset') or {}
         while isinstance(dataset.get('dataset'), Mapping):

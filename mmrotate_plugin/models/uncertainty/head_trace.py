@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ...adf import Gaussian, NoMomentRule
 from ...utils.contexts import temporary_attributes
+from ...utils.errors import InputError
 
 SUPPORTED = (
     'single-stage detectors with a convolutional head (RetinaNet, FCOS, ATSS and their rotated versions, S2ANet, '
@@ -24,7 +25,7 @@ SUPPORTED = (
 Outputs = list[tuple[Tensor, Tensor | None]]  # of heads: each value, and its variance if it was propagated
 
 
-class UnsupportedDetector(TypeError):
+class UnsupportedDetector(InputError, TypeError):
     """A detector whose detections cannot be traced back to the outputs of its heads."""
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ...equivariant.basis import steerable_basis
 from ...equivariant.conv import _SteerableConv
 from ...equivariant.fields import group_order
+from ...utils.errors import InputError
 from ..backbones._blocks import ARCHITECTURES, Bottleneck
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ NORM_ORDER = re.compile(r'.*\.batch_norm_\[(\d+)\]\..*')
 BASIS_TOLERANCE = 1e-4  # float32 samples of norm 1; another group's differ by 0.1 and more
 
 
-class MisfitError(RuntimeError):
+class MisfitError(InputError, RuntimeError):
     """The state dict belongs to another network than the one that loads it; the message names both."""
 
 

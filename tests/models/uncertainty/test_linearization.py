@@ -56,3 +56,14 @@ def test_nothing_to_trace():
     sharing = sharing_of(torch.rand(2, 5), torch.zeros(2).long(), regions=False)
     leaves = [torch.rand(1, 5, 6, 6)]
     assert not Linearization(torch.rand(2, 6), leaves, sharing).variance(leaves).any()
+
+
+def test_outputs_without_variance_add_nothing(decoded):
+    decode, maps, logits, label = decoded
+    values = decode(maps, logits)
+    line = Linearization(values, [maps, logits], sharing_of(values[:, :-1].detach(), label, regions=False))
+    some, none = torch.rand_like(maps), torch.zeros_like(logits)
+    assert torch.equal(line.variance([some, None]), line.variance([some, none]))
+    assert torch.equal(line.variance([None, some[:, :3]]), line.variance([torch.zeros_like(maps), some[:, :3]]))
+    nothing = line.variance([None, None])
+    assert nothing.shape == values.shape and not nothing.any()

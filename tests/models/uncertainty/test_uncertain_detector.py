@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmrotate_plugin.adf import NoMomentRule
+from mmrotate_plugin.adf import Gaussian, NoMomentRule
 from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
 from mmrotate_plugin.models.uncertainty.detector_calibration import calibrate_detector
 
@@ -184,6 +184,17 @@ def test_calibration_goes_with_the_state_dict(small):
 def test_bad_arguments(small, options, text):
     with pytest.raises(ValueError, match=text):
         UncertainDetector(small[1], **options)
+
+
+def test_a_head_may_mix_gaussians_and_tensors(small, image):
+    net = copy.deepcopy(small[1])
+    whole = UncertainDetector(net, noise_variance=1e-3).predict(image, sample())[0].pred_instances
+    classify = net.bbox_head.conv_cls.forward
+    net.bbox_head.conv_cls.forward = lambda x: classify(x.mu if isinstance(x, Gaussian) else x)
+    part = UncertainDetector(net, noise_variance=1e-3).predict(image, sample())[0].pred_instances
+    assert torch.equal(part.scores, whole.scores) and torch.equal(part.bboxes_std, whole.bboxes_std)
+    assert (part.scores_std < whole.scores_std).all()  # what is left comes from the centerness
+    assert (part.bboxes_std > 0).any()
 
 
 def test_operations_without_a_rule_name_their_module(small, image):

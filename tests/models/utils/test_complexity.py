@@ -85,5 +85,8 @@ def test_the_fourier_path_is_counted_as_it_is_computed(group):
     by_fourier = count_macs(conv, lambda: conv(x), fourier=True)
     assert by_fourier == circulant_macs(fields, 2 * fields, order, 70)
     assert by_fourier < as_convolution
+    other = ennConv(fields * order, 2 * fields * order, 1, group=group, bias=False).eval().requires_grad_(False)
+    conv.requires_grad_(False)
     with without_fourier(conv):
-        assert not conv._goes_by_fourier(x)
+        assert not conv._goes_by_fourier(x) and other._goes_by_fourier(x)
+    assert conv._goes_by_fourier(x) and 'fourier' not in vars(conv)
