@@ -24,14 +24,14 @@ TURNS = re.compile(
 
 
 def lines_of(text: str) -> list[tuple[int, str, bool]]:
-    """Number, text, and whether it is code, of all lines but fences and what a tool writes."""
+    """Number, text, and whether it is code, of all lines but fences, directives and what a tool writes."""
     text = GENERATED.sub(lambda block: '\n' * block[0].count('\n'), text)
-    lines, code = [], False
+    lines, fence = [], ''
     for number, line in enumerate(text.splitlines(), 1):
         if FENCE.match(line):
-            code = not code
-        else:
-            lines.append((number, line, code))
+            fence = '' if fence else line.strip()
+        elif not fence.startswith('```{'):
+            lines.append((number, line, bool(fence)))
     return lines
 
 
@@ -95,6 +95,7 @@ def test_long_lines_are_found_and_tables_and_targets_are_not():
     assert too_long(f'| {wide} |\n|---|\n\n[here](https://a.b/{"x" * 120})\n\n![{wide}](a.png)\n') == []
     assert too_long(f'<!-- benchmark cpu: written by a tool -->\n{wide}\n<!-- end of benchmark cpu -->\n{wide}') == [4]
     assert too_long(f'|G| is no table, {wide}') == [1]
+    assert too_long(f'```{{eval-rst}}\n.. autoclass:: {"x" * 88}\n```\n```\n{"x" * 89}\n```\n') == [5]
 
 
 @pytest.mark.parametrize(

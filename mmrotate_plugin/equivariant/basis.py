@@ -19,7 +19,7 @@ import numpy as np
 from e2cnn.kernels import EmptyBasisException
 from torch import Tensor
 
-from .constants import Constant
+from ._constants import Constant
 from .fields import E2CNN_LOCK, parse_group
 
 MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to three times the ring's radius
