@@ -19,7 +19,7 @@ PARTS = {
 }
 # a line of the config; mmengine puts the config's folder there when it reads it. It reads a config with an import
 # statement in another way
-FIND = "__import__('sys').path.append('{{ fileDirname }}')  # for the files beside this one\n"
+FIND = "__import__('sys').path.append('{{ fileDirname }}')  # for the files next to this one\n"
 LOOKED_UP = """
 
 from mmcv import ops  # noqa: E402  where RoI extractors look up their layers
@@ -32,7 +32,7 @@ def part_files(names: set[str]) -> dict[str, str]:
     """Write the texts of standalone modules; each needs mmcv, mmengine, torch and numpy alone.
 
     Args:
-        names: Of `PARTS`.
+        names: Keys of `PARTS`.
 
     Returns:
         Texts by the names of the modules.

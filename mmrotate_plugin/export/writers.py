@@ -66,8 +66,8 @@ def write_plain(
     if beside:
         names = ' and '.join(sorted(name.removeprefix('Exported') for name in needed))
         notes.append(
-            f'{names}: mmdet and mmrotate have nothing equal; keep {", ".join(f"{module}.py" for module in beside)} '
-            'beside the config (torch, numpy, mmcv and mmengine suffice for it)'
+            f'{names}: mmdet and mmrotate have no counterpart; keep {", ".join(f"{module}.py" for module in beside)} '
+            'next to the config (it needs torch, numpy, mmcv and mmengine)'
         )
     imports = plain_imports(cfg, list(beside))
     exported = Config({**imports, **runtime, 'model': model})

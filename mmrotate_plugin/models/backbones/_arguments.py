@@ -58,7 +58,7 @@ def check_layers(**cfgs: Cfg | None) -> None:
 
 
 def refuse_extensions(dcn: Cfg | None, stage_with_dcn: Sequence[bool], plugins: Sequence[Cfg] | None) -> None:
-    """Refuse mmdet's arguments for layers that are missing here; those that ask for nothing pass."""
+    """Refuse mmdet's arguments for layers that are missing here; values that ask for none pass."""
     if dcn:  # mmdet reads stage_with_dcn only with it
         raise ValueError(
             f'dcn={dcn}, stage_with_dcn={tuple(stage_with_dcn)}: there are no deformable convolutions here; use '

@@ -145,7 +145,7 @@ def deep_stem_of(
     """Build three 3x3 convolutions with norms and activations (He et al., Bag of Tricks, CVPR 2019, ResNet-C).
 
     Args:
-        in_channels, channels: Of the image, and after the stem.
+        in_channels, channels: Channels of the image, and after the stem.
         first_conv: Config of the convolution that reads the image.
         conv_cfg, norm_cfg, act_cfg: Configs of the other layers.
     """

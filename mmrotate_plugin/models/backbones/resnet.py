@@ -99,9 +99,7 @@ class ResNet(BaseModule):
         refuse_extensions(dcn, stage_with_dcn, plugins)
         init_cfg = start_of(pretrained, init_cfg)
         channels = base_channels if stem_channels is None else stem_channels
-        check_widths(
-            in_channels=in_channels, base_channels=base_channels, stem_channels=channels, deep_stem=deep_stem
-        )
+        check_widths(in_channels=in_channels, base_channels=base_channels, stem_channels=channels, deep_stem=deep_stem)
         check_layers(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         super().__init__(init_cfg)
         self.depth = depth

@@ -17,7 +17,7 @@ def propagating(detector: BaseModel, rule: str) -> Iterator[None]:
     """Let a detector take a `Gaussian`; errors name the module that cannot.
 
     Args:
-        detector: Of mmdet or mmrotate.
+        detector: A detector of mmdet or mmrotate.
         rule: For the variance, given to an `ADFResNet`.
     """
     backbone = getattr(detector, 'backbone', None)

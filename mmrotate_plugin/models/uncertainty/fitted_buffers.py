@@ -1,4 +1,4 @@
-"""Buffers in which a detector keeps what was fitted to its detections; they go with its state dict."""
+"""Buffers of a detector that hold what was fitted to its detections, in its state dict."""
 
 from collections.abc import Mapping
 from typing import Any

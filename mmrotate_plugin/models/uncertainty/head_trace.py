@@ -90,7 +90,7 @@ class Trace:
     """Run a detector and record the outputs of its heads.
 
     Args:
-        detector: Of mmdet or mmrotate, with `predict(inputs, data_samples, rescale)`.
+        detector: A detector of mmdet or mmrotate, with `predict(inputs, data_samples, rescale)`.
 
     Raises:
         UnsupportedDetector: If its heads are of no known kind.

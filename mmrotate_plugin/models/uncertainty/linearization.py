@@ -82,7 +82,7 @@ class Linearization:
         """Propagate variances of the leaves to variances of the detections, (N, D).
 
         Args:
-            variances: Of the shapes of the leaves; None for a leaf without one, which adds nothing.
+            variances: One per leaf, of its shape; None for a leaf without variance, which adds nothing.
         """
         return self._sum(variances, squared=True)
 

@@ -33,7 +33,7 @@ def boxes_with_variance(detector: BaseModel) -> Iterator[None]:
     """Temporarily let a head hand variances to its heteroscedastic losses, and means to the others.
 
     Args:
-        detector: Of mmdet or mmrotate.
+        detector: A detector of mmdet or mmrotate.
 
     Raises:
         UnsupportedDetector: If such a loss is not in a `bbox_head` of a supported kind, or if the head does something

@@ -20,13 +20,11 @@ from .head_trace import Outputs, Trace, UnsupportedDetector, untraceable
 from .linearization import Linearization, sharing_of
 
 
-def linearize(
-    trace: Trace, x: Tensor | Gaussian, samples: Any, rescale: bool
-) -> tuple[Any, Outputs, Linearization]:
+def linearize(trace: Trace, x: Tensor | Gaussian, samples: Any, rescale: bool) -> tuple[Any, Outputs, Linearization]:
     """Detect, and differentiate the detections with respect to the outputs of the heads.
 
     Args:
-        trace: Of the detector.
+        trace: Trace of the detector.
         x: Normalised images, (B, C, H, W).
         samples: As the detector's `predict` takes them.
         rescale: Boxes in pixels of the original image.
@@ -55,7 +53,7 @@ def from_pixels(
     """Detect, and propagate the noise to first order from the pixels: one backward pass per number.
 
     Args:
-        trace: Of the detector.
+        trace: Trace of the detector.
         inputs, variance: (B, C, H, W).
         samples: As the detector's `predict` takes them.
         rescale: Boxes in pixels of the original image.
@@ -94,12 +92,12 @@ def sampled(
     In contrast to the sum of variances, this has all covariances of the outputs.
 
     Args:
-        trace: Of the detector, after `linearize`.
+        trace: Trace of the detector, after `linearize`.
         inputs, variance: (B, C, H, W).
         samples: As given to `linearize`.
         line, outputs: What it returned.
         passes: Counts the passes, and may show a progress bar.
-        seed: Of the noise; the global random state is left alone.
+        seed: Seed of the noise; the global random state is left alone.
 
     Returns:
         Variances of boxes and scores, (N, D + 1).
@@ -120,11 +118,11 @@ def by_dropout(trace: Trace, inputs: Tensor, samples: Any, line: Linearization, 
     """Variances of boxes and scores, (N, D + 1), over dropped units, for the image as it is.
 
     Args:
-        trace: Of the detector, after `linearize`.
+        trace: Trace of the detector, after `linearize`.
         inputs: (B, C, H, W).
         samples, line: As in `sampled`.
         passes: Number of passes.
-        seed: Of the dropout; the global random state is restored.
+        seed: Seed of the dropout; the global random state is restored.
 
     Raises:
         NoDropout: If the detector has nothing to drop.

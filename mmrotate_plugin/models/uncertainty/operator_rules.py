@@ -62,9 +62,7 @@ def operator_rules(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _propagate(
-    module: nn.Module, rule: AnyRule, forward: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
+def _propagate(module: nn.Module, rule: AnyRule, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     first = next(gaussians((args, kwargs)), None)
     if first is None:
         return forward(*args, **kwargs)

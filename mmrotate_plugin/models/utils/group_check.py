@@ -12,7 +12,7 @@ def check_groups(detector: nn.Module) -> None:
     rotation-invariant RoI align cycles orientation channels, so it must follow equivariant features.
 
     Args:
-        detector: Of mmdet or mmrotate; parts that it lacks are skipped.
+        detector: A detector of mmdet or mmrotate; parts that it lacks are skipped.
 
     Raises:
         ValueError: If two parts have different groups, or such a RoI align follows features without orientations or

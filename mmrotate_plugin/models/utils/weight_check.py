@@ -55,9 +55,7 @@ class Width:
     norm: str
 
 
-def note_group(
-    module: 'ReResNet | ReFPN', _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]
-) -> None:
+def note_group(module: 'ReResNet | ReFPN', _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]) -> None:
     """Write the group into the metadata, because C8 and D4 have coefficients of equal shapes. A state-dict hook."""
     metadata['group'] = module.group
 
