@@ -231,9 +231,11 @@ def spread(length: int, number: int) -> list[int]:
 
 def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
     """What `calibrate_detector` and `fit_detector_errors` left in the state dict."""
-    from ..models.uncertainty.fitted_buffers import is_fitted
+    from ..adf.gains import is_gain
+    from ..models.detectors.uncertain_detector import ERROR, GAIN
 
-    return {key: value.clone() for key, value in model.state_dict().items() if is_fitted(key)}
+    state = model.state_dict()
+    return {key: value.clone() for key, value in state.items() if is_gain(key) or key in (GAIN, ERROR)}
 
 
 def without_deviations(image: Image) -> Image:
