@@ -100,16 +100,29 @@ def predict(
 
 
 class Running:
-    """Mean, sum of squared deviations (Welford, Technometrics 1962) and mean variance of the passes so far."""
+    """Accumulate the mean, the sum of squared deviations (Welford, Technometrics 1962) and the mean variance.
+
+    It keeps two tensors, three with variances, whatever the number of passes.
+    """
+
+    passes: int
+    mean: Tensor
+    squares: Tensor
+    var: Tensor | None
 
     def __init__(self) -> None:
-        self.passes = 0
+        self.passes, self.var = 0, None
 
-    def add(self, mean: Tensor, var: Tensor | None) -> None:
+    def add(self, mean: Tensor, var: Tensor | None = None) -> None:
+        """Add one pass.
+
+        Raises:
+            ValueError: If its shape differs from that of the passes before.
+        """
         wide = mean.dtype if mean.dtype in (torch.float32, torch.float64) else torch.float32
         mean = mean.to(wide)
         if self.passes == 0:
-            self.mean, self.squares, self.var = (torch.zeros_like(mean) for _ in range(3))
+            self.mean, self.squares = torch.zeros_like(mean), torch.zeros_like(mean)
         elif mean.shape != self.mean.shape:
             raise ValueError(
                 f'an output has shape {tuple(self.mean.shape)} in one pass and {tuple(mean.shape)} in another: only '
@@ -120,10 +133,14 @@ class Running:
         self.mean += step / self.passes
         self.squares += step * (mean - self.mean)
         if var is not None:
+            if self.var is None:
+                self.var = torch.zeros_like(self.mean)
             self.var += (var.to(wide) - self.var) / self.passes
 
     def result(self) -> Prediction:
-        return Prediction(self.mean, self.var, self.squares / (self.passes - 1))
+        """Return the moments of the passes so far, of which there must be two."""
+        var = torch.zeros_like(self.mean) if self.var is None else self.var
+        return Prediction(self.mean, var, self.squares / (self.passes - 1))
 
 
 def _replace(out: Any, pairs: bool, function: Callable[[Tensor, Tensor | None], Any]) -> Any:
