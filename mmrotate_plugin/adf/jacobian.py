@@ -1,6 +1,6 @@
-"""The linearised variance of chosen outputs: all covariances inside the network are in it."""
+"""Compute the linearised variance of chosen outputs, with all covariances inside the network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,36 +24,36 @@ def jacobian_variance(
     noise_variance: Noise | None = None,
     chunk_size: int = 8,
 ) -> Tensor:
-    r"""Variance of chosen outputs y of a network under independent noise on its input, to first order.
+    r"""Compute the variance of chosen outputs y of a network under independent input noise, to first order.
 
     .. math::
         \mathrm{Var}(y_j) = \sum_i \left( \frac{\partial y_j}{\partial x_i} \right)^2 v_i
 
-    by one backward pass per output. In contrast to the moment rules it neglects no covariance between values inside
-    the network; it is **exact** for a linear network and **approximate** where the network bends within the noise (the
-    delta method; Benaroya, Han & Nagurka, Probability Models in Engineering and Science, CRC 2005). The
-    cost is that of a backward pass per output, so it suits scores and boxes, not maps.
+    by one backward pass per output. Unlike the moment rules it neglects no covariance between values inside the
+    network: it is **exact** for a linear network and **approximate** where the network bends within the noise (the
+    delta method; Benaroya, Han & Nagurka, Probability Models in Engineering and Science, CRC 2005). Each output costs
+    a backward pass, so it suits scores and boxes, not maps.
 
-    The model is run in eval mode, where the samples of a batch do not see each other, and left in the mode it had.
+    The model runs in eval mode, where the samples of a batch do not see each other, and gets its modes back.
     Gradients of parameters are not touched.
 
     Args:
         model: Any module or function of one tensor.
-        x: The input, (B, ...); or a `Gaussian`, which holds the noise.
-        outputs: A function from what the model returns to a tensor of the chosen values; or a tensor of indices into
-            the output of one sample, flattened, the same for all samples.
-        noise_variance: Variance of the input: a number, one per channel, or a tensor like `x`. In the squared units of
+        x: Input, (B, ...); or a `Gaussian`, whose variance is the noise.
+        outputs: A function from the model's output to a tensor of the chosen values; or a tensor of indices into the
+            flattened output of one sample, the same for all samples.
+        noise_variance: Variance of the input: a number, one per channel, or a tensor like `x`, in the squared units of
             `x`. None if `x` is a `Gaussian`.
-        chunk_size: Backward passes at a time, each of which takes memory. They run one by one if an operation cannot
+        chunk_size: Number of backward passes at a time; each takes memory. They run one by one if an operation cannot
             be batched.
 
     Returns:
-        Variance of each output: the shape of what the function returned, or (B, number of indices).
+        Variance of each output: in the shape that the function returned, or (B, number of indices).
 
     Raises:
-        TypeError: If what is returned or chosen is no tensor of floating-point numbers.
-        ValueError: If an argument is out of range or missing, or the outputs do not depend on the
-            input by differentiable steps.
+        TypeError: If the model's output or the chosen part is not a tensor of floating-point numbers.
+        ValueError: If an argument is out of range or missing, or the outputs do not depend on the input by
+            differentiable steps.
     """
     if isinstance(x, Gaussian):
         if noise_variance is not None:
@@ -79,7 +79,7 @@ def jacobian_variance(
 
 
 def _values(out: Any, what: str) -> Tensor:
-    """The mean of a Gaussian, or the tensor itself."""
+    """Return the mean of a Gaussian, or the tensor itself."""
     out = out.mu if isinstance(out, Gaussian) else out
     if not isinstance(out, Tensor) or not out.is_floating_point():
         kind = out.dtype if isinstance(out, Tensor) else type(out).__name__
@@ -88,9 +88,9 @@ def _values(out: Any, what: str) -> Tensor:
 
 
 def _select(out: Any, index: Tensor, batch: int) -> Tensor:
-    """The outputs at `index` of each sample: (B, K)."""
+    """Select the outputs at `index` of each sample: (B, K)."""
     if isinstance(out, (tuple, list, dict)):
-        raise TypeError(f'the model returns a {type(out).__name__}: give a function that chooses for outputs')
+        raise TypeError(f'the model returns a {type(out).__name__}: give a function as outputs= that selects from it')
     out = _values(out, 'the model must return')
     if out.dim() == 0 or len(out) != batch:
         raise ValueError(f'the model must return ({batch}, ...) for {batch} samples, but returns {tuple(out.shape)}')
@@ -104,28 +104,34 @@ def _select(out: Any, index: Tensor, batch: int) -> Tensor:
 
 
 def variances(flat: Tensor, leaf: Tensor, variance: Tensor, chunk_size: int) -> Tensor:
-    """Contribution of each sample of `leaf` to the variance of each value of `flat`: (K, B)."""
+    """Compute the contribution of each sample of `leaf` to the variance of each value of `flat`: (K, B)."""
     if not flat.requires_grad:
         raise ValueError(CONSTANT)
     seeds, parts = torch.eye(len(flat), dtype=flat.dtype, device=flat.device), []
     for some in seeds.split(chunk_size):
-        gradients = _gradients(flat, leaf, some)  # (chunk, B, ...)
-        parts.append((gradients.square() * variance).reshape(len(some), len(leaf), -1).sum(2))
+        (gradient,) = gradients(flat, [leaf], some)  # (chunk, B, ...)
+        if gradient is None:
+            raise ValueError(CONSTANT)
+        parts.append((gradient.square() * variance).reshape(len(some), len(leaf), -1).sum(2))
     return torch.cat(parts) if parts else flat.new_zeros(0, len(leaf))
 
 
-def _gradients(flat: Tensor, leaf: Tensor, seeds: Tensor) -> Tensor:
-    """Gradients by one backward pass per seed, all at a time where the operations can be batched."""
+def gradients(values: Tensor, leaves: Sequence[Tensor], seeds: Tensor) -> list[Tensor | None]:
+    """Compute gradients by one backward pass per seed, all at once where the operations can be batched.
+
+    Args:
+        values: Tensor to differentiate, of any shape.
+        leaves: Tensors to differentiate with respect to.
+        seeds: (S, ...), gradients of some scalar with respect to `values`.
+
+    Returns:
+        For each leaf a tensor (S, ...), or None if `values` do not depend on it.
+    """
     if len(seeds) > 1:
-        # some operations cannot, others lack the memory; the passes one by one may still work
+        # some operations cannot be batched, others lack the memory; passes one by one may still work
         with suppress(RuntimeError):
-            found = torch.autograd.grad(flat, leaf, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
-            return _used(found[0])
-    each = [torch.autograd.grad(flat, leaf, seed, retain_graph=True, allow_unused=True)[0] for seed in seeds]
-    return torch.stack([_used(gradient) for gradient in each])
-
-
-def _used(gradient: Tensor | None) -> Tensor:
-    if gradient is None:
-        raise ValueError(CONSTANT)
-    return gradient
+            return list(
+                torch.autograd.grad(values, leaves, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
+            )
+    each = [torch.autograd.grad(values, leaves, seed, retain_graph=True, allow_unused=True) for seed in seeds]
+    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*each, strict=True)]

@@ -254,7 +254,7 @@ def test_report_as_table_and_json(calibrated):
 
 
 @pytest.mark.parametrize('noise, options, text', [
-    (-0.1, {}, 'noise_variance=-0.1 must be a number from 0 on'),
+    (-0.1, {}, 'noise_variance=-0.1 must be finite and non-negative'),
     (float('nan'), {}, 'noise_variance=nan'),
     ([0.1, 0.2], {}, 'for each of the 1 channels'),
     (0.0, {}, 'noise_variance is 0'),
