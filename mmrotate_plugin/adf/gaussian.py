@@ -30,13 +30,11 @@ class Gaussian:
 
     Args:
         mean: Tensor of any shape.
-        var: Variance, of the same shape, dtype and device. It must not be negative, which is not checked: the check
-            would cost a pass.
+        var: Variance, of the same shape, dtype and device. It must not be negative; a check would cost a pass.
         min_variance: Keep-variance floor: the smallest variance of any result, by clamping. Of several inputs the
             largest floor applies.
-        plain_mean: Compute means by the plain functions, to the bit, and only variances by the rules. It applies if
-            one of several inputs has it. Use it for images that already are noisy: moment-matched means would count
-            their noise twice.
+        plain_mean: Compute means by the plain functions, to the bit. It applies if one of several inputs has it. Use
+            it for images that already are noisy: moment-matched means would count their noise twice.
         rule: How to compute the variance: 'diagonal'; 'bfloat16', with convolutions in that type; 'rank1', with an
             approximation of their squared weights, see `functional.linear`; or 'delta', which also takes activations
             and max pooling to first order, see `functional.delta`, and implies `plain_mean`. Of several inputs the
@@ -44,8 +42,7 @@ class Gaussian:
 
     Raises:
         TypeError: If `mean` or `var` is not a tensor of real numbers.
-        ValueError: If their shapes, dtypes or devices differ, `min_variance` is negative or not finite, or `rule` is
-            unknown.
+        ValueError: If they differ in shape, dtype or device, or `min_variance` or `rule` is not as above.
 
     Example:
         >>> import torch
@@ -54,8 +51,7 @@ class Gaussian:
         >>> y = 2 * x - 1
         >>> y.mean, y.var
         (tensor([-1.,  3.]), tensor([4., 1.]))
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-        >>> net(y)
+        >>> torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())(y)
         Gaussian(shape=(1,), dtype=torch.float32, device=cpu)
     """
 

@@ -1,8 +1,8 @@
 """Act with group elements on images and feature maps.
 
-The quarter turns that the group contains and, for D_N, their reflections are exact: they map the pixel grid onto itself.
-Under other angles, grid and filters are sampled anew, so even a map that commutes with all rotations of the plane has a
-small error.
+The quarter turns in the group and, for D_N, their reflections are exact: they map the pixel grid onto itself. Under
+other angles, grid and filters are sampled anew, so even a map that commutes with all rotations of the plane has a small
+error.
 """
 
 import math
