@@ -1,7 +1,7 @@
-"""Whether what the package stands on can be imported, and one clear error where it cannot.
+"""Check that the required packages can be imported, with one clear error otherwise.
 
 The onedl forks and the original OpenMMLab packages share their import names, so neither can be a requirement of the
-distribution: installing it would put one over the other. The check is therefore made here, at import.
+distribution: installing it would overwrite one with the other. So the check is made here, at import.
 """
 
 import importlib
@@ -19,8 +19,8 @@ def check_dependencies(required: dict[str, tuple[str, str]] = REQUIRED) -> None:
     """Import each required package.
 
     Raises:
-        ImportError: If packages are missing; the message names all of them and both ways to install them. If a
-            package is there but does not import, its own error is the cause.
+        ImportError: If packages are missing; the message names them all, with both ways to install them. If a package
+            is installed but does not import, its own error is the cause.
     """
     missing = []
     for name in required:

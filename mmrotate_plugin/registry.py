@@ -1,16 +1,16 @@
-"""Where the package's names are found.
+"""Register the package's classes, and say where their names are found.
 
 A name registered here lives in two places:
 
 - this package's own registries, scope ``mmrotate_plugin``: ``type='mmrotate_plugin.ReResNet'`` finds it from every
-  OpenMMLab scope (mmengine imports ``mmrotate_plugin.registry`` by the scope's name, if nobody imported it before);
-- mmengine's root registries, where the lookup of every scope ends: the bare ``type='ReResNet'`` works from mmdet,
-  mmpretrain, mmsegmentation, and from mmcv's ``build_conv_layer`` and its sisters.
+  OpenMMLab scope (mmengine imports ``mmrotate_plugin.registry`` by the scope's name if it is not imported yet);
+- mmengine's root registries, where every scope's lookup ends: the bare ``type='ReResNet'`` works from mmdet,
+  mmpretrain, mmsegmentation, and from mmcv's ``build_conv_layer`` and similar builders.
 
-Classes that need a host (`HOSTED`) are found by their scoped name only, and imported when they are asked for.
+Classes that need a host (`HOSTED`) are found by their scoped name only, and imported on demand.
 
-A host that registers the same bare name in its own scope (mmrotate: ``ReResNet``, ``ReFPN``) is asked first and wins
-there. ``mmrotate_plugin.override_mmrotate`` changes that, explicitly.
+A host that registers the same bare name in its own scope (mmrotate: ``ReResNet``, ``ReFPN``) comes first there.
+``mmrotate_plugin.override_mmrotate`` changes that, explicitly.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ HOSTED = {
 
 
 class HostedRegistry(Registry):
-    """A registry that imports modules on demand: by the names of the classes in them."""
+    """A registry that imports modules on demand, by the names of their classes."""
 
     def __init__(self, *args: Any, hosted: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,8 +64,8 @@ T = TypeVar('T')
 def register(registry: Registry) -> Callable[[T], T]:
     """Register a class under its own name in `registry` and in the root above it.
 
-    A class that must not be found by its bare name from other scopes (because a host has one of that name)
-    uses ``@registry.register_module()`` alone.
+    Use ``@registry.register_module()`` alone for a class that other scopes must not find by its bare name, because a
+    host has a class of that name.
     """
     root = registry.parent
     if root is None:

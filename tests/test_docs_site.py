@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 
-from mmrotate_plugin.adf.gaussian import MOVES, PLAIN, RULES
+from mmrotate_plugin.adf.moment_rules import MOVES, PLAIN, RULES
 from mmrotate_plugin.models import ReResNet
 from mmrotate_plugin.registry import MODELS
 

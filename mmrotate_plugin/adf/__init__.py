@@ -1,17 +1,19 @@
-"""Assumed density filtering: values with a mean and a variance through any network. Needs torch alone."""
+"""Propagate values with a mean and a variance through any network (assumed density filtering). Needs torch alone."""
 
 from . import functional  # registers the rules
 from .calibration import Calibration, calibrate
 from .dropout_sampling import NoDropout
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
-from .gaussian import Gaussian, NoMomentRule, moment_rule
+from .gaussian import Gaussian
 from .jacobian import jacobian_variance
 from .mc_dropout import Prediction, predict
+from .moment_rules import NoMomentRule, moment_rule
 from .noise_estimation import estimate_noise
-from .paper.containers import Sequential, concatenate_as
-from .paper.layers import (
+from .paper import (
     AvgPool2d,
+    BasicBlock,
     BatchNorm2d,
+    Bottleneck,
     Conv2d,
     ConvTranspose2d,
     Dropout,
@@ -19,17 +21,15 @@ from .paper.layers import (
     Linear,
     MaxPool2d,
     ReLU,
-    Softmax,
-)
-from .paper.resnet import (
-    BasicBlock,
-    Bottleneck,
     ResNet18ADF,
     ResNet34ADF,
     ResNet50ADF,
     ResNet101ADF,
     ResNet152ADF,
     ResNetADF,
+    Sequential,
+    Softmax,
+    concatenate_as,
 )
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Eval mode for a while."""
+"""Temporarily switch a model to eval mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: Any) -> Iterator[None]:
-    """All modules of `model` in eval mode; afterwards each has the mode it had. Other callables are left alone.
+    """Switch all modules of `model` to eval mode and back to their own modes. Other callables are left alone.
 
-    The flags are set directly, since `train()` of some backbones does more than that.
+    It sets the flags directly, since the `train` method of some backbones does more than that.
     """
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]

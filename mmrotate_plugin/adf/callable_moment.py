@@ -1,4 +1,4 @@
-"""Tensors that can be called, so that ``x.mean`` of a Gaussian is its tensor and ``x.mean(dim)`` its average."""
+"""Make tensors callable: ``x.mean`` of a Gaussian is its tensor, ``x.mean(dim)`` its average."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ EMPTY = torch.empty(0, device='cpu')
 
 
 class Moment(Tensor):
-    """The mean or the variance of a `Gaussian`: its tensor, which networks may also call like the method of that name.
+    """The mean or variance of a `Gaussian`: its tensor, which networks may also call like the method of that name.
 
-    To every function and attribute of torch it is the tensor that the Gaussian was made of: results are plain tensors,
-    gradients and hooks are those of that tensor, copies and files hold it. It lives as long as somebody holds it; the
-    Gaussian keeps the tensor alone.
+    For every function and attribute of torch it stands for the tensor that the Gaussian was made of: results are plain
+    tensors, gradients and hooks belong to that tensor, copies and files hold it. The Gaussian keeps no reference to
+    it.
     """
 
     tensor: Tensor
@@ -37,7 +37,7 @@ class Moment(Tensor):
 
 
 def callable_moment(tensor: Tensor, method: Callable[..., Any]) -> Tensor:
-    """The tensor as a `Moment` whose call is `method`; as it is under torch.compile, which cannot follow one."""
+    """Wrap a tensor in a `Moment` whose call is `method`; not under torch.compile, which cannot follow one."""
     if is_dynamo_compiling():
         return tensor
     # fake and functional tensors cannot change their class; nothing reads the numbers of a `Moment` itself
@@ -47,7 +47,7 @@ def callable_moment(tensor: Tensor, method: Callable[..., Any]) -> Tensor:
 
 
 def plain(values: Any) -> Any:
-    """Nested values with the tensors themselves in place of each `Moment`."""
+    """Replace each `Moment` in nested values by its tensor."""
     if type(values) is Moment:
         return values.tensor
     if type(values) in (list, tuple):

@@ -1,4 +1,4 @@
-"""Which parts of a network drop at random, and how to have them do so in eval mode: Monte Carlo dropout."""
+"""Find the parts of a network that drop at random, and let them do so in eval mode: Monte Carlo dropout."""
 
 import inspect
 import re
@@ -14,38 +14,39 @@ from torch.overrides import TorchFunctionMode
 
 from ._eval_mode import eval_mode
 
-DROPOUTS = (_DropoutNd,)  # all of torch's, and mmcv's
+DROPOUTS = (_DropoutNd,)  # base of all of torch's and mmcv's
 Layers = type[nn.Module] | tuple[type[nn.Module], ...]
 
 
 class _Flag(int):
-    """False to all that asks; in the arguments of a call it tells `self.training` from a literal False."""
+    """A flag that is false, but that the arguments of a call can tell from a literal False."""
 
 
 EVAL = _Flag(0)
 NAMES = re.compile(r'drop|stochastic_?depth', re.IGNORECASE)  # DropPath, DropBlock, StochasticDepth, ...
 PROBABILITIES = ('p', 'drop_prob', 'dropout', 'drop_rate', 'dropout_p', 'prob', 'attn_drop', 'drop')
-PLACES = {  # of `training` among the arguments
+PLACES: dict[Callable[..., Any], int] = {  # of `training` among the arguments
     F.dropout: 2, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2, F.alpha_dropout: 2, F.feature_alpha_dropout: 2,
     torch.dropout: 2, torch.dropout_: 2, torch.feature_dropout: 2, torch.feature_dropout_: 2,
     torch.alpha_dropout: 2, torch.alpha_dropout_: 2, torch.feature_alpha_dropout: 2, torch.feature_alpha_dropout_: 2,
 }  # fmt: skip
-STRICT = [function for function in PLACES if not inspect.isfunction(function)]  # take no flag but a bool
+# functions that take no flag but a bool
+STRICT: list[Callable[..., Any]] = [function for function in PLACES if not inspect.isfunction(function)]
 STRICT += [torch.batch_norm, torch.instance_norm, torch.rrelu]
 
 
 class NoDropout(ValueError):
-    """Monte Carlo dropout is asked of a network that drops nothing."""
+    """Monte Carlo dropout was requested from a network that drops nothing."""
 
 
 def sampling_layers(model: nn.Module, layers: Layers | None = None) -> list[nn.Module]:
-    """The modules that drop at random in training mode, with a probability above 0.
+    """Find the modules that drop at random in training mode, with a probability above 0.
 
     Args:
         model: Any module.
-        layers: Classes to choose; None for all that are known: torch's dropouts and their subclasses, attention and
-            recurrent layers with dropout, modules named after it (DropPath, StochasticDepth, DropBlock), and those that
-            hold a probability of dropping and ask in `forward` whether they train.
+        layers: Classes to look for. None looks for all known ones: torch's dropouts and their subclasses, attention and
+            recurrent layers with dropout, modules named after it (DropPath, StochasticDepth, DropBlock), and modules
+            that hold a dropping probability and check in `forward` whether they train.
     """
     if layers is not None:
         return [m for m in model.modules() if isinstance(m, layers) and _probability(m) != 0]
@@ -53,7 +54,7 @@ def sampling_layers(model: nn.Module, layers: Layers | None = None) -> list[nn.M
 
 
 def may_drop(model: nn.Module) -> bool:
-    """Whether there are such modules, or a `forward` that names something after dropout."""
+    """Tell whether a model has such modules, or a `forward` with a name that refers to dropout."""
     return bool(sampling_layers(model)) or any(
         any(NAMES.search(name) for name in _names(type(m))) for m in model.modules() if not _of_torch(type(m))
     )
@@ -61,13 +62,13 @@ def may_drop(model: nn.Module) -> bool:
 
 @contextmanager
 def sampled_dropout(model: nn.Module, layers: Layers | None = None) -> Iterator[Callable[[], None]]:
-    """Let everything that drops do so, while all else is in eval mode; afterwards each module has its mode again.
+    """Let everything that drops do so with the rest in eval mode; afterwards each module gets its mode back.
 
-    Only the flag of the modules of `sampling_layers` changes, not that of modules inside them. Unless `layers` are
-    chosen, functional dropout that is told ``training=self.training`` drops, too. A literal ``training=False`` stays.
+    Only the flags of the modules of `sampling_layers` change, not those of modules inside them. Unless `layers` are
+    given, functional dropout with ``training=self.training`` drops too; a literal ``training=False`` is respected.
 
     Returns:
-        A function to call after a pass, which raises `NoDropout` if there was nothing to drop.
+        A function to call after a pass; it raises `NoDropout` if nothing was dropped.
     """
     chosen = sampling_layers(model, layers)
     mode = _Forced(layers is None)
@@ -80,9 +81,9 @@ def sampled_dropout(model: nn.Module, layers: Layers | None = None) -> Iterator[
         check()
     with eval_mode(model):
         for module in model.modules():
-            # torch's own hand the flag to functions that take no other than a bool
+            # torch's own modules pass the flag to functions that accept only a bool
             if layers is None and not (_of_torch(type(module)) or isinstance(module, nn.RNNBase)):
-                module.training = EVAL
+                vars(module)['training'] = EVAL
         for module in chosen:
             module.training = True
         with mode, _lenient(mode):
@@ -91,7 +92,7 @@ def sampled_dropout(model: nn.Module, layers: Layers | None = None) -> Iterator[
 
 @contextmanager
 def _lenient(mode: '_Forced') -> Iterator[None]:
-    """Let functions of C++ called with `EVAL` get that far that the mode sees it: they check their arguments before."""
+    """Let calls of C++ functions with `EVAL` reach the mode; they would check their arguments before it."""
 
     def ask(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: function(*mode.flags(function, args), **mode.flags(function, kwargs))
@@ -106,7 +107,7 @@ def _lenient(mode: '_Forced') -> Iterator[None]:
 
 
 class _Forced(TorchFunctionMode):
-    """Functional dropout drops where `EVAL` is its `training`."""
+    """Make functional dropout drop where its `training` is `EVAL`."""
 
     def __init__(self, forced: bool) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class _Forced(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def flags(self, function: Callable[..., Any], values: Any) -> Any:
-        """Arguments with a bool in place of `EVAL`."""
+        """Replace `EVAL` in arguments by a bool."""
         value = self.forced and function in PLACES
         if isinstance(values, Mapping):
             return {key: value if part is EVAL else part for key, part in values.items()}
@@ -155,7 +156,7 @@ def _drops(module: nn.Module) -> bool:
 
 
 def _probability(module: nn.Module) -> float | None:
-    """Of dropping; None if the module holds none."""
+    """Return the probability of dropping; None if the module holds none."""
     for name in PROBABILITIES:
         value = getattr(module, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -164,7 +165,7 @@ def _probability(module: nn.Module) -> float | None:
 
 
 def _names(kind: type[nn.Module]) -> tuple[str, ...]:
-    """What the code of `forward` refers to."""
+    """Return the names that the code of `forward` refers to."""
     code = getattr(inspect.unwrap(kind.forward), '__code__', None)
     return () if code is None else code.co_names
 
@@ -182,7 +183,7 @@ def _nothing(model: nn.Module, layers: Layers | None) -> str:
     cure = f'give {", ".join(idle)} a p > 0' if idle else 'an ADFResNet takes dropout=0.02'
     return (
         f'{name} has no active layer of the kind Dropout and no functional dropout: all passes would be equal and the '
-        f'model variance 0. Add dropout with p > 0 ({cure}), or leave the sampling away'
+        f'model variance 0. Add dropout with p > 0 ({cure}), or leave out the sampling'
     )
 
 

@@ -1,7 +1,7 @@
-"""Variance gains: factors of the variances that modules put out, fitted by `calibrate`.
+"""Keep variance gains: factors of the variances that modules output, fitted by `calibrate`.
 
-They are buffers of the modules behind whose output they act, so they are saved and moved with the network, beside the
-noise and the rule that they were fitted at. They cost a multiplication per value.
+A gain is a buffer of the module whose output it scales, so it is saved and moved with the network, together with the
+noise and the rule of the fit. It costs one multiplication per value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 from .gaussian import VARIANCE_RULES, Gaussian
 
-GAIN = 'variance_gain'  # buffer of a module: factor of the variance that it puts out, (C, 1, 1) or the like
+GAIN = 'variance_gain'  # buffer of a module: factor of its output's variance, (C, 1, 1) or similar
 NOISE = 'variance_gain_noise'  # buffer of the model: the noise variance of the fit, () or (C,)
 RULE = 'variance_gain_rule'  # buffer of the model: the rule of the fit, an index of VARIANCE_RULES
 FAR_OFF = 2.0  # noise variances that differ by more than this factor need another calibration
 
 
 def is_gain(key: str) -> bool:
-    """Whether a key of a state dict is that of a gain, or of what it was fitted at."""
+    """Tell whether a key of a state dict belongs to a gain, or to the noise or rule of its fit."""
     return key.rpartition('.')[2] in (GAIN, NOISE, RULE)
 
 
 def set_gain(module: nn.Module, gain: Tensor | None) -> None:
-    """Multiply the variance that a module puts out, a `Gaussian` or a pair of mean and variance; None takes it back.
+    """Multiply the variance of a module's output, a `Gaussian` or a pair of mean and variance.
 
     Args:
-        module: Its output is one Gaussian. Plain tensors pass unchanged.
-        gain: Broadcasts with the output: (C, 1, 1) for maps, (C,) for vectors.
+        module: A module that outputs one Gaussian. Plain tensors pass unchanged.
+        gain: Factor that broadcasts with the output: (C, 1, 1) for maps, (C,) for vectors. None removes the gain.
     """
     module._buffers.pop(GAIN, None)
     if gain is not None:
@@ -38,7 +38,7 @@ def set_gain(module: nn.Module, gain: Tensor | None) -> None:
 
 
 def remove_gains(model: nn.Module) -> None:
-    """Take back all gains: the moment rules as they are, and a state dict without further keys."""
+    """Remove all gains: the moment rules act alone again, and the state dict has no extra keys."""
     for module in model.modules():
         set_gain(module, None)
         for name in (NOISE, RULE):
@@ -48,39 +48,39 @@ def remove_gains(model: nn.Module) -> None:
 
 
 def accept_gains(model: nn.Module) -> None:
-    """Let a network take over the gains of a state dict, as often as it loads one; one without gains removes them.
+    """Let a network load the gains of a state dict; loading one without gains removes them.
 
-    Without it, the gains of a calibrated checkpoint are unexpected keys. `ADFResNet` and the paper's classifiers do
-    it themselves.
+    Without this call, the gains of a calibrated checkpoint are unexpected keys. `ADFResNet` and the paper's
+    classifiers make it themselves.
     """
     if _expect_gains not in [getattr(hook, 'hook', hook) for hook in model._load_state_dict_pre_hooks.values()]:
         model._register_load_state_dict_pre_hook(_expect_gains, with_module=True)
 
 
 def gain_noise(model: nn.Module) -> Tensor | None:
-    """The noise variance that a network was calibrated at, () or (C,); None if it is not calibrated."""
+    """Return the noise variance of a network's calibration, () or (C,); None if it is not calibrated."""
     return model._buffers.get(NOISE)
 
 
 def gain_rule(model: nn.Module) -> str | None:
-    """The rule for the variance that a network was calibrated with; None if it is not calibrated."""
+    """Return the variance rule of a network's calibration; None if it is not calibrated."""
     index = model._buffers.get(RULE)
     return None if index is None else VARIANCE_RULES[int(index)]
 
 
 def set_origin(model: nn.Module, noise: Tensor, rule: str) -> None:
-    """Note the noise variance, () or (C,), and the rule that the gains of a network were fitted at."""
+    """Store the noise variance, () or (C,), and the rule that the gains of a network were fitted at."""
     model.register_buffer(NOISE, noise)
     model.register_buffer(RULE, torch.tensor(VARIANCE_RULES.index(rule), device=noise.device))
 
 
 def misfit(model: nn.Module, noise_variance: float | Sequence[float] | None, rule: str) -> str | None:
-    """What is wrong with the gains of a calibrated network at a noise and a rule; None if nothing is.
+    """Say why a network's gains do not fit a noise and a rule; None if they do, or if it is not calibrated.
 
     Args:
-        model: That was calibrated, or not.
+        model: Network, calibrated or not.
         noise_variance: A number or one per channel; None if it is not known beforehand.
-        rule: For the variance.
+        rule: Variance rule.
     """
     fitted, fitted_rule = gain_noise(model), gain_rule(model)
     if fitted is None:
@@ -117,7 +117,7 @@ def _apply_gain(module: nn.Module, args: tuple[Any, ...], out: Any) -> Any:  # n
 
 
 def _expect_gains(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Make buffers for the gains in a state dict, which then fills them."""
+    """Make buffers for the gains in a state dict, which loading then fills."""
     remove_gains(module)
     some = next(module.parameters(), torch.empty(0))
     for name, part in module.named_modules(prefix=prefix.rstrip('.')):

@@ -1,79 +1,58 @@
-"""Values with a mean and a variance, which torch's functions and any unmodified network propagate."""
+"""Define `Gaussian`, a value with a mean and a variance that any unmodified network propagates."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .callable_moment import Moment, callable_moment
+from .moment_rules import DELTA, MOVES, PLAIN, RULES, NoMomentRule, name_of
 
-Rule = TypeVar('Rule', bound=Callable[..., Any])
-
-RULES: dict[Callable[..., Any], Callable[..., Any]] = {}  # torch's function or method: its moment rule
-PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules that keep to the means of the plain function
-MOVES: set[Callable[..., Any]] = set()  # those that only move values about, and so need no floor
-DELTA: dict[Callable[..., Any], Callable[..., Any]] = {}  # rules of first order, for rule='delta'
-VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # from the dearest on
+VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # most expensive first
 SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized', 'is_nested')
 
 
-class NoMomentRule(NotImplementedError):
-    """An operation was asked of a Gaussian that has no moment rule."""
-
-
-def moment_rule(*functions: Callable[..., Any], moves: bool = False) -> Callable[[Rule], Rule]:
-    """Register a moment rule for functions of torch.
-
-    The rule takes the arguments of the function, with a `Gaussian` where a tensor would be, and returns a `Gaussian`
-    (or a tuple of them). In-place variants are to be registered too; they return the result and change nothing.
-
-    Args:
-        functions: As torch hands them to ``__torch_function__``: ``F.relu``, ``torch.relu``, ``Tensor.relu``, ...
-        moves: The rule only moves, copies or selects values, so that no variance can fall below the floor.
-    """
-
-    def decorator(rule: Rule) -> Rule:
-        for function in functions:
-            RULES[function] = rule
-            if moves:
-                MOVES.add(function)
-                PLAIN[function] = rule
-        return rule
-
-    return decorator
-
-
 class Gaussian:
-    """A tensor of independent Gaussian values: assumed density filtering's state.
+    """A tensor of independent Gaussian values: the state of assumed density filtering.
 
     Loquercio, Segu & Scaramuzza, A General Framework for Uncertainty Estimation in Deep Learning, RA-L 2020, after
-    Gast & Roth, Lightweight Probabilistic Deep Networks, CVPR 2018 (arXiv:1805.11327). Each function of torch that is
-    called with one, by whatever network, is replaced by its moment rule. Nothing is guessed: an operation without a
-    rule raises `NoMomentRule`.
+    Gast & Roth, Lightweight Probabilistic Deep Networks, CVPR 2018 (arXiv:1805.11327). Whatever network calls a
+    function of torch with a Gaussian, the function's moment rule runs instead. Nothing is guessed: an operation without
+    a rule raises `NoMomentRule`.
 
-    `mean` and `var` are its tensors. Networks that average by a method, ``x.mean([2, 3])`` or ``x.var(1)``, call them:
-    they get the Gaussian of `torch.mean(x, ...)` or `torch.var(x, ...)`. Rules read `mu` and `v`, the very tensors that
-    were given. Networks for torch.compile have to write ``torch.mean(x, dim)``.
+    `mean` and `var` are its tensors. They can also be called, for networks that average by a method: ``x.mean([2, 3])``
+    and ``x.var(1)`` give the Gaussian of `torch.mean(x, ...)` and `torch.var(x, ...)`. Rules read `mu` and `v`, the
+    very tensors that were given. Networks for torch.compile have to write ``torch.mean(x, dim)``.
+
+    The last three arguments go with the value through all operations.
 
     Args:
-        mean: Any shape.
-        var: Variance, of the same shape, dtype and device. Not negative (which is not checked: it would cost a pass).
-        min_variance: The keep-variance floor: no operation puts out less, by clamping. It goes with the value through
-            all operations; of two, the larger one.
-        plain_mean: Means are those of the plain functions, to the bit, and the rules give the variance alone. It goes
-            with the value through all operations, if one of several has it. An image that already is noisy needs
-            that: moment-matched means would count its noise twice.
-        rule: How the variance is computed: 'diagonal'; 'bfloat16', with convolutions in that type; 'rank1', with their
-            squared weights approximated, see `functional.linear`; or 'delta', which also takes activations and max
-            pooling to first order, see `functional.delta`, and implies `plain_mean`. It goes with the value through
-            all operations; of several, the cheapest, which is the last of these.
+        mean: Tensor of any shape.
+        var: Variance, of the same shape, dtype and device. It must not be negative; a check would cost a pass.
+        min_variance: Keep-variance floor: the smallest variance of any result, by clamping. Of several inputs the
+            largest floor applies.
+        plain_mean: Compute means by the plain functions, to the bit. It applies if one of several inputs has it. Use
+            it for images that already are noisy: moment-matched means would count their noise twice.
+        rule: How to compute the variance: 'diagonal'; 'bfloat16', with convolutions in that type; 'rank1', with an
+            approximation of their squared weights, see `functional.linear`; or 'delta', which also takes activations
+            and max pooling to first order, see `functional.delta`, and implies `plain_mean`. Of several inputs the
+            cheapest rule applies, the last in this list.
 
     Raises:
-        TypeError: If one of the two is no tensor of real numbers.
-        ValueError: If their shapes, dtypes or devices differ, or `min_variance` is negative or not finite, or the
-            `rule` is unknown.
+        TypeError: If `mean` or `var` is not a tensor of real numbers.
+        ValueError: If they differ in shape, dtype or device, or `min_variance` or `rule` is not as above.
+
+    Example:
+        >>> import torch
+        >>> from mmrotate_plugin.adf import Gaussian
+        >>> x = Gaussian(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.25]))
+        >>> y = 2 * x - 1
+        >>> y.mean, y.var
+        (tensor([-1.,  3.]), tensor([4., 1.]))
+        >>> torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())(y)
+        Gaussian(shape=(1,), dtype=torch.float32, device=cpu)
     """
 
     __slots__ = ('min_variance', 'mu', 'plain_mean', 'rule', 'v')
@@ -91,7 +70,7 @@ class Gaussian:
             if a != b:
                 raise ValueError(f'mean and var must have one {what}, but have {_plain(a)} and {_plain(b)}')
         if not 0 <= min_variance < float('inf'):
-            raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
+            raise ValueError(f'min_variance={min_variance} must be finite and non-negative')
         self.mu, self.v, self.min_variance = mean, var, float(min_variance)
         if rule not in VARIANCE_RULES:
             raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, VARIANCE_RULES))}')
@@ -109,11 +88,11 @@ class Gaussian:
         if not args and 'input' in kwargs:  # torch's name of the first argument
             args = (kwargs.pop('input'),)
         if kwargs.get('out') is not None:
-            raise TypeError(f"'{_name(function)}' cannot write a Gaussian into the tensor out=: leave it away")
+            raise TypeError(f"'{name_of(function)}' cannot write a Gaussian into the tensor out=: leave it out")
         rule = RULES.get(function)
         if rule is None:
             raise NoMomentRule(
-                f"'{_name(function)}' has no moment rule: a Gaussian cannot pass it. Write one and register it with "
+                f"'{name_of(function)}' has no moment rule: a Gaussian cannot pass it. Write one and register it with "
                 '@mmrotate_plugin.adf.moment_rule, or hand over x.mean'
             )
         inputs = list(gaussians((args, kwargs)))
@@ -133,7 +112,7 @@ class Gaussian:
         return out
 
     def __getattr__(self, name: str) -> Any:
-        """Methods of `Tensor`, by the same rules; attributes that mean and variance share."""
+        """Return a method of `Tensor`, by its rule, or an attribute that mean and variance share."""
         if name.startswith('__'):
             raise AttributeError(name)
         if name in SHARED:
@@ -146,12 +125,12 @@ class Gaussian:
         raise AttributeError(f"Gaussian has no attribute '{name}'; its tensors are .mean and .var")
 
     def replace(self, mean: Tensor, var: Tensor) -> 'Gaussian':
-        """Other moments, with the floor, the kind of mean and the rule for the variance of this one."""
+        """Return a Gaussian of other moments with the same floor, `plain_mean` and `rule`."""
         return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rule)
 
     @property
     def mean(self) -> Tensor:
-        """The tensor of means, which can also be called like `torch.mean`: ``x.mean(dim)``."""
+        """Tensor of means; call it like `torch.mean`: ``x.mean(dim)``."""
         return callable_moment(self.mu, partial(torch.mean, self))
 
     @mean.setter
@@ -160,7 +139,7 @@ class Gaussian:
 
     @property
     def var(self) -> Tensor:
-        """The tensor of variances, which can also be called like `torch.var`: ``x.var(dim)``."""
+        """Tensor of variances; call it like `torch.var`: ``x.var(dim)``."""
         return callable_moment(self.v, partial(torch.var, self))
 
     @var.setter
@@ -174,7 +153,7 @@ class Gaussian:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether mean or variance learn."""
+        """Whether the mean or the variance requires a gradient."""
         return self.mu.requires_grad or self.v.requires_grad
 
     def dim(self) -> int:
@@ -196,48 +175,53 @@ class Gaussian:
         return f'Gaussian(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device}{traits})'
 
     def __add__(self, other: Any) -> 'Gaussian':
-        return torch.add(self, other)
+        return call(torch.add, self, other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> 'Gaussian':
-        return torch.sub(self, other)
+        return call(torch.sub, self, other)
 
     def __rsub__(self, other: Any) -> 'Gaussian':
-        return torch.add(torch.neg(self), other)
+        return call(torch.add, call(torch.neg, self), other)
 
     def __mul__(self, other: Any) -> 'Gaussian':
-        return torch.mul(self, other)
+        return call(torch.mul, self, other)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> 'Gaussian':
-        return torch.div(self, other)
+        return call(torch.div, self, other)
 
     def __rtruediv__(self, other: Any) -> 'Gaussian':
         return self.__torch_function__(torch.div, (Gaussian,), (other, self))
 
     def __pow__(self, exponent: Any) -> 'Gaussian':
-        return torch.pow(self, exponent)
+        return call(torch.pow, self, exponent)
 
     def __abs__(self) -> 'Gaussian':
-        return torch.abs(self)
+        return call(torch.abs, self)
 
     def __neg__(self) -> 'Gaussian':
-        return torch.neg(self)
+        return call(torch.neg, self)
 
     def __matmul__(self, other: Any) -> 'Gaussian':
-        return torch.matmul(self, other)
+        return call(torch.matmul, self, other)
 
-    # `x += y` makes a new value; Python would see to that itself, but torch.compile looks for these names
+    # `x += y` makes a new value; Python would do so itself, but torch.compile looks for these names
     __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = __add__, __sub__, __mul__, __truediv__, __pow__
 
     def __getitem__(self, index: Any) -> 'Gaussian':
         return self.__torch_function__(Tensor.__getitem__, (Gaussian,), (self, index))
 
 
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of torch with Gaussians, whose types its stubs do not know."""
+    return function(*args)
+
+
 def gaussians(values: Any) -> Iterator[Gaussian]:
-    """Every Gaussian in nested sequences and dicts."""
+    """Iterate over the Gaussians in nested sequences and dicts."""
     if isinstance(values, Gaussian):
         yield values
     elif isinstance(values, (list, tuple)):
@@ -256,8 +240,8 @@ def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> A
 
 
 def _of_means(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    """The plain function of the means, which it leaves as they are."""
-    copies = _name(function).endswith('_')
+    """Call the plain function on the means, which stay unchanged."""
+    copies = name_of(function).endswith('_')
     kwargs = {key: False if key == 'inplace' else _means(value, copies) for key, value in kwargs.items()}
     return function(*_means(args, copies), **kwargs)
 
@@ -269,20 +253,12 @@ def _means(values: Any, copies: bool) -> Any:
 
 
 def _with_means(out: Any, means: Any) -> Any:
-    """The variances of `out`, a Gaussian or a tuple of them, and the tensors `means`."""
+    """Combine the variances of `out`, a Gaussian or a tuple of them, with the tensors `means`."""
     if isinstance(out, Gaussian):
         return Gaussian(means, out.v.to(means.dtype))
     if isinstance(out, (list, tuple)):
         return type(out)(map(_with_means, out, means))
     return out
-
-
-def _name(function: Callable[..., Any]) -> str:
-    name = getattr(function, '__name__', repr(function))
-    owner = getattr(function, '__objclass__', None)
-    if owner is not None:
-        return f'Tensor.{name}'
-    return f'{function.__module__}.{name}' if getattr(function, '__module__', None) else f'torch.{name}'
 
 
 def _plain(value: Any) -> Any:

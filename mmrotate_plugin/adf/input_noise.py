@@ -1,7 +1,8 @@
-"""The variance of the noise on an input: a number or one per channel, made a tensor of the input's shape."""
+"""Expand the noise variance of an input, a number or one per channel, to the input's shape."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ Noise = float | Sequence[float] | Tensor
 
 
 def expand_noise(noise_variance: Noise, x: Tensor) -> Tensor:
-    """A noise variance as a tensor like `x`.
+    """Expand a noise variance to a tensor like `x`.
 
     Args:
         noise_variance: A number, one number per channel, or a tensor of the shape of `x`. In the squared units of `x`:
@@ -21,15 +22,15 @@ def expand_noise(noise_variance: Noise, x: Tensor) -> Tensor:
         The variance, of the shape, dtype and device of `x`.
 
     Raises:
-        ValueError: If a value is negative or not finite, or their number is not that of the channels.
+        ValueError: If a value is negative or not finite, or if there are several and not one per channel.
     """
     if isinstance(noise_variance, (int, float)):
         if not (math.isfinite(noise_variance) and noise_variance >= 0):
-            raise ValueError(f'noise_variance={noise_variance} must be a number from 0 on')
+            raise ValueError(f'noise_variance={noise_variance} must be finite and non-negative')
         return torch.full_like(x, noise_variance)
     values = torch.as_tensor(noise_variance, dtype=x.dtype, device=x.device)
     if not bool((values.isfinite() & (values >= 0)).all()):
-        raise ValueError(f'noise_variance={_short(noise_variance)} must hold finite numbers from 0 on')
+        raise ValueError(f'noise_variance={_short(noise_variance)} must hold finite, non-negative numbers')
     if values.shape == x.shape or values.numel() == 1:
         return values.expand_as(x).contiguous()
     if values.dim() == 1 and x.dim() >= 2 and len(values) == x.shape[1]:
@@ -42,27 +43,30 @@ def expand_noise(noise_variance: Noise, x: Tensor) -> Tensor:
 
 
 def check_noise(noise_variance: float | Sequence[float], channels: int) -> float | tuple[float, ...]:
-    """A noise variance as a number or one per channel.
+    """Check a noise variance that is a number or one per channel.
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If a value is negative or not finite, or their number is not that of the channels.
+        ValueError: If a value is negative or not finite, or if there are several and not one per channel.
     """
-    several = isinstance(noise_variance, Sequence) and not isinstance(noise_variance, str)
-    values = tuple(noise_variance) if several else (noise_variance,)
+    values: tuple[Any, ...]
+    if isinstance(noise_variance, Sequence) and not isinstance(noise_variance, str):
+        values, several = tuple(noise_variance), True
+    else:
+        values, several = (noise_variance,), False
     if not all(isinstance(value, (int, float)) for value in values):
         raise TypeError(f'noise_variance={noise_variance!r} must be a number, or one for each of {channels} channels')
     if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise ValueError(f'noise_variance={noise_variance} must be finite and from 0 on')
+        raise ValueError(f'noise_variance={noise_variance} must be finite and non-negative')
     if several and len(values) != channels:
         raise ValueError(
             f'noise_variance={values} has {len(values)} values: give one number, or one for each of {channels} channels'
         )
-    return values if several else float(noise_variance)
+    return values if several else float(values[0])
 
 
 def fill_noise(noise_variance: float | Sequence[float], x: Tensor) -> Tensor:
-    """What `check_noise` gave, as a tensor like `x`, (B, C, H, W). It looks at no values, so that it compiles."""
+    """Expand a result of `check_noise` to a tensor like `x`, (B, C, H, W). It reads no values, so that it compiles."""
     if isinstance(noise_variance, float):
         return torch.full_like(x, noise_variance)
     if x.dim() < 3 or len(noise_variance) != x.shape[-3]:

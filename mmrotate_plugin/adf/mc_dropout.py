@@ -1,4 +1,4 @@
-"""Data and model uncertainty together: Monte Carlo dropout over passes that propagate the noise of the input."""
+"""Predict data and model uncertainty together: Monte Carlo dropout over passes that propagate the input's noise."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from .progress import track
 
 
 class Prediction(NamedTuple):
-    """What a network knows of one output.
+    """Mean and uncertainty of one output.
 
     Attributes:
         mean: Mean over the passes.
-        data_variance: Mean of the variances: what the noise of the input does (aleatoric).
-        model_variance: Variance of the means, unbiased: what the dropped weights do (epistemic).
+        data_variance: Mean of the variances: the effect of the input's noise (aleatoric).
+        model_variance: Unbiased variance of the means: the effect of the dropped weights (epistemic).
     """
 
     mean: Tensor
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 
     @property
     def total_variance(self) -> Tensor:
-        """Data and model variance together."""
+        """Sum of data and model variance."""
         return self.data_variance + self.model_variance
 
     @property
@@ -47,7 +47,7 @@ def predict(
     seed: int | None = None,
     progress: bool | None = None,
 ) -> Any:
-    r"""Mean and total variance by Monte Carlo dropout over passes of assumed density filtering.
+    r"""Predict mean and variance by Monte Carlo dropout over passes of assumed density filtering.
 
     With the moments :math:`(\mu_t, v_t)` of pass t of T:
 
@@ -55,31 +55,33 @@ def predict(
         \sigma^2 = \frac1T \sum_t v_t + \frac1{T-1} \sum_t (\mu_t - \bar\mu)^2
 
     Loquercio, Segu & Scaramuzza, A General Framework for Uncertainty Estimation in Deep Learning, RA-L 2020
-    (there with 1 / T throughout, which is too small for the second sum), after Gal & Ghahramani, Dropout
-    as a Bayesian Approximation, ICML 2016.
+    (there with 1 / T throughout, which is too small for the second sum), after Gal & Ghahramani, Dropout as a Bayesian
+    Approximation, ICML 2016.
 
-    Only dropout is active; norms and all else are in eval mode, and every module gets its mode back. Memory
-    does not grow with the number of passes: three tensors per output are kept.
+    Only dropout is active; norms and everything else are in eval mode, and every module gets its mode back. Memory does
+    not grow with the number of passes: three tensors per output are kept.
 
     Args:
-        model: Any module that drops: by torch's layers or mmcv's, DropPath, StochasticDepth, DropBlock, the dropout of
-            attention and recurrent layers, or ``F.dropout(x, p, self.training)``. See `dropout.sampling_layers`.
-        x: What the model is called with; a tuple is unpacked into its arguments, so that (mean, variance) works.
-        num_samples: Passes, T. The relative error of the model's standard deviation is about 1 / sqrt(2 T).
-        layers: Classes of the modules that sample, alone; everything that drops unless told.
-        pairs: A tuple of two tensors in the output is a mean and its variance, as the ADF paper's modules return;
-            False takes it for two outputs.
-        seed: Makes the result repeatable; the global random state is then left as it was. None draws from it.
-        progress: None shows a bar where stderr is a terminal, True always, False never.
+        model: Any module that drops: by layers of torch or mmcv, DropPath, StochasticDepth, DropBlock, the dropout of
+            attention and recurrent layers, or ``F.dropout(x, p, self.training)``. See
+            `dropout_sampling.sampling_layers`.
+        x: Input of the model; a tuple is unpacked into its arguments, so that (mean, variance) works.
+        num_samples: Number of passes, T. The relative error of the model's standard deviation is about 1 / sqrt(2 T).
+        layers: Classes of the only modules to sample; None samples everything that drops.
+        pairs: Whether a tuple of two tensors in the output is a mean and its variance, as the ADF paper's modules
+            return them, rather than two outputs.
+        seed: Random seed; makes the result repeatable and leaves the global random state as it was. None draws from
+            the global state.
+        progress: None shows a bar if stderr is a terminal, True always, False never.
 
     Returns:
-        The model's output with a `Prediction` in place of each tensor (data variance 0), `Gaussian` or pair. Tuples,
-        lists and dicts are kept. Tensors of half type are averaged in float32.
+        The model's output with a `Prediction` in place of each tensor (data variance 0), `Gaussian` or pair, in the
+        same tuples, lists and dicts. Tensors of half type are averaged in float32.
 
     Raises:
         ValueError: If there are fewer than two passes, or an output changes its shape.
-        NoDropout: If there is nothing to sample. It is a `ValueError`, too.
-        TypeError: If the model returns something else than tensors and Gaussians.
+        NoDropout: If there is nothing to sample; a subclass of `ValueError`.
+        TypeError: If the model returns anything but tensors and Gaussians.
     """
     if num_samples < 2:
         raise ValueError(f'num_samples={num_samples} must be 2 or more: one pass has no variance of means')
@@ -100,16 +102,29 @@ def predict(
 
 
 class Running:
-    """Mean, sum of squared deviations (Welford, Technometrics 1962) and mean variance of the passes so far."""
+    """Accumulate the mean, the sum of squared deviations (Welford, Technometrics 1962) and the mean variance.
+
+    It keeps two tensors, three with variances, whatever the number of passes.
+    """
+
+    passes: int
+    mean: Tensor
+    squares: Tensor
+    var: Tensor | None
 
     def __init__(self) -> None:
-        self.passes = 0
+        self.passes, self.var = 0, None
 
-    def add(self, mean: Tensor, var: Tensor | None) -> None:
+    def add(self, mean: Tensor, var: Tensor | None = None) -> None:
+        """Add one pass.
+
+        Raises:
+            ValueError: If its shape differs from that of the passes before.
+        """
         wide = mean.dtype if mean.dtype in (torch.float32, torch.float64) else torch.float32
         mean = mean.to(wide)
         if self.passes == 0:
-            self.mean, self.squares, self.var = (torch.zeros_like(mean) for _ in range(3))
+            self.mean, self.squares = torch.zeros_like(mean), torch.zeros_like(mean)
         elif mean.shape != self.mean.shape:
             raise ValueError(
                 f'an output has shape {tuple(self.mean.shape)} in one pass and {tuple(mean.shape)} in another: only '
@@ -120,19 +135,23 @@ class Running:
         self.mean += step / self.passes
         self.squares += step * (mean - self.mean)
         if var is not None:
+            if self.var is None:
+                self.var = torch.zeros_like(self.mean)
             self.var += (var.to(wide) - self.var) / self.passes
 
     def result(self) -> Prediction:
-        return Prediction(self.mean, self.var, self.squares / (self.passes - 1))
+        """Return the moments of the passes so far, of which there must be two."""
+        var = torch.zeros_like(self.mean) if self.var is None else self.var
+        return Prediction(self.mean, var, self.squares / (self.passes - 1))
 
 
 def _replace(out: Any, pairs: bool, function: Callable[[Tensor, Tensor | None], Any]) -> Any:
-    """`out` with `function(mean, variance)` in place of each Gaussian, pair and tensor; for these there is none."""
+    """Replace each Gaussian, pair and tensor in `out` by `function(mean, variance)`; a tensor has no variance."""
     if isinstance(out, Gaussian):
         return function(out.mu, out.v)
     if isinstance(out, Tensor):
         if not out.is_floating_point():
-            raise TypeError(f'the model returns a tensor of {out.dtype}, which has no mean: choose its other outputs')
+            raise TypeError(f'the model returns a tensor of {out.dtype}, which has no mean: select its other outputs')
         return function(out, None)
     if pairs and isinstance(out, tuple) and len(out) == 2 and all(isinstance(part, Tensor) for part in out):
         return function(*out)
@@ -146,14 +165,14 @@ def _replace(out: Any, pairs: bool, function: Callable[[Tensor, Tensor | None], 
 
 @contextmanager
 def _seeded(seed: int | None, model: nn.Module, x: Any) -> Iterator[None]:
-    """A random state of its own, on the CPU and on the devices of model and input."""
+    """Use a separate random state on the CPU and on the devices of model and input."""
     if seed is None:
         yield
         return
     tensors = [*model.parameters(), *model.buffers(), *(x if isinstance(x, tuple) else (x,))]
     devices = [t.device for t in tensors if isinstance(t, (Tensor, Gaussian)) and t.device.type != 'cpu']
     kind = devices[0].type if devices else 'cuda'
-    other = {} if kind == 'cuda' else {'device_type': kind}  # which torch 2.0 does not know
+    other: dict[str, Any] = {} if kind == 'cuda' else {'device_type': kind}  # unknown to torch 2.0
     with torch.random.fork_rng({d for d in devices if d.type == kind}, **other):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""How noisy an image is, told from the image itself."""
+"""Estimate the noise of an image from the image itself."""
 
 import math
 
@@ -10,11 +10,11 @@ GAIN = 6.0  # root of the sum of squares of the mask [1, -2, 1] x [1, -2, 1]
 
 
 def estimate_noise(x: Tensor, *, window: int = 32) -> Tensor:
-    r"""Variance of white Gaussian noise at each place of an image, of which no clean copy is there.
+    r"""Estimate the variance of white Gaussian noise at each pixel of an image, without a clean copy.
 
-    The mask of second differences along both axes takes away what is linear along an axis, and turns noise of
-    standard deviation :math:`\sigma` into :math:`6 \sigma`; the median of its size over a window is hardly moved by the
-    few pixels at edges:
+    The mask of second differences along both axes removes whatever is linear along an axis, and turns noise of
+    standard deviation :math:`\sigma` into :math:`6 \sigma`. The few pixels at edges hardly move the median of its
+    absolute value over a window:
 
     .. math::
         r = \begin{bmatrix} 1 & -2 & 1 \\ -2 & 4 & -2 \\ 1 & -2 & 1 \end{bmatrix} * x, \qquad
@@ -24,32 +24,41 @@ def estimate_noise(x: Tensor, *, window: int = 32) -> Tensor:
     Fast Noise Variance Estimation, Computer Vision and Image Understanding 64, 1996; the median is from Donoho &
     Johnstone, Biometrika 81, 1994.
 
-    A window of n pixels tells :math:`\sigma` with a relative standard error of at most :math:`2.27 / \sqrt n`, 7% for
-    32 x 32. What else moves it:
+    A window of n pixels gives :math:`\sigma` with a relative standard error of at most :math:`2.27 / \sqrt n`, 7% for
+    32 x 32. Known biases:
 
-    - Texture finer than a few pixels counts as noise. DOTA's images without added noise give 3 to 5 grey levels, of
-      which a part is the camera's; with noise of 10 added, they give 10% to 16% too much.
-    - Where pixels do not vary, as in a padded border, in saturated or in painted areas, the estimate is 0; windows
-      that are padded in part tell too little. Cut the padding off before.
-    - Noise must be white. Resizing, demosaicing and JPEG take away what the mask sees: estimate before resizing.
-    - Whole numbers hide noise below about one grey level; clipping to 0 and 255 makes it smaller.
+    - Texture finer than a few pixels counts as noise. DOTA's images without added noise give 3 to 5 grey levels,
+      partly from the camera; with noise of 10 added, the estimate is 10% to 16% too high.
+    - Where pixels do not vary, as in padded borders, saturated or painted areas, the estimate is 0; in partly padded
+      windows it is too low. Cut the padding off first.
+    - Noise must be white. Resizing, demosaicing and JPEG remove what the mask responds to: estimate before resizing.
+    - Rounding to whole grey levels hides noise below about one level; clipping to 0 and 255 reduces it.
 
     Args:
-        x: Images (B, C, H, W) of any unit, grey levels or normalised, each side 3 pixels or more.
-        window: Side of the windows in pixels, 3 or more; smaller images are one window.
+        x: Images (B, C, H, W) in any unit, grey levels or normalised; each side at least 3 pixels.
+        window: Side of the windows in pixels, at least 3; a smaller image is one window.
 
     Returns:
-        The variance in squared units of `x`, of its shape, dtype and device; without a gradient. On small images it is
-        a rough guess: 3 x 3 pixels have a single response.
+        The variance in squared units of `x`, with its shape, dtype and device and without a gradient. On small images
+        it is a rough guess: 3 x 3 pixels have a single response.
 
     Raises:
         TypeError: If `x` does not hold floating-point numbers.
-        ValueError: If `x` is no batch of images, or too small, or `window` too small.
+        ValueError: If `x` is not a batch of images, or too small, or `window` is too small.
+
+    Example:
+        >>> import torch
+        >>> from mmrotate_plugin.adf import estimate_noise
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> image = torch.linspace(0, 255, 64).expand(1, 1, 64, 64)
+        >>> noisy = image + 8 * torch.randn(image.shape, generator=generator)
+        >>> round(estimate_noise(noisy).mean().sqrt().item())
+        8
     """
     if not x.is_floating_point():
         raise TypeError(f'x holds {x.dtype}: convert it with x.float()')
     if x.dim() != 4 or min(x.shape[-2:]) < 3:
-        raise ValueError(f'x must be images (B, C, H, W) of 3 x 3 pixels or more, but came as {tuple(x.shape)}')
+        raise ValueError(f'x must be images (B, C, H, W) of 3 x 3 pixels or more, but has shape {tuple(x.shape)}')
     if window < 3:
         raise ValueError(f'window={window} must be 3 pixels or more')
     size = _second_difference(_second_difference(x.detach().to(torch.promote_types(x.dtype, torch.float32)), 2), 3)
@@ -65,13 +74,13 @@ def estimate_noise(x: Tensor, *, window: int = 32) -> Tensor:
 
 
 def _second_difference(x: Tensor, dim: int) -> Tensor:
-    """Two pixels shorter, and exactly 0 where three neighbours are equal, which a convolution is not."""
+    """Take second differences: two pixels shorter, and exactly 0 for equal neighbours, unlike a convolution."""
     n = x.shape[dim] - 2
     return x.narrow(dim, 0, n) + x.narrow(dim, 2, n) - 2 * x.narrow(dim, 1, n)
 
 
 def _windows(length: int, window: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows along one axis of `length` responses, and how to interpolate between them.
+    """Place windows along one axis of `length` responses, and interpolate between them.
 
     Returns:
         Indices (n, window), and weights (length + 2, n) of the linear interpolation from the centres to the pixels.

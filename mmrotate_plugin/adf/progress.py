@@ -1,4 +1,4 @@
-"""A progress bar without another package."""
+"""Show a progress bar without another package."""
 
 import sys
 import time
@@ -8,12 +8,12 @@ WIDTH = 30
 
 
 def track(steps: int, text: str, show: bool | None = None) -> Iterator[int]:
-    """Count from 0 to `steps` - 1 and show on stderr how far that is.
+    """Count from 0 to `steps` - 1 and show the progress on stderr.
 
     Args:
-        steps: How many there will be.
-        text: What is being done.
-        show: None shows the bar where stderr is a terminal, True always, False never.
+        steps: Number of steps.
+        text: Description of the work.
+        show: None shows the bar if stderr is a terminal, True always, False never.
     """
     terminal = sys.stderr.isatty()
     shown = terminal if show is None else show
@@ -21,7 +21,7 @@ def track(steps: int, text: str, show: bool | None = None) -> Iterator[int]:
     try:
         for i in range(steps):
             yield i
-            # a file gets ten lines, a terminal one that changes
+            # ten lines in a file, one changing line on a terminal
             if shown and (terminal or (i + 1) * 10 // steps > i * 10 // steps):
                 done = WIDTH * (i + 1) // steps
                 left = (time.monotonic() - start) / (i + 1) * (steps - i - 1)

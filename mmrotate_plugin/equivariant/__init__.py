@@ -1,4 +1,4 @@
-"""Equivariant layers on plain tensors: needs torch, numpy and e2cnn, and nothing of OpenMMLab."""
+"""Equivariant layers on plain tensors. Needs torch, numpy and e2cnn, and nothing of OpenMMLab."""
 
 from .conv import ennConv, ennTrivialConv
 from .export import export

@@ -1,8 +1,8 @@
-"""Arguments of a convolution, as torch takes them, that treat both axes alike."""
+"""Check arguments of a convolution, as torch takes them, for treating both axes alike."""
 
 
 def square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    """`value` as a pair of equal integers; a quarter turn exchanges the axes, so they must be treated alike."""
+    """Return `value` as a pair of equal integers: a quarter turn swaps the axes, so they must be alike."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair) or pair[0] != pair[1]:
         raise ValueError(f'{name}={value!r} must be one integer >= {least} (or a pair of equal ones): turns swap axes')
@@ -12,7 +12,7 @@ def square(name: str, value: int | tuple[int, int], least: int) -> tuple[int, in
 def named_padding(
     name: str, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int]:
-    """The pixels of torch's 'valid' and 'same'; an odd kernel needs as many on one side as on the other."""
+    """Return the pixels of torch's 'valid' and 'same' for an odd kernel, equal on both sides."""
     if name not in ('valid', 'same'):
         raise ValueError(f"padding={name!r} is unknown: use a number of pixels, 'valid' or 'same'")
     if name == 'valid':

@@ -1,9 +1,9 @@
-r"""Steerable bases, sampled on the kernel grid: computed once per process, shared by all layers.
+r"""Compute steerable bases, sampled on the kernel grid: once per process, shared by all layers.
 
 A kernel :math:`\kappa` between fields is equivariant iff
 :math:`\kappa(gx) = \rho_{out}(g)\,\kappa(x)\,\rho_{in}(g)^{-1}` (Weiler & Cesa, General E(2)-Equivariant Steerable
-CNNs, NeurIPS 2019, arXiv:1911.08251, eq. 2). e2cnn solves this constraint; here its solutions are sampled, made of
-equal norm and kept.
+CNNs, NeurIPS 2019, arXiv:1911.08251, eq. 2). e2cnn solves this constraint; this module samples its solutions,
+scales them to equal norm and keeps them.
 """
 
 import math
@@ -26,7 +26,7 @@ MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to th
 RING_WIDTH = 0.6  # standard deviations of the Gaussian rings, in units of the undilated grid
 OUTER_RING_WIDTH = 0.4
 CENTRE_WIDTH = 0.005  # a ring of radius zero is the centre pixel alone
-VANISHING_NORM = 1e-6  # what samples to less is zero on this grid (an aliased frequency) and is left out
+VANISHING_NORM = 1e-6  # kernels of a smaller norm vanish on this grid (aliased frequencies) and are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,12 @@ class SteerableBasis:
     """Equivariant kernels from one input field to one output field.
 
     Attributes:
-        kernels: The numbers of `samples`.
-        deviations: The numbers of `he_std`.
-        direction: The numbers of `bias`.
+        kernels: Constant behind `samples`.
+        deviations: Constant behind `he_std`.
+        direction: Constant behind `bias`.
         radius: K ring radii about the kernel's centre, pixels of the input (a dilation counts).
-        frequency: K angular frequencies, signed as e2cnn reports them: along its ring, each channel of the kernel is
-            a wave of this many periods per turn.
+        frequency: K angular frequencies, signed as e2cnn reports them: along its ring, each channel of the kernel is a
+            wave with this many periods per turn.
         in_irrep, out_irrep: K names of the irreducible parts of the two fields that the kernel connects, such as
             'irrep_1' (C_N: turns once per turn) or 'irrep_1,2' (D_N: reflects, turns twice).
     """
@@ -53,17 +53,17 @@ class SteerableBasis:
     out_irrep: tuple[str, ...]
 
     def __len__(self) -> int:
-        """K, the number of kernels."""
+        """Return K, the number of kernels."""
         return len(self.radius)
 
     @property
     def samples(self) -> Tensor:
-        """(K, n_out, n_in, k, k) float64: K kernels between fields of n_in and n_out channels."""
+        """K kernels between fields of n_in and n_out channels: (K, n_out, n_in, k, k) float64."""
         return self.kernels.tensor()
 
     @property
     def he_std(self) -> Tensor:
-        """(K,) float64. Generalised He initialisation of the coefficients for one input field.
+        """Standard deviation of the coefficients by generalised He initialisation, for one input field: (K,) float64.
 
         Divide by the square root of the number of input fields (Weiler, Hamprecht, Storath, Learning Steerable Filters
         for Rotation Equivariant CNNs, CVPR 2018; e2cnn's `generalized_he_init`).
@@ -72,30 +72,30 @@ class SteerableBasis:
 
     @property
     def bias(self) -> Tensor:
-        """(n_out,) float64. The direction left unchanged by the group, of unit length: the only admissible bias."""
+        """Unit direction that the group leaves unchanged, the only admissible bias: (n_out,) float64."""
         return self.direction.tensor()
 
     def samples_like(self, x: Tensor) -> Tensor:
-        """`samples` in the dtype and on the device of `x`; one copy each for all layers."""
+        """Return `samples` in the dtype and on the device of `x`; all layers share one copy."""
         return self.kernels.like(x)
 
     def bias_like(self, x: Tensor) -> Tensor:
-        """`bias` in the dtype and on the device of `x`."""
+        """Return `bias` in the dtype and on the device of `x`."""
         return self.direction.like(x)
 
 
 @cache
 def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_input: bool = False) -> SteerableBasis:
-    """The basis of the kernels from a regular (or trivial) field to a regular field.
+    """Return the basis of the kernels from a regular (or trivial) field to a regular field.
 
     Args:
         group: Fiber group such as 'C8'.
-        kernel_size: Odd size of the square kernel, pixels.
+        kernel_size: Odd size of the square kernel in pixels.
         dilation: Spacing of the kernel's pixels. The rings widen with it.
-        trivial_input: The input field is a trivial one (an image channel) instead of a regular one.
+        trivial_input: Whether the input field is trivial (an image channel) instead of regular.
 
     Raises:
-        ValueError: If `kernel_size` is not odd or the basis is empty.
+        ValueError: If `kernel_size` is not odd, or the basis is empty.
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
@@ -106,7 +106,7 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
 
 
 def _solve(group: str, kernel_size: int, dilation: int, trivial_input: bool) -> SteerableBasis:
-    """The basis by e2cnn and numpy alone: it is kept, so no mode of torch may have a hand in it."""
+    """Compute the basis by e2cnn and numpy alone: it is kept, so no mode of torch may affect it."""
     gspace = parse_group(group)
     in_repr = gspace.trivial_repr if trivial_input else gspace.regular_repr
     out_repr = gspace.regular_repr
@@ -150,8 +150,8 @@ def _solve(group: str, kernel_size: int, dilation: int, trivial_input: bool) -> 
 def e2cnn_on_numpy_2() -> Iterator[None]:
     """Let e2cnn 0.2.3 sample the kernels of D_N under numpy 2.
 
-    Its ``e2cnn.kernels.utils`` writes ``np.array(x, copy=False)`` for "copy only if needed", which numpy 2 spells
-    ``np.asarray(x)`` and refuses for a plain number.
+    Its ``e2cnn.kernels.utils`` calls ``np.array(x, copy=False)`` for "copy only if needed". numpy 2 spells that
+    ``np.asarray(x)``, and refuses the call for a plain number.
     """
     utils = e2cnn.kernels.utils
     names = {name: getattr(np, name) for name in ('ndarray', 'empty', 'cos', 'sin')}
@@ -163,13 +163,13 @@ def e2cnn_on_numpy_2() -> Iterator[None]:
 
 
 def _grid(kernel_size: int, dilation: int) -> np.ndarray:
-    """(2, k * k) coordinates of the kernel's pixels, row by row: x to the right, y upwards, centre at zero."""
+    """Return coordinates (2, k * k) of the kernel's pixels, row by row: x right, y up, centre at zero."""
     steps = (np.arange(kernel_size) - kernel_size // 2) * float(dilation)
     return np.stack([np.tile(steps, kernel_size), np.repeat(-steps, kernel_size)])
 
 
 def _he_std(elements: list[dict]) -> np.ndarray:
-    """Coefficients such that each output irrep has unit variance if each input channel has."""
+    """Compute deviations that give each output irrep unit variance if each input channel has it."""
     kinds_into: dict[int, set[str]] = defaultdict(set)  # output irrep -> kinds of input irreps that reach it
     count: Counter[tuple[str, int]] = Counter()  # kernels from a kind of input irrep into an output irrep
     for e in elements:

@@ -1,32 +1,33 @@
 """Steerable convolutions on plain tensors."""
 
 import re
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from e2cnn.nn import GeometricTensor
 from torch import Tensor, nn
 
-from ._constants import autocasts_cpu, is_compiling, is_plain, untraced
+from ._constants import autocasts_cpu, is_compiling, is_tracing
+from ._kept_tensors import KeptTensors
 from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis
 from .fields import DEFAULT_GROUP, count_fields
 from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 
-PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
-T = TypeVar('T')
-# what e2cnn's R2Conv saves and we derive: expanded filters, sampled bases and their indices
+PaddingMode = Literal['zeros', 'reflect', 'replicate', 'circular']
+PADDING_MODES = get_args(PaddingMode)
+# keys that e2cnn's R2Conv saves, but that we derive: expanded filters, sampled bases and their indices
 DERIVED_KEYS = re.compile(r'(filter|expanded_bias|bias_expansion|_?basisexpansion\..*)')
 
 
-class _SteerableConv(nn.Module):
-    """What `ennConv` and `ennTrivialConv` share; they differ in the input's field type."""
+class _SteerableConv(KeptTensors):
+    """Base of `ennConv` and `ennTrivialConv`, which differ in the input's field type."""
 
     trivial_input: bool
-    fourier = True  # see the class
+    bias: nn.Parameter | None
+    fourier = True  # see `ennConv`
     transposed = False  # mmcv's ConvModule reads these two of any convolution
     output_padding = (0, 0)
 
@@ -40,7 +41,7 @@ class _SteerableConv(nn.Module):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = 'zeros',
+        padding_mode: PaddingMode = 'zeros',
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         *,
@@ -65,7 +66,7 @@ class _SteerableConv(nn.Module):
             padding = named_padding(padding, self.kernel_size, self.stride, self.dilation)
         self.padding = square('padding', padding, 0)
         self.groups = groups
-        self.padding_mode = padding_mode
+        self.padding_mode: PaddingMode = padding_mode
 
         self.basis = self._find_basis()
         where: dict[str, Any] = {'device': device, 'dtype': dtype}
@@ -76,18 +77,17 @@ class _SteerableConv(nn.Module):
             and (self.kernel_size, self.padding, self.groups) == ((1, 1), (0, 0), 1)
             and group[0] == 'C'
         )
-        self._kept: dict[str, tuple[Tensor, Any]] = {}  # name: (coefficients, what was made of them), see `_keep`
         self.reset_parameters()
         self._share_constants()
 
     def _find_basis(self) -> SteerableBasis:
-        """The steerable basis, shared with all layers of this kind."""
+        """Find the steerable basis, shared with all layers of this kind."""
         return steerable_basis(
             self.group, self.kernel_size[0], dilation=self.dilation[0], trivial_input=self.trivial_input
         )
 
     def _share_constants(self) -> None:
-        """Have the constants in the dtype and on the device of the coefficients, before a compiler asks for them."""
+        """Make the constants in the dtype and on the device of the coefficients before a compiler needs them."""
         self.basis.samples_like(self.weight)
         if self.bias is not None:
             self.basis.bias_like(self.bias)
@@ -98,18 +98,18 @@ class _SteerableConv(nn.Module):
         return self
 
     def reset_parameters(self) -> None:
-        """Generalised He initialisation of the coefficients; zero bias."""
+        """Initialise the coefficients (generalised He initialisation) and set the bias to zero."""
         std = self.basis.he_std.to(self.weight) / self.weight.shape[1] ** 0.5
         with torch.no_grad():
             self.weight.normal_().mul_(std)
             if self.bias is not None:
                 self.bias.zero_()
 
-    # mmcv's ConvModule would initialise the coefficients as if they were pixels of a filter, were this missing
+    # without it, mmcv's ConvModule would initialise the coefficients as if they were pixels of a filter
     init_weights = reset_parameters
 
     def expand(self) -> Tensor:
-        """The convolution filter: basis expansion of the coefficients, differentiable.
+        """Expand the coefficients in the basis to the convolution filter, differentiably.
 
         Returns:
             (out_channels, in_channels / groups, k, k), in the dtype of the coefficients also under autocast.
@@ -124,11 +124,11 @@ class _SteerableConv(nn.Module):
         return blocks.transpose(1, 2).reshape(fields_out * n_out, fields_in * n_in, k, k)
 
     def filter(self) -> Tensor:
-        """The filter to convolve with: expanded anew for gradients, kept between calls otherwise."""
+        """Return the filter to convolve with: expanded anew for gradients, kept between calls otherwise."""
         return self._keep('filter', self.expand)
 
     def spectrum(self) -> Spectrum:
-        """Fourier coefficients over the orientations, for 1x1 kernels of C_N; made and kept as `filter`."""
+        """Return the Fourier coefficients over orientations, for 1x1 kernels of C_N; kept like `filter`."""
         return self._keep('spectrum', self._transform)
 
     def _transform(self) -> Spectrum:
@@ -136,41 +136,14 @@ class _SteerableConv(nn.Module):
         with _without_autocast(self.weight.device.type):
             return spectrum(self.weight @ columns)
 
-    def _keep(self, name: str, make: Callable[[], T]) -> T:
-        """`make()`, or what it gave before where no gradient is wanted.
-
-        A kept value is used only while the coefficients equal, value by value, those that it was made of; so no way of
-        changing them (`.data` included, which no version counter sees) leaves a stale one.
-        """
-        if torch.jit.is_tracing() and not self.training:
-            # a constant of the trace, whether gradients are on or, as in the check that follows a trace, off
-            with untraced(), torch.no_grad():
-                return self._keep(name, make)
-        weight = self.weight
-        if self._learns() or torch.jit.is_tracing():
-            if self._kept:
-                self._kept = {}  # training: free the memory
-            return make()
-        # what is compiled, fake or without numbers cannot branch on a comparison of values
-        if is_compiling() or weight.is_meta or not is_plain(weight.detach()):
-            return make()
-        kept = self._kept.get(name)
-        if kept is None or not _identical(kept[0], weight):
-            # outside of inference mode, where a tensor could never enter a graph: frozen stages train behind this one
-            with torch.inference_mode(False), torch.no_grad():
-                kept = weight.detach().clone(), make()
-            # another dict, not another entry: threads and the replicas of DataParallel may share the one that was
-            self._kept = {**self._kept, name: kept}
-        return kept[1]
-
     def expand_bias(self) -> Tensor | None:
-        """The bias of each output channel, (out_channels,), or None."""
+        """Expand the bias to output channels, (out_channels,); None without one."""
         if self.bias is None:
             return None
         return torch.outer(self.bias, self.basis.bias_like(self.bias)).flatten()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W'), sizes as those of `torch.nn.Conv2d`."""
+        """Map (B, in_channels, H, W) to (B, out_channels, H', W'), with the sizes of `torch.nn.Conv2d`."""
         if isinstance(x, GeometricTensor):
             raise TypeError(
                 f'{type(self).__name__} takes a plain tensor, got an e2cnn GeometricTensor. Does it come from '
@@ -187,7 +160,7 @@ class _SteerableConv(nn.Module):
         return F.conv2d(x, self.filter(), self.expand_bias(), self.stride, padding, self.dilation, self.groups)
 
     def _goes_by_fourier(self, x: Tensor) -> bool:
-        """Whether the Fourier path applies, and gains time: wide 1x1 layers in full precision on a CPU."""
+        """Tell whether the Fourier path applies and gains time: wide 1x1 layers in full precision on a CPU."""
         return (
             self.has_spectrum
             and self.fourier
@@ -196,12 +169,9 @@ class _SteerableConv(nn.Module):
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.float64)
             and not autocasts_cpu()
-            and not (is_compiling() or torch.jit.is_tracing())  # these cannot follow the hand-written derivatives
+            and not (is_compiling() or is_tracing())  # these cannot follow the hand-written derivatives
             and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
         )
-
-    def _learns(self) -> bool:
-        return self.weight.requires_grad and torch.is_grad_enabled()
 
     def extra_repr(self) -> str:
         fields = f'{self.in_fields} {"trivial" if self.trivial_input else "regular"} -> {self.out_fields} regular'
@@ -213,7 +183,7 @@ class _SteerableConv(nn.Module):
         return text + (', bias=False' if self.bias is None else '')
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_kept': {}, 'basis': None}  # copies and pickles need no filter
+        return {**super().__getstate__(), 'basis': None}  # found again, not copied
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -221,12 +191,12 @@ class _SteerableConv(nn.Module):
         self._share_constants()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Accept e2cnn's keys too: ``weights`` (flat), and derived tensors to be ignored."""
+        """Accept e2cnn's keys too: ``weights`` (flat), and derived tensors, which are ignored."""
         for key in [k for k in state_dict if k.startswith(prefix) and DERIVED_KEYS.fullmatch(k[len(prefix) :])]:
             del state_dict[key]
         flat = state_dict.pop(prefix + 'weights', None)
         if flat is not None:
-            # a flat vector of another length belongs to another layer: torch's own message then names both shapes
+            # a flat vector of another length belongs to another layer; torch's message then names both shapes
             state_dict[prefix + 'weight'] = flat.view_as(self.weight) if flat.numel() == self.weight.numel() else flat
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -238,38 +208,38 @@ class ennConv(_SteerableConv):
     of the kernels of a steerable basis (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). With equal coefficients it
     is the same map as e2cnn's ``R2Conv(..., frequencies_cutoff=lambda r: 3 * r)``.
 
-    On a CPU, wide 1x1 layers of C_N are computed by a Fourier transform over the orientations, which takes half the
-    time (`fourier.pays`); the result differs by round-off. Set the attribute `fourier` to False, of a layer or of the
+    On a CPU, a Fourier transform over the orientations computes wide 1x1 layers of C_N in half the time
+    (`fourier.pays`); the result differs by round-off. Set the attribute `fourier` to False, of a layer or of the
     class, for an ordinary convolution everywhere.
 
     Args:
         in_channels: Tensor channels of the input, a multiple of the group's order.
         out_channels: Tensor channels of the output, likewise.
-        kernel_size: Odd size of the square kernel, pixels.
+        kernel_size: Odd size of the square kernel in pixels.
         stride: Step of the kernel. A stride of 2 commutes with quarter turns only where sizes are odd.
-        padding: Pixels added on every side; or 'valid' for none, or 'same' for as many as keep the size (stride 1).
+        padding: Pixels added on every side; 'valid' for none, or 'same' to keep the size (with stride 1).
         dilation: Spacing of the kernel's pixels.
-        groups: Blocks of fields that are convolved apart; divides the fields of input and output.
-        bias: Learn one number per output field (the group leaves only the constant vector unchanged).
+        groups: Number of blocks of fields that are convolved separately; divides the fields of input and output.
+        bias: Whether to learn one number per output field (the group leaves only the constant vector unchanged).
         padding_mode: 'zeros', 'reflect', 'replicate' or 'circular'.
-        device, dtype: Of the parameters, as in `torch.nn.Conv2d`.
+        device, dtype: As in `torch.nn.Conv2d`.
         group: Fiber group such as 'C8' or 'D4'.
 
     Attributes:
         weight: (out_fields, in_fields / groups, K) coefficients of the K kernels of the basis.
         bias: (out_fields,) or None.
         basis: The steerable basis, shared with all layers of this kind.
-        has_spectrum: Whether it is a 1x1 convolution of C_N without padding and groups, so that its blocks are
+        has_spectrum: Whether the layer is a 1x1 convolution of C_N without padding and groups, whose blocks are
             circulant.
-        fourier: Whether the Fourier path may then be taken.
+        fourier: Whether such a layer may take the Fourier path.
 
     Shape:
         - Input: (B, in_channels, H, W), orientation fastest.
         - Output: (B, out_channels, H', W'), orientation fastest.
 
     Raises:
-        ValueError: If the group's order does not divide a width, `groups` not the fields, if the kernel is even, or
-            stride, padding or dilation differ between the axes. The message names the argument and its value.
+        ValueError: If the group's order does not divide a width, `groups` does not divide the fields, the kernel is
+            even, or stride, padding or dilation differ between the axes. The message names the argument and its value.
         TypeError: In `forward`, for an e2cnn GeometricTensor.
     """
 
@@ -279,7 +249,7 @@ class ennConv(_SteerableConv):
 class ennTrivialConv(_SteerableConv):
     """Steerable convolution from trivial fields, such as image channels, to regular fields.
 
-    Arguments, attributes and errors are those of `ennConv`, but `in_channels` may be any number.
+    Arguments, attributes and errors as in `ennConv`, but `in_channels` may be any number.
 
     Shape:
         - Input: (B, in_channels, H, W), channels that the group does not mix.
@@ -290,9 +260,5 @@ class ennTrivialConv(_SteerableConv):
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:
-    """Autocast switched off, on the devices that have it."""
+    """Switch autocast off, on devices that have it."""
     return torch.autocast(device_type, enabled=False) if device_type in ('cpu', 'cuda') else nullcontext()
-
-
-def _identical(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)

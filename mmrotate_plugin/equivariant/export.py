@@ -1,16 +1,13 @@
-"""The same function as plain torch layers, for inference: filters expanded, norms folded into the convolutions."""
+"""Export a module to plain torch layers for inference, with expanded filters and folded norms."""
 
 import copy
-import inspect
-import warnings
-from collections import Counter
-from collections.abc import Iterator
 from functools import singledispatch
 
 import torch
-from torch import Tensor, fx, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ._fold_norms import fold_norms_
 from .conv import _SteerableConv
 from .fields import group_order
 from .fourier import FourierConv2d, pays
@@ -19,11 +16,11 @@ from .pointwise import ennAvgPool, ennInterpolate, ennMaxPool, ennReLU
 
 
 def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False) -> nn.Module:
-    r"""Copy a module, with plain torch layers in place of the equivariant ones.
+    r"""Copy a module with plain torch layers in place of the equivariant ones.
 
-    An `ennConv` becomes the `torch.nn.Conv2d` of its expanded filter, `ennBN` and `ennGN` a norm over tensor channels
-    with the numbers of a field repeated for each orientation, the other layers their counterparts in torch.
-    `ennGroupPool` alone stays, as it has none. Names stay too, so ``export(ReResNet(...), fold_norms=False)`` has the
+    An `ennConv` becomes the `torch.nn.Conv2d` of its expanded filter, `ennBN` and `ennGN` become norms over tensor
+    channels with the numbers of a field repeated for each orientation, the other layers their counterparts in torch.
+    Only `ennGroupPool` stays, as it has none. Names stay too, so ``export(ReResNet(...), fold_norms=False)`` has the
     state dict of an ordinary ResNet. Folding replaces :math:`y = s (W * x + b - \mu) + \beta`, where
     :math:`s = \gamma / \sqrt{v + \epsilon}`, by
 
@@ -32,32 +29,43 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
 
     computed in float64 and rounded once, for equivariant and for plain layers alike.
 
-    A batch norm is folded where the forward pass of the module that owns it, followed by `torch.fx`, hands it the
-    output of one convolution that nothing else reads; names and their order decide nothing. Any other norm (before its
-    convolution, behind a shared one, in a module that `torch.fx` cannot follow) stays, which changes the cost and not
-    the function; a warning names it. Forward passes are followed with their default arguments: calling a part of a
-    folded module apart from it, such as a convolution without the norm that was behind it, gives other values.
+    A batch norm is folded if it alone reads the output of one convolution in the forward pass of their owner, which
+    `torch.fx` follows; names and their order do not matter. Any other norm (before its convolution, behind a shared
+    one, in a module that `torch.fx` cannot follow) stays: the function is the same, the cost is higher, and a warning
+    names it. Forward passes are followed with their default arguments. Calling a part of a folded module separately,
+    such as a convolution without the norm behind it, gives other values.
 
     Args:
-        module: Any module with layers of this package in it: one layer, a backbone, a whole detector. It is not
-            changed, and the copy shares no tensor with it. Hooks of replaced layers are not copied.
-        fold_norms: Fold batch norms into the convolutions before them, and put `torch.nn.Identity` in their place.
-        fourier: Compute wide 1x1 convolutions between fields of C_N by a Fourier transform over the orientations
-            (`FourierConv2d`): fewer multiplications than any plain layer, measured to be faster on CPUs, the same
+        module: Any module that contains layers of this package: one layer, a backbone, a whole detector. It does not
+            change, and the copy shares no tensor with it. Hooks of replaced layers are not copied.
+        fold_norms: Whether to fold batch norms into the convolutions before them, leaving `torch.nn.Identity`.
+        fourier: Whether to compute wide 1x1 convolutions between fields of C_N by a Fourier transform over the
+            orientations (`FourierConv2d`): fewer multiplications than any plain layer, faster on CPUs, the same
             function up to round-off. The copy then needs this package.
 
     Returns:
-        The copy, in eval mode whatever the mode of `module`. Once norms are folded it is for inference: training it
-        would train a network without them.
+        The copy, always in eval mode. With folded norms it is for inference: training it would train a network without
+        norms.
 
     Raises:
-        ValueError: If an equivariant norm has no running statistics: those of a batch are shared by the orientations
-            of a field, which no plain batch norm does. The message names the layer.
+        ValueError: If an equivariant norm has no running statistics: it shares batch statistics between the
+            orientations of a field, which no plain batch norm does. The message names the layer.
         TypeError: If a `FieldNorm` holds a norm that is neither a batch norm nor a group norm.
+
+    Example:
+        >>> import torch
+        >>> from mmrotate_plugin.equivariant import ennBN, ennConv, ennReLU, ennTrivialConv, export
+        >>> net = torch.nn.Sequential(ennTrivialConv(3, 16, 3), ennBN(16), ennReLU(), ennConv(16, 32, 3)).eval()
+        >>> plain = export(net)
+        >>> [type(layer).__name__ for layer in plain]
+        ['Conv2d', 'Identity', 'ReLU', 'Conv2d']
+        >>> image = torch.randn(1, 3, 33, 33)
+        >>> bool(torch.allclose(plain(image), net(image), atol=1e-5))
+        True
     """
-    # the copy must train and load weights later, also if it is made in inference mode
+    # the copy must be able to train and load weights later, even if it is made in inference mode
     with torch.inference_mode(False), torch.no_grad():
-        memo: dict[int, nn.Module] = {}  # deepcopy takes what it finds here, wherever the layer is referred to
+        memo: dict[int, nn.Module] = {}  # deepcopy takes a replacement from here, wherever the layer is referenced
         for name, layer in module.named_modules():
             if isinstance(layer, EQUIVARIANT):
                 try:
@@ -67,7 +75,7 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
         plain = copy.deepcopy(module, memo)
         plain.eval()  # not in one expression: mmdet's ResNet returns nothing
         if fold_norms:
-            _fold_norms_(plain)
+            fold_norms_(plain)
         if fourier:
             orders = {
                 id(memo[id(layer)]): group_order(layer.group)
@@ -81,8 +89,12 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
 
 
 def _use_fourier(root: nn.Module, orders: dict[int, int]) -> nn.Module:
-    """Put a `FourierConv2d` in place of each convolution whose id is given with the order of its group."""
-    made = {id(conv): FourierConv2d(conv, orders[id(conv)]) for conv in root.modules() if id(conv) in orders}
+    """Replace each convolution whose id is a key by a `FourierConv2d` of the order of its group."""
+    made = {
+        id(conv): FourierConv2d(conv, orders[id(conv)])
+        for conv in root.modules()
+        if id(conv) in orders and isinstance(conv, nn.Conv2d)
+    }
     for parent in list(root.modules()):
         for name, child in parent._modules.items():
             if id(child) in made:
@@ -92,7 +104,7 @@ def _use_fourier(root: nn.Module, orders: dict[int, int]) -> nn.Module:
 
 @singledispatch
 def _plain(layer: nn.Module) -> nn.Module:
-    """The plain counterpart of an equivariant layer. It owns its tensors."""
+    """Make the plain counterpart of an equivariant layer, with tensors of its own."""
     raise TypeError(f'{type(layer).__name__} has no plain counterpart')
 
 
@@ -112,7 +124,7 @@ def _(layer: _SteerableConv) -> nn.Module:
     )
     conv.weight = nn.Parameter(layer.expand().contiguous(), layer.weight.requires_grad)
     bias = layer.expand_bias()
-    if bias is not None:
+    if bias is not None and layer.bias is not None:
         conv.bias = nn.Parameter(bias, layer.bias.requires_grad)
     return conv
 
@@ -172,98 +184,3 @@ def _(layer: ennInterpolate) -> nn.Module:
 
 # ennGroupPool stays: it is plain torch, and nn.MaxPool3d over (fields, |G|, H, W) takes thirty times as long
 EQUIVARIANT = tuple(kind for kind in _plain.registry if kind is not object)
-
-
-def _fold_norms_(root: nn.Module) -> None:
-    """Fold what can be folded of a module in eval mode; warn of batch norms that stay."""
-    for module in root.modules():
-        # mmcv's ConvModule can fold on the fly, by reading statistics that an Identity does not have
-        if getattr(module, 'efficient_conv_bn_eval_forward', None) is not None:
-            module.efficient_conv_bn_eval_forward = None
-    # not `children()`, which counts one with two names once
-    places = Counter(id(child) for parent in root.modules() for child in parent._modules.values())
-    for owner in list(root.modules()):
-        if 'forward' not in vars(owner) and any(_foldable_norm(child) for child in owner.children()):
-            for conv, norm in _pairs(owner):
-                modules = owner.get_submodule(conv), owner.get_submodule(norm)
-                if all(places[id(m)] == 1 for m in modules):
-                    _fold_(*modules)
-                    parent, _, leaf = norm.rpartition('.')
-                    setattr(owner.get_submodule(parent), leaf, nn.Identity().eval())
-    left = [name for name, module in root.named_modules() if name and isinstance(module, _BatchNorm)]
-    if left:
-        warnings.warn(
-            f'{len(left)} batch norms are exported as they are, having no convolution to be folded into: '
-            + ', '.join(left),
-            stacklevel=3,
-        )
-
-
-class _Tracer(fx.Tracer):
-    """Follows one forward pass and enters none of the modules that it calls."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002  torch's signature
-        return True
-
-
-def _pairs(owner: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names, in `owner`, of a convolution and of the norm that alone reads its output."""
-    parameters = inspect.signature(owner.forward).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # torch.fx cannot guard every kind of default; nor need it
-            graph = _Tracer().trace(owner, concrete_args=defaults)
-    except Exception:  # a forward pass is any code; if it cannot be followed, its norms stay
-        return
-    calls = Counter(node.target for node in graph.nodes if node.op == 'call_module')
-    for node in graph.nodes:
-        if node.op != 'call_module' or len(node.all_input_nodes) != 1:
-            continue
-        (source,) = node.all_input_nodes
-        if (
-            source.op == 'call_module'
-            and list(source.users) == [node]
-            and calls[source.target] == calls[node.target] == 1
-            and _foldable_conv(owner.get_submodule(source.target))
-            and _foldable_norm(owner.get_submodule(node.target))
-        ):
-            yield source.target, node.target
-
-
-def _foldable_conv(module: nn.Module) -> bool:
-    # a subclass may do anything in its forward pass, such as standardising the filter
-    return (
-        isinstance(module, nn.Conv2d)
-        and type(module).forward is nn.Conv2d.forward
-        and type(module)._conv_forward is nn.Conv2d._conv_forward
-        and 'weight' in module._parameters  # else it is computed, by spectral norm for one
-        and not _altered(module)
-    )
-
-
-def _foldable_norm(module: nn.Module) -> bool:
-    return (
-        isinstance(module, _BatchNorm)
-        and type(module).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
-        and module.running_var is not None
-        and not _altered(module)
-    )
-
-
-def _altered(module: nn.Module) -> bool:
-    """Whether calling this instance does something besides its class's forward pass."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or 'forward' in vars(module))
-
-
-def _fold_(conv: nn.Conv2d, norm: _BatchNorm) -> None:
-    """Make the convolution what it and the norm were together."""
-
-    def double(x: Tensor | None, default: float) -> Tensor:
-        return norm.running_var.new_full((), default, dtype=torch.float64) if x is None else x.double()
-
-    scale = double(norm.weight, 1) / (norm.running_var.double() + norm.eps).sqrt()
-    weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
-    bias = scale * (double(conv.bias, 0) - norm.running_mean.double()) + double(norm.bias, 0)
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), conv.weight.requires_grad)
-    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), conv.weight.requires_grad)

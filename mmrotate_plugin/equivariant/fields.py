@@ -1,4 +1,4 @@
-"""Fiber groups by name, and the field types that tensor channels stand for.
+"""Parse fiber groups by name, and count the fields that tensor channels hold.
 
 A plain ``(B, C, H, W)`` tensor carries ``C / |G|`` regular fields of the group, orientation channels fastest:
 channel ``f * |G| + g`` is orientation ``g`` of field ``f``.
@@ -12,20 +12,20 @@ from e2cnn.gspaces import FlipRot2dOnR2, GeneralOnR2, Rot2dOnR2
 from e2cnn.nn import FieldType
 
 DEFAULT_GROUP = 'C8'  # the group of ReDet
-LARGEST_N = 64  # e2cnn builds the representations of D360 for minutes
-# e2cnn fills its tables of groups and representations as they are asked for, which two threads must not do at once
+LARGEST_N = 64  # e2cnn takes minutes to build the representations of D360
+# e2cnn fills its tables of groups and representations on demand, which two threads must not do at once
 E2CNN_LOCK = threading.RLock()
 
 
 @cache
 def parse_group(group: str) -> GeneralOnR2:
-    """The e2cnn gspace of a fiber group, one object per name and process.
+    """Return the e2cnn gspace of a fiber group, one object per name and process.
 
     Args:
         group: 'C' (rotations) or 'D' (rotations and reflections) and the number of rotations, 2 to 64: 'C4', 'D8', ...
 
     Raises:
-        ValueError: If the name is none of these.
+        ValueError: If the name is not of this form.
     """
     match = re.fullmatch(r'([CD])([1-9]\d*)', group) if isinstance(group, str) else None
     if match is None or not 2 <= int(match[2][:9]) <= LARGEST_N:
@@ -38,12 +38,12 @@ def parse_group(group: str) -> GeneralOnR2:
 
 
 def group_order(group: str) -> int:
-    """Number of elements ``|G|``, hence of orientation channels of a regular field: 8 for 'C8', 16 for 'D8'."""
+    """Return the number of elements ``|G|``, the orientation channels of a regular field: 8 for 'C8', 16 for 'D8'."""
     return parse_group(group).fibergroup.order()
 
 
 def count_fields(channels: int, group: str, name: str = 'channels') -> int:
-    """Regular fields in so many tensor channels.
+    """Count the regular fields in a number of tensor channels.
 
     Raises:
         ValueError: If ``|G|`` does not divide `channels`; the message names both and the nearest widths that work.
@@ -60,17 +60,17 @@ def count_fields(channels: int, group: str, name: str = 'channels') -> int:
 
 
 def build_enn_divide_feature(planes: int, group: str = DEFAULT_GROUP) -> FieldType:
-    """e2cnn field type of `planes` tensor channels: ``planes / |G|`` regular fields."""
+    """Build the e2cnn field type of `planes` tensor channels: ``planes / |G|`` regular fields."""
     return build_enn_feature(count_fields(planes, group, 'planes'), group)
 
 
 def build_enn_feature(planes: int, group: str = DEFAULT_GROUP) -> FieldType:
-    """e2cnn field type of `planes` regular fields: ``planes * |G|`` tensor channels."""
+    """Build the e2cnn field type of `planes` regular fields: ``planes * |G|`` tensor channels."""
     gspace = parse_group(group)
     return FieldType(gspace, [gspace.regular_repr] * planes)
 
 
 def build_enn_trivial_feature(planes: int, group: str = DEFAULT_GROUP) -> FieldType:
-    """e2cnn field type of `planes` trivial fields: as many tensor channels, such as those of an image."""
+    """Build the e2cnn field type of `planes` trivial fields: as many tensor channels, such as those of an image."""
     gspace = parse_group(group)
     return FieldType(gspace, [gspace.trivial_repr] * planes)

@@ -1,12 +1,12 @@
-r"""1x1 convolutions between regular fields of C_N, by a discrete Fourier transform over the orientations.
+r"""Compute 1x1 convolutions between regular fields of C_N by a discrete Fourier transform over the orientations.
 
-A 1x1 kernel that commutes with rotations sees orientations by their difference alone, so its N x N block from one field
-to another is circulant: :math:`y_r = \sum_s w_{(r - s) \bmod N}\, x_s`. The Fourier transform makes a product of it,
+A 1x1 kernel that commutes with rotations depends only on differences of orientations, so its N x N block from field to
+field is circulant: :math:`y_r = \sum_s w_{(r - s) \bmod N}\, x_s`. The Fourier transform turns it into a product,
 :math:`\hat y_k = \hat w_k \hat x_k` for each frequency k (convolution theorem; in terms of representations, the change
 to irreducible ones of Cohen & Welling, Steerable CNNs, ICLR 2017, arXiv:1612.08498). For real signals and N = 8 these
 are two real and three complex products: 14 multiplications instead of 64.
 
-The transforms read and write the maps once more, so this pays for wide layers only, see `pays`.
+The transforms read and write the maps once more, so only wide layers gain, see `pays`.
 """
 
 import math
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._constants import Constant, is_transformed
+from ._constants import Constant, is_tracing, is_transformed
 
 
 class Spectrum(NamedTuple):
     """Fourier coefficients of the circulant blocks of a 1x1 convolution.
 
-    The N real coefficients of a signal are ordered: frequency 0, frequency N/2 where N is even, the cosines of the
-    frequencies between, their sines.
+    The N real coefficients of a signal are in the order: frequency 0; frequency N/2 if N is even; the cosines of the
+    frequencies between; their sines.
 
     Attributes:
         own: (N, out_fields, in_fields), from each coefficient to itself.
@@ -37,12 +37,12 @@ class Spectrum(NamedTuple):
 
 
 def pays(in_fields: int, out_fields: int, order: int, *, training: bool = False) -> bool:
-    """Whether a layer between so many fields of C_N, N the order, gains time on a CPU.
+    """Tell whether a layer between fields of C_N, N the order, gains time on a CPU.
 
     Per pixel the products fall from N² to N + 2P for each pair of fields (P frequencies have cosine and sine). The
-    transforms cost N products per channel, and memory traffic as dear as 52 of them, 112 with gradients: this fits the
-    layers of ResNet-50 with C4, C8 and C16 at 512 x 512 pixels, on 1 and 2 threads. For C8 without gradients, stage one
-    loses and stage two gains; with gradients, stages three and four gain.
+    transforms cost N products per channel, and memory traffic that costs as much as 52 products, 112 with gradients.
+    This fits the layers of ResNet-50 with C4, C8 and C16 at 512 x 512 pixels, on 1 and 2 threads. For C8 without
+    gradients, stage one loses and stage two gains; with gradients, stages three and four gain.
     """
     products = order + 2 * ((order - 1) // 2)
     saved = in_fields * out_fields * (order**2 - products)
@@ -50,10 +50,10 @@ def pays(in_fields: int, out_fields: int, order: int, *, training: bool = False)
 
 
 def spectrum(columns: Tensor) -> Spectrum:
-    """Fourier coefficients of circulant blocks.
+    """Compute the Fourier coefficients of circulant blocks.
 
     Args:
-        columns: (out_fields, in_fields, N), the first column of each block.
+        columns: First column of each block, (out_fields, in_fields, N).
     """
     matrices = transforms(columns.shape[2])
     own, cross = (columns @ matrix.like(columns) for matrix in (matrices.own, matrices.cross))
@@ -61,18 +61,18 @@ def spectrum(columns: Tensor) -> Spectrum:
 
 
 def circulant_conv(x: Tensor, own: Tensor, cross: Tensor, bias: Tensor | None = None) -> Tensor:
-    """1x1 convolution by circulant blocks, differentiable.
+    """Compute a 1x1 convolution by circulant blocks, differentiably.
 
     Args:
         x: (B, in_fields * N, H, W), orientation fastest.
         own, cross: `Spectrum` of the blocks.
-        bias: (out_fields,), the same for all orientations of a field.
+        bias: (out_fields,), shared by the orientations of a field.
 
     Returns:
         (B, out_fields * N, H, W).
     """
     learns = torch.is_grad_enabled() and (x.requires_grad or own.requires_grad or cross.requires_grad)
-    if learns and not torch.jit.is_tracing():  # a trace cannot save an operation that Python defines
+    if learns and not is_tracing():  # a trace cannot save an operation that Python defines
         out = _CirculantConv.apply(x, own, cross)
         return out if bias is None else out + bias.repeat_interleave(len(own)).view(1, -1, 1, 1)
     y = _product(own, cross, _to_frequencies(x, len(own)))
@@ -84,9 +84,9 @@ def circulant_conv(x: Tensor, own: Tensor, cross: Tensor, bias: Tensor | None = 
 
 
 class _CirculantConv(torch.autograd.Function):
-    """Keeps the input as it came, which the layer before keeps anyway, and transforms it again in the backward pass."""
+    """Save the input as it is, which the layer before saves anyway; transform it again in the backward pass."""
 
-    generate_vmap_rule = True  # every step of it has one
+    generate_vmap_rule = True  # each of its steps has one
 
     @staticmethod
     def forward(x: Tensor, own: Tensor, cross: Tensor) -> Tensor:
@@ -124,10 +124,10 @@ class _CirculantConv(torch.autograd.Function):
 
 
 class FourierConv2d(nn.Module):
-    """A trained 1x1 convolution with circulant blocks, for inference; what `export` makes with ``fourier=True``.
+    """A trained 1x1 convolution with circulant blocks, for inference; made by ``export(..., fourier=True)``.
 
     Args:
-        conv: The convolution, 1x1, without groups and padding, its channels fields of `order` orientations.
+        conv: A 1x1 convolution without groups and padding, between fields of `order` orientations.
         order: N of the rotation group C_N.
 
     Shape:
@@ -145,27 +145,27 @@ class FourierConv2d(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, conv.weight.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W')."""
+        """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
         return circulant_conv(every(x, self.stride), self.own, self.cross, self.bias)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, {self.out_channels}, order={self.order}, stride={self.stride}'
 
 
-def every(x: Tensor, stride: tuple[int, int]) -> Tensor:
-    """What a 1x1 kernel of this stride reads of (B, C, H, W)."""
+def every(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """Select the pixels of (B, C, H, W) that a 1x1 kernel of this stride reads."""
     return x if stride == (1, 1) else x[..., :: stride[0], :: stride[1]]
 
 
 def _to_frequencies(x: Tensor, n: int) -> Tensor:
-    """(B, F * N, H, W) to coefficients (N, F, B * H * W)."""
+    """Map (B, F * N, H, W) to coefficients (N, F, B * H * W)."""
     b, c, h, w = x.shape
     fields = x.reshape(b, c // n, n, h * w)
     return (transforms(n).whole.like(x) @ fields).permute(2, 1, 0, 3).reshape(n, c // n, b * h * w)
 
 
 def _to_orientations(y: Tensor, like: Tensor) -> Tensor:
-    """Coefficients (N, F, B * H * W) to (B, F * N, H, W), sizes but channels as those of `like`."""
+    """Map coefficients (N, F, B * H * W) to (B, F * N, H, W), with batch and size of `like`."""
     b, _, h, w = like.shape
     n = len(y)  # a plain number also in a trace
     f = y.shape[1]
@@ -174,7 +174,7 @@ def _to_orientations(y: Tensor, like: Tensor) -> Tensor:
 
 
 def _product(own: Tensor, cross: Tensor, x: Tensor) -> Tensor:
-    """The spectrum times coefficients (N, in_fields, M): (N, out_fields, M)."""
+    """Multiply coefficients (N, in_fields, M) by the spectrum: (N, out_fields, M)."""
     cos, sin = _pairs(len(own))
     y = own @ x
     if any(map(is_transformed, (own, cross, x))):  # vmap cannot write a batch into a tensor that has none
@@ -186,7 +186,7 @@ def _product(own: Tensor, cross: Tensor, x: Tensor) -> Tensor:
 
 
 def _pairs(n: int) -> tuple[slice, slice]:
-    """Where the cosines and the sines are among N coefficients."""
+    """Return the slices of the cosines and of the sines among N coefficients."""
     pairs = (n - 1) // 2
     return slice(n - 2 * pairs, n - pairs), slice(n - pairs, n)
 
@@ -195,8 +195,8 @@ class Transforms(NamedTuple):
     """Matrices of the real Fourier transform over N orientations.
 
     Attributes:
-        own, cross: (N, N) and (N, P), from the first column of a circulant block to its `Spectrum`.
-        whole: (N, N), orthonormal, from a signal to its coefficients.
+        own, cross: (N, N) and (N, P); map the first column of a circulant block to its `Spectrum`.
+        whole: (N, N), orthonormal; maps a signal to its coefficients.
     """
 
     own: Constant
@@ -206,7 +206,7 @@ class Transforms(NamedTuple):
 
 @cache
 def transforms(n: int) -> Transforms:
-    """The matrices for N orientations; one object per process."""
+    """Return the matrices for N orientations, one object per process."""
     t = np.arange(n)[:, None] * (2 * math.pi / n)
     alone = [0, n // 2] if n % 2 == 0 else [0]
     pairs = list(range(1, (n + 1) // 2))

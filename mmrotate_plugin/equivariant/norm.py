@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from .fields import DEFAULT_GROUP, count_fields, group_order
 
@@ -12,15 +13,15 @@ E2CNN_KEY = re.compile(r'batch_norm_\[(\d+)\]\.(.*)')
 
 
 class FieldNorm(nn.GroupNorm):
-    """An ordinary norm over fields: orientations are seen as a part of the map's height.
+    """Apply an ordinary norm to fields by treating orientations as part of the map's height.
 
-    ``(B, F * |G|, H, W)`` is viewed as ``(B, F, |G| * H, W)``, so statistics and affine parameters are shared by the
-    orientations of a field, which the group permutes. As the inner norm is an ordinary module, everything that
-    walks through a network finds it: `convert_sync_batchnorm`, `norm_eval`, weight-decay exceptions.
+    ``(B, F * |G|, H, W)`` is viewed as ``(B, F, |G| * H, W)``, so the orientations of a field share statistics and
+    affine parameters. The inner norm is an ordinary module, so everything that walks through a network finds it:
+    `convert_sync_batchnorm`, `norm_eval`, weight-decay exceptions.
 
-    The layer itself is a `torch.nn.GroupNorm` to those who ask for its class, such as mmcv's `is_norm`: it treats
-    groups of channels alike. A `BatchNorm2d` it must not be, since `convert_sync_batchnorm` and others that fold or
-    replace one would then take the layer for a norm of `num_features` channels.
+    The layer itself counts as a `torch.nn.GroupNorm` for code that checks its class, such as mmcv's `is_norm`, since it
+    treats groups of channels alike. It must not be a `BatchNorm2d`: code that folds or replaces those, such as
+    `convert_sync_batchnorm`, would take it for a norm of `num_features` channels.
 
     Args:
         num_features: Tensor channels, a multiple of the group's order.
@@ -31,7 +32,9 @@ class FieldNorm(nn.GroupNorm):
         - Input, output: (B, num_features, H, W), orientation fastest.
     """
 
-    def __init__(self, num_features: int, norm: nn.Module, group: str) -> None:
+    norm: _NormBase | nn.GroupNorm
+
+    def __init__(self, num_features: int, norm: _NormBase | nn.GroupNorm, group: str) -> None:
         nn.Module.__init__(self)  # the parameters are those of the inner norm
         self.num_features = num_features
         self.group = group
@@ -40,42 +43,42 @@ class FieldNorm(nn.GroupNorm):
 
     @property
     def num_channels(self) -> int:
-        """`num_features`, under the name of `torch.nn.GroupNorm`."""
+        """`num_features`, by the name in `torch.nn.GroupNorm`."""
         return self.num_features
 
     @property
     def num_groups(self) -> int:
-        """Groups of channels that are normalised alike: fields, or what the inner norm makes of them."""
+        """Number of groups that are normalised alike: fields, or the groups of the inner norm."""
         return getattr(self.norm, 'num_groups', self.fields)
 
     @property
     def eps(self) -> float:
-        """Added to the variance."""
+        """Constant added to the variance."""
         return self.norm.eps
 
     @property
     def affine(self) -> bool:
-        """Whether there are a scale and a shift per field."""
+        """Whether each field has a scale and a shift."""
         return self.norm.affine
 
     def reset_parameters(self) -> None:
-        """Scale one, shift zero; running statistics as at the start."""
+        """Reset scales to one, shifts to zero, and running statistics."""
         self.norm.reset_parameters()
 
     @property
     def weight(self) -> nn.Parameter | None:
-        """(fields,) scale, or None without affine parameters."""
+        """Scale (fields,), or None without affine parameters."""
         return self.norm.weight
 
     @property
     def bias(self) -> nn.Parameter | None:
-        """(fields,) shift, or None without affine parameters."""
+        """Shift (fields,), or None without affine parameters."""
         return self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, num_features, H, W), normalised per field."""
+        """Normalise (B, num_features, H, W) per field."""
         b, c, h, w = x.shape
-        # not -1 for the height, which no batch without images would tell
+        # not -1 for the height, which an empty batch cannot determine
         return self.norm(x.reshape(b, self.fields, c // self.fields * h, w)).reshape(b, c, h, w)
 
     def extra_repr(self) -> str:
@@ -84,7 +87,7 @@ class FieldNorm(nn.GroupNorm):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict, strict: bool, *rest: Any
     ) -> None:
-        """Accept the keys of e2cnn's InnerBatchNorm, ``batch_norm_[8].weight``; its indices are ignored."""
+        """Accept the keys of e2cnn's InnerBatchNorm, ``batch_norm_[8].weight``, and ignore its indices."""
         missing_keys, unexpected_keys, error_msgs = rest
         order = group_order(self.group)
         for key in [k for k in state_dict if k.startswith(prefix)]:
@@ -103,16 +106,16 @@ class FieldNorm(nn.GroupNorm):
 
 
 class ennBN(FieldNorm):
-    """Batch norm whose statistics and affine parameters are shared by the orientations of a field.
+    """Batch norm with statistics and affine parameters shared by the orientations of a field.
 
-    The same map as e2cnn's InnerBatchNorm on regular fields, in training and in eval mode.
+    It is the same map as e2cnn's InnerBatchNorm on regular fields, in training and in eval mode.
 
     Args:
         num_features: Tensor channels, a multiple of the group's order.
-        eps: Added to the variance.
+        eps: Constant added to the variance.
         momentum: Weight of the new statistics in the running ones; None for their plain average.
-        affine: Learn a scale and a shift per field.
-        track_running_stats: Keep running statistics for eval mode.
+        affine: Whether to learn a scale and a shift per field.
+        track_running_stats: Whether to keep running statistics for eval mode.
         device, dtype: As in `torch.nn.BatchNorm2d`.
         group: Fiber group such as 'C8'.
 
@@ -124,7 +127,7 @@ class ennBN(FieldNorm):
     """
 
     _abbr_ = 'bn'
-    norm_class: type[nn.Module] = nn.BatchNorm2d
+    norm_class: type[_BatchNorm] = nn.BatchNorm2d
 
     def __init__(
         self,
@@ -156,9 +159,9 @@ class ennGN(FieldNorm):
 
     Args:
         num_features: Tensor channels, a multiple of the group's order.
-        num_groups: Groups of fields; divides the number of fields.
-        eps: Added to the variance.
-        affine: Learn a scale and a shift per field.
+        num_groups: Number of groups of fields; divides the number of fields.
+        eps: Constant added to the variance.
+        affine: Whether to learn a scale and a shift per field.
         device, dtype: As in `torch.nn.GroupNorm`.
         group: Fiber group such as 'C8'.
 
@@ -166,7 +169,7 @@ class ennGN(FieldNorm):
         - Input, output: (B, num_features, H, W), orientation fastest.
 
     Raises:
-        ValueError: If the group's order does not divide `num_features`, or `num_groups` not the fields.
+        ValueError: If the group's order does not divide `num_features`, or `num_groups` does not divide the fields.
     """
 
     _abbr_ = 'gn'
@@ -196,20 +199,20 @@ NORMS: dict[str, type[FieldNorm]] = {'BN': ennBN, 'SyncBN': ennSyncBN, 'GN': enn
 def build_enn_norm_layer(
     num_features: int, postfix: int | str = '', *, type: str = 'BN', requires_grad: bool = True, **options: Any
 ) -> tuple[str, FieldNorm]:
-    """A norm layer for regular fields, with the name that a network keeps it under.
+    """Build a norm layer for regular fields, and the name that a network keeps it under.
 
     Args:
         num_features: Tensor channels, a multiple of the group's order.
-        postfix: Appended to the name.
+        postfix: Suffix of the name.
         type: 'BN', 'SyncBN' or 'GN'; its equivariant version is built.
         requires_grad: Whether the affine parameters learn.
-        options: Arguments of that layer: group, eps, momentum, num_groups, ...
+        options: Arguments of the layer: group, eps, momentum, num_groups, ...
 
     Returns:
         Name such as 'bn1', and the layer.
 
     Raises:
-        ValueError: For another type, and for what the layer refuses.
+        ValueError: For another type, or arguments that the layer refuses.
     """
     if type not in NORMS:
         raise ValueError(f'type={type!r} has no equivariant version here: use one of {", ".join(NORMS)}')

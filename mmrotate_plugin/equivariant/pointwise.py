@@ -1,6 +1,6 @@
 """Layers without coefficients that commute with every permutation of the orientations, or undo it.
 
-But for `ennGroupPool` they need no group. On regular fields they are torch's own; the names exist for configs.
+Only `ennGroupPool` needs a group. The others are torch's own layers under names for configs.
 """
 
 from typing import Any
@@ -35,8 +35,8 @@ class ennInterpolate(nn.Module):
     """Resampling of every orientation channel.
 
     Args:
-        scale_factor: Output over input size. Give this or `size`.
-        size: Output size, pixels.
+        scale_factor: Output size over input size. Give this or `size`.
+        size: Output size in pixels.
         mode: 'bilinear', 'bicubic', 'nearest-exact', 'nearest' or 'area'. Plain 'nearest' rounds towards the upper
             left corner, so it commutes with quarter turns for whole scale factors only.
         align_corners: Whether corner pixels keep their place; for 'bilinear' and 'bicubic' only.
@@ -45,7 +45,8 @@ class ennInterpolate(nn.Module):
         - Input: (B, C, H, W). Output: (B, C, H', W').
 
     Raises:
-        ValueError: If not exactly one of `scale_factor` and `size` is given, or `align_corners` has no meaning.
+        ValueError: If not exactly one of `scale_factor` and `size` is given, or `align_corners` does not fit the
+            mode.
     """
 
     MODES = ('bilinear', 'bicubic', 'nearest-exact', 'nearest', 'area')
@@ -67,7 +68,7 @@ class ennInterpolate(nn.Module):
         self.scale_factor, self.size, self.mode, self.align_corners = scale_factor, size, mode, align_corners
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H', W')."""
+        """Map (B, C, H, W) to (B, C, H', W')."""
         options: dict[str, Any] = {} if self.align_corners is None else {'align_corners': self.align_corners}
         return F.interpolate(x, size=self.size, scale_factor=self.scale_factor, mode=self.mode, **options)
 
@@ -78,7 +79,7 @@ class ennInterpolate(nn.Module):
 
 
 class ennGroupPool(nn.Module):
-    """Maximum or mean over the orientations of each field: maps that turn with the image and change in no other way.
+    """Maximum or mean over the orientations of each field, which leaves maps that only turn with the image.
 
     Weiler & Cesa, General E(2)-Equivariant Steerable CNNs, NeurIPS 2019 (group pooling).
 
@@ -104,10 +105,10 @@ class ennGroupPool(nn.Module):
         self.fields = count_fields(num_features, group, 'num_features')
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, num_features, H, W) to (B, fields, H, W)."""
+        """Map (B, num_features, H, W) to (B, fields, H, W)."""
         b, c, h, w = x.shape
         orientations = x.reshape(b, self.fields, c // self.fields, h, w)
-        # torch's functions, not methods: a Gaussian has its mean where a tensor has its method
+        # torch's functions, not methods: `mean` of a Gaussian is its tensor
         return torch.amax(orientations, 2) if self.mode == 'max' else torch.mean(orientations, 2)
 
     def extra_repr(self) -> str:

@@ -1,1 +1,1 @@
-"""What is mended in mmdet and mmrotate: boxes that would leave their pixels, tools that would stop."""
+"""Mend mmdet and mmrotate where boxes would leave their pixels or tools would stop."""

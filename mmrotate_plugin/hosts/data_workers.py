@@ -1,8 +1,8 @@
-"""Let processes that are started anew for the data know this package.
+"""Make spawned data workers import this package.
 
-A data worker that is spawned, not forked, unpickles the data set and imports no more than its classes need. Where these
-are mmdet's and mmrotate's alone, the mends of `host_mends` would be missing there. So every pipeline that is pickled
-names this module, and whoever unpickles it imports the package.
+A data worker that is spawned rather than forked unpickles the data set and imports only what its classes need. If these
+all belong to mmdet and mmrotate, the mends of `mends` would be missing. So every pickled pipeline names this module,
+and unpickling it imports the package.
 """
 
 import copyreg

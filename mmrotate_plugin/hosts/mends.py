@@ -1,18 +1,18 @@
-"""What is replaced in the hosts because boxes would leave their pixels, or a tool would stop; this is the only place.
+"""Replace parts of the hosts where boxes would leave their pixels or a tool would stop. This is the only such place.
 
-- mmrotate's `RotatedBoxes.rescale_` turns boxes the wrong way where the factors of the axes differ: `atan2` has width
-  and height exchanged. mmdet's `Resize` calls it on labels, and every head on its detections. `stretch_rotated` takes
-  its place; equal factors are left to mmrotate.
+- mmrotate's `RotatedBoxes.rescale_` turns boxes the wrong way if the factors of the axes differ: its `atan2` has width
+  and height swapped. mmdet's `Resize` calls it on labels, and every head on its detections. `stretch_rotated` replaces
+  it; equal factors are left to mmrotate.
 - mmdet's heads know a factor, but not that `SymmetricResize` puts the image into the middle of the network's input.
-  `BaseDetector.forward`, through which all predictions pass that leave a detector, moves them back by the offset of a
-  `CentredScale`; predictions without one pass untouched. Heads also stop where no step of a pipeline noted a factor;
+  All predictions leave a detector through `BaseDetector.forward`, which now moves them back by the offset of a
+  `CentredScale`; predictions without one pass untouched. Heads also stop if no step of a pipeline recorded a factor;
   here it is 1.
-- mmrotate's `qbox2rbox` stops at no boxes, as its confusion_matrix.py does at an image without objects. mmrotate's own
-  programs import the function before a config imports this package, so another function under the same name would come
-  too late: the code of the function itself is replaced.
+- mmrotate's `qbox2rbox` fails without boxes, and so does its confusion_matrix.py at an image without objects. Its own
+  programs import the function before a config imports this package, so replacing the name would be too late: the
+  code of the function itself is replaced.
 
-Importing this module is enough. It imports neither host: what is imported already is mended at once, the rest when it
-is imported.
+Importing this module is enough. It imports neither host: modules that are imported already are mended at once, the rest
+when they are imported.
 """
 
 import functools
@@ -26,6 +26,8 @@ from typing import Any
 import torch
 
 from ..structures import bring_back, stretch_rotated, whole_input
+
+KEPT = '_qbox2rbox_of_mmrotate'  # name of mmrotate's own function in its module
 
 
 def _mend_rotated_boxes(module: ModuleType) -> None:
@@ -42,7 +44,7 @@ def _mend_rotated_boxes(module: ModuleType) -> None:
         else:
             self.tensor = stretch_rotated(self.tensor, float(scale_x), float(scale_y))
 
-    rescale_.of_host = host
+    vars(rescale_)['of_host'] = host
     boxes.rescale_ = rescale_
 
 
@@ -56,35 +58,35 @@ def _mend_detectors(module: ModuleType) -> None:
     def forward(self: Any, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
         if mode != 'predict':
             return host(self, inputs, data_samples, mode)
-        with whole_input(data_samples):  # without an offset, so that a detector within this one moves nothing
+        with whole_input(data_samples):  # without an offset, so that a detector inside this one moves nothing
             found = host(self, inputs, data_samples, mode)
         bring_back(found)
         return found
 
-    forward.of_host = host
+    vars(forward)['of_host'] = host
     detector.forward = forward
 
 
 def _mend_converters(module: ModuleType) -> None:
     function = getattr(module, 'qbox2rbox', None)
     if isinstance(function, FunctionType) and _fails_without_boxes(function):
-        module._qbox2rbox_of_mmrotate = FunctionType(function.__code__, function.__globals__, function.__name__)
+        vars(module)[KEPT] = FunctionType(function.__code__, function.__globals__, function.__name__)
         function.__code__ = _qbox2rbox.__code__
 
 
 def _fails_without_boxes(function: FunctionType) -> bool:
-    """What an image without objects gives in mmrotate's confusion_matrix.py: an empty array of one dimension."""
+    """Tell whether a function fails at an empty array of one dimension, as confusion_matrix.py passes it."""
     try:
         return tuple(function(torch.zeros(0)).shape) != (0, 5)
-    except Exception:  # of a version that fails in another way
+    except Exception:  # versions fail in different ways
         return True
 
 
 def _qbox2rbox(boxes: Any) -> Any:
-    """`qbox2rbox`, of no boxes as well; its names are looked up in mmrotate's module."""
+    """Convert boxes, or none, as `qbox2rbox`; names are looked up in mmrotate's module, where this code runs."""
     if boxes.numel() == 0:
         return boxes.new_zeros((*boxes.shape[:-1], 5) if boxes.ndim > 1 else (0, 5))
-    return _qbox2rbox_of_mmrotate(boxes)  # noqa: F821
+    return globals()['_qbox2rbox_of_mmrotate'](boxes)
 
 
 MENDS: dict[str, Callable[[ModuleType], None]] = {
@@ -95,7 +97,7 @@ MENDS: dict[str, Callable[[ModuleType], None]] = {
 
 
 class _AfterImport(MetaPathFinder):
-    """Mends a module of a host right after it is executed."""
+    """Mend a module of a host right after it is executed."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in MENDS:
@@ -109,7 +111,7 @@ class _AfterImport(MetaPathFinder):
                 execute(module)
                 MENDS[name](module)
 
-            spec.loader.exec_module = exec_module
+            vars(spec.loader)['exec_module'] = exec_module
         return spec
 
 

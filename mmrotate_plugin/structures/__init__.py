@@ -1,4 +1,4 @@
-"""Where boxes go when an image is resized, and how detections come back."""
+"""Map boxes along when an image is resized, and map detections back."""
 
 from .box_tensor import tensor_of
 from .centred_scale import CentredScale, bring_back, content_slices, offset_of, whole_input

@@ -1,4 +1,4 @@
-"""A scale factor that knows where the image lies in the network's input, and the way back from there."""
+"""Keep where an image lies in the network's input together with its scale factor, and map results back."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +14,12 @@ HORIZONTAL, ROTATED = 4, 5  # columns of boxes
 class CentredScale(tuple[float, float]):
     """Factors (x, y) of a resize whose result lies on a larger canvas.
 
-    It is the pair that OpenMMLab's heads expect as `scale_factor`, with one attribute more, so it passes every
-    `PackDetInputs`, whatever its `meta_keys`. A pixel (x, y) of the image lies at ``(x, y) * scale + offset``.
+    It is the pair that OpenMMLab's heads expect as `scale_factor`, with one more attribute, so it passes every
+    `PackDetInputs` with any `meta_keys`. A pixel (x, y) of the image lies at ``(x, y) * scale + offset``.
 
     Args:
         scale: Factors of width and height.
-        offset: Where the image's corner lies on the canvas, (x, y) pixels of the canvas.
+        offset: Position (x, y) of the image's corner on the canvas, in pixels of the canvas.
     """
 
     offset: tuple[float, float]
@@ -29,21 +29,21 @@ class CentredScale(tuple[float, float]):
         self.offset = float(offset[0]), float(offset[1])
         return self
 
-    def __getnewargs__(self) -> tuple[Any, ...]:  # for pickle, on the way out of a data worker, and for copy
+    def __getnewargs__(self) -> tuple[Any, ...]:  # for copies, and for pickles from data workers
         return tuple(self), self.offset
 
 
 def offset_of(meta: Mapping[str, Any]) -> tuple[float, float]:
-    """Where the image's corner lies in the network's input, (x, y) pixels, by the `scale_factor` of its metainfo."""
+    """Return the position (x, y) in pixels of the image's corner in the network's input, by its `scale_factor`."""
     return getattr(meta.get('scale_factor'), 'offset', (0.0, 0.0))
 
 
 def content_slices(meta: Mapping[str, Any], shape: Sequence[int]) -> tuple[slice, slice]:
-    """Rows and columns of a network's input whose pixels are the image, without the padding around it.
+    """Return the rows and columns of a network's input that show the image, without the padding around it.
 
     Args:
         meta: Metainfo of a data sample.
-        shape: (h, w) of what is cut; `img_shape` or more.
+        shape: Size (h, w) of the tensor to cut; `img_shape` or more.
     """
     sides = []
     scale = np.ravel(meta.get('scale_factor') or (1.0, 1.0))
@@ -59,13 +59,12 @@ def content_slices(meta: Mapping[str, Any], shape: Sequence[int]) -> tuple[slice
 
 @contextmanager
 def whole_input(samples: Any) -> Iterator[None]:
-    """Temporarily let heads take the padding for a part of the image, so that what they rescale is complete.
+    """Temporarily let heads treat the padding as a part of the image, so that they rescale complete results.
 
-    `bring_back` then moves their results. Samples of a pipeline without a resize get the factor 1, without which heads
-    stop.
+    `bring_back` then moves the results. Samples from a pipeline without a resize get the factor 1, which heads need.
 
     Args:
-        samples: Data samples; anything but a list or tuple of them is left alone.
+        samples: Data samples; anything but a list or tuple is left alone.
     """
     before = []
     for sample in samples if isinstance(samples, (list, tuple)) else ():
@@ -94,10 +93,10 @@ def whole_input(samples: Any) -> Iterator[None]:
 
 
 def bring_back(samples: Sequence[Any]) -> None:
-    """Move what a detector found under `whole_input` into the frames of the original images.
+    """Move detections made under `whole_input` into the frames of the original images.
 
-    Boxes of any kind are moved exactly, horizontal ones clipped to the image as heads do; those whose centre lies on
-    the padding are left out. Masks and segmentation maps are cut to the image at the nearest pixel.
+    Boxes of any type are moved exactly, and horizontal ones clipped to the image as heads do; boxes centred on the
+    padding are dropped. Masks and segmentation maps are cut to the image at the nearest pixel.
 
     Args:
         samples: Data samples with `pred_instances`.

@@ -1,30 +1,30 @@
-"""What unequal factors make of a rotated box."""
+"""Stretch rotated boxes by unequal factors."""
 
 import torch
 from torch import Tensor
 
 
 def stretch_rotated(boxes: Tensor, scale_x: float, scale_y: float) -> Tensor:
-    r"""Best rectangle of the corners that scaling both axes moves.
+    r"""Scale both axes of rotated boxes, and enclose the result in the smallest rectangle.
 
-    Unequal factors take a rectangle to a parallelogram, a square at 45 degrees to a rhombus. The result is the
+    Unequal factors turn a rectangle into a parallelogram, a square at 45 degrees into a rhombus. The result is the
     smallest rectangle around it: OpenCV's `minAreaRect` of its corners, in closed form, so that gradients pass. With
-    :math:`u, v` the moved unit vectors along w and h, and w the side that is longer after the move,
+    the scaled unit vectors :math:`u, v` along w and h, and w the longer side after scaling,
 
     .. math::
         w' = w |u| + h \frac{|u \cdot v|}{|u|}, \qquad h' = h \frac{s_x s_y}{|u|}, \qquad \theta' = \angle u
 
-    Why this one: readers of polygons and mmrotate's own `project_` take the smallest rectangle too, so it does not
-    matter whether a label becomes a box before or after the resize. The second term of w' is the price of the shear:
-    it makes a box longer on the way there and on the way back. Only equal factors give back the very box.
+    Readers of polygons and mmrotate's own `project_` take the smallest rectangle too, so a label may become a box
+    before or after the resize. The second term of w' is the price of the shear: it makes a box longer on the way there
+    and on the way back. Only equal factors return the original box.
 
     Args:
-        boxes: (..., 5), (cx, cy, w, h, angle), pixels and radians. Gradients pass.
+        boxes: Boxes (..., 5) as (cx, cy, w, h, angle), in pixels and radians. Gradients pass.
         scale_x: Factor of the horizontal axis, positive.
         scale_y: Factor of the vertical axis, positive.
 
     Returns:
-        (..., 5) of the same dtype. What was w stays w, longer or not; the angle is in (-pi, pi].
+        Boxes (..., 5) of the same dtype. w stays w, whether longer or not; the angle is in (-pi, pi].
     """
     x, y, w, h, angle = boxes.unbind(-1)
     cos, sin = angle.cos(), angle.sin()

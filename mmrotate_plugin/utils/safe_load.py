@@ -1,15 +1,15 @@
-"""Checkpoint files, read without running what they bring along.
+"""Read checkpoint files without running code in them.
 
 A checkpoint is a pickle, and a pickle is a program: ``torch.load(file, weights_only=False)`` runs any function that the
-file names. `load` takes tensors, plain containers, and the few classes in the checkpoints of mmengine's Runner: its log
-histories, numpy's arrays and numbers, its dicts. Anything else is refused by name before any of it is called.
+file names. `load` accepts tensors, plain containers, and the few classes in checkpoints of mmengine's Runner: its log
+histories, its dicts, and numpy's arrays and numbers. Anything else is refused by name before it is called.
 
-From torch 2.6 on that is ``weights_only=True`` with `allowed_globals`. Before, torch's own unpickler cannot be told of
-further classes by name (and up to 2.5.1 it could be made to run code, CVE-2025-32434); there a `pickle.Unpickler` that
-finds nothing but the same names takes its place.
+With torch 2.6 or later, this means ``weights_only=True`` with `allowed_globals`. Earlier unpicklers of torch cannot
+learn further classes by name (and up to 2.5.1 they could be made to run code, CVE-2025-32434); there a
+`pickle.Unpickler` that finds only the same names replaces them.
 
-mmengine's loaders take neither way: they load with ``weights_only=False``, some of them after a first try without.
-Within `loading` they go through `load`.
+mmengine's loaders do neither: they load with ``weights_only=False``, some of them after a first try without. Within
+`loading` they go through `load`.
 """
 
 import _codecs
@@ -34,6 +34,8 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
+from .errors import InputError
+
 ZIP, LEGACY = b'PK\x03\x04', b'\x80'  # what the two formats of torch.save begin with
 CHECKED_BY_TORCH = digit_version(torch.__version__) >= digit_version('2.6.0')
 NUMBERS = '?bhilqBHILQefd'  # numpy's codes of booleans, integers and real numbers
@@ -45,28 +47,28 @@ _torch_load = torch.load
 _trusted: ContextVar[bool] = ContextVar('trusted', default=False)
 
 
-class CheckpointError(ValueError):
-    """A file that is no checkpoint, or only a part of one; the message names it and says why."""
+class CheckpointError(InputError, ValueError):
+    """A file that is not a checkpoint, or not a whole one; the message names it and says why."""
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint that holds more than weights; the message names what it would call or make."""
+    """A checkpoint that holds more than weights; the message names the function or class that it refers to."""
 
 
 def load(file: File, map_location: Any = 'cpu', *, name: str | None = None, mmap: bool | None = None) -> Any:
-    """Read what torch.save wrote; call nothing that is not known to be harmless.
+    """Read a file of torch.save; call only functions that are known to be harmless.
 
     Args:
-        file: A path, or a stream that can seek.
+        file: Path, or seekable stream.
         map_location: As in `torch.load`.
-        name: The file's name in messages; its path if not given.
+        name: Name of the file in messages; its path by default.
         mmap: As in `torch.load`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is no checkpoint, or not whole.
-        UnsafeCheckpointError: If it holds other things than weights and a training's state. Within
-            ``loading(unsafe=True)`` they are loaded, which runs what the file says.
+        CheckpointError: If it is not a checkpoint, or not whole.
+        UnsafeCheckpointError: If it holds more than weights and the state of a run. Within ``loading(unsafe=True)`` it
+            is loaded, which runs code in the file.
     """
     options = {'map_location': map_location, **({} if mmap is None else {'mmap': mmap})}
     if isinstance(file, (str, os.PathLike)):
@@ -74,7 +76,7 @@ def load(file: File, map_location: Any = 'cpu', *, name: str | None = None, mmap
         _check_container(Path(file), name)
     name = name or str(getattr(file, 'name', 'a stream'))
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of other protocols and of TorchScript: errors follow
+        warnings.simplefilter('ignore')  # about other protocols and TorchScript: errors follow
         try:
             if _trusted.get():
                 return _torch_load(file, **options, weights_only=False)
@@ -86,28 +88,28 @@ def load(file: File, map_location: Any = 'cpu', *, name: str | None = None, mmap
             raise _explain(error, name) from None
         except OSError:
             raise
-        except Exception as error:  # a damaged pickle fails in any way
+        except Exception as error:  # a damaged pickle fails in many ways
             reason = str(error).split('\n')[0]
             raise CheckpointError(f"'{name}' is not a checkpoint: {type(error).__name__}: {reason}") from error
 
 
 def check_whole(path: str | os.PathLike[str]) -> None:
-    """Read a checkpoint to its end: every byte of the zip format against its checksum, other files by loading them.
+    """Read a checkpoint to its end: compare the zip format with its checksums, load other files.
 
-    A file that passes was written to its end and not damaged since; `torch.load` alone does not look at checksums.
+    A file that passes was written completely and not damaged since; `torch.load` alone does not check checksums.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is no checkpoint, was cut off, or is damaged; says which.
+        CheckpointError: If it is not a checkpoint, was cut off, or is damaged; the message says which.
     """
     load(path, name=str(path))
 
 
 def allowed_globals() -> dict[str, Any]:
-    """What a checkpoint may name beyond torch's own, by the name in the pickle.
+    """Return what a checkpoint may refer to beyond torch's own list, by the name in the pickle.
 
     mmengine's message hub holds `HistoryBuffer`, which holds numpy arrays and, by `getattr`, four of its own methods;
-    numbers may be numpy's. numpy 1 and 2 call the module of the same two functions by different names.
+    numbers may be numpy's. numpy 1 and 2 use different module names for the same two functions.
     """
     multiarray = import_module('numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray')
     found: dict[str, Any] = {
@@ -130,11 +132,11 @@ def allowed_globals() -> dict[str, Any]:
 
 @contextmanager
 def loading(*, unsafe: bool | None = None) -> Iterator[None]:
-    """Let everybody who calls `torch.load` meanwhile, mmengine's loaders above all, read by `load`.
+    """Temporarily redirect every call of `torch.load`, mmengine's loaders above all, to `load`.
 
     Args:
-        unsafe: True takes any pickle, and runs what it says; only for files of those whom you would let run a program.
-            None leaves it as it is around this context: False, where nobody has said otherwise.
+        unsafe: True accepts any pickle and runs its code: only for files from sources that you would let run a program.
+            None keeps the setting of the surrounding context, False by default.
     """
     before = torch.load
     token = _trusted.set(_trusted.get() if unsafe is None else unsafe)
@@ -162,7 +164,7 @@ def _in_place_of_torch_load(
 
 
 def _check_container(path: Path, name: str) -> None:
-    """Refuse what is no file of torch.save, or is damaged, before torch looks at it."""
+    """Refuse files that are damaged or not from torch.save before torch reads them."""
     if not path.is_file():
         raise FileNotFoundError(f"'{name}' {'is a folder, not a file' if path.is_dir() else 'does not exist'}")
     size = path.stat().st_size
@@ -216,14 +218,14 @@ def _explain(error: pickle.UnpicklingError, name: str) -> CheckpointError:
 
 
 def _statistic(owner: Any, name: str) -> Callable[..., Any]:
-    """In place of `getattr`, by which pickles reach everything: the methods that HistoryBuffer saves with itself."""
+    """Replace `getattr`, by which pickles reach everything; allow the methods that HistoryBuffer saves."""
     if owner is HistoryBuffer and name in STATISTICS:
         return getattr(HistoryBuffer, name)
     raise pickle.UnpicklingError(f'GLOBAL builtins.getattr of {name!r} from {owner!r:.80}')
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """Finds by name, in a table, never by import."""
+    """Look names up in a table, never by import."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in NAME_MAPPING:  # of Python 2, which protocol 2 speaks
@@ -236,7 +238,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 class _Restricted:
-    """What torch.load wants of a pickle module."""
+    """Stand in for the pickle module in torch.load."""
 
     Unpickler = _RestrictedUnpickler
 

@@ -1,7 +1,7 @@
-"""Arguments of the types that a signature names, or a TypeError that names the argument.
+"""Check arguments against their annotations; raise a TypeError that names the bad one.
 
-Configs hold what somebody typed: ``depth='50'``, ``norm_cfg='BN'``. Without a look at the types, such values travel on
-and fail where nothing tells of the argument.
+Configs hold hand-written values: ``depth='50'``, ``norm_cfg='BN'``. Without a check, such values travel on and fail
+where nothing mentions the argument.
 """
 
 import functools
@@ -16,13 +16,13 @@ R = TypeVar('R')
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function, so that arguments are of the annotated types.
+    """Make a function check its arguments against their annotations.
 
-    As configs can hold them: a list passes for a tuple, an integer for a float, but neither a bool for an integer nor
-    a text for a sequence. What is not annotated, and the contents of ``**options``, are not looked at.
+    The check allows for configs: a list passes for a tuple and an integer for a float, but not a bool for an integer or
+    a text for a sequence. Arguments without annotation and the contents of ``**options`` are not checked.
 
     Raises:
-        TypeError: Names the argument, the value that came, and the type that would work.
+        TypeError: If an argument has another type; names the argument, its value, and the expected type.
     """
     signature = inspect.signature(function)
     hints: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
-            return function(*args, **kwargs)  # Python says best what is missing or too much
+            return function(*args, **kwargs)  # let Python say what is missing or extra
         for name, value in given.items():
             variadic = signature.parameters[name].kind in (
                 inspect.Parameter.VAR_POSITIONAL,
@@ -50,7 +50,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type as annotations write it: unions, sequences, dicts, classes."""
+    """Tell whether a value has an annotated type: unions, sequences, dicts, classes."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or isinstance(kind, TypeVar):
         return True

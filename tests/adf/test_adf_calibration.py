@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.adf.calibration import _fit_gain, calibrate
+from mmrotate_plugin.adf.calibration import calibrate
+from mmrotate_plugin.adf.calibration.comparison import fit_gain
 from mmrotate_plugin.adf.gains import (
     GAIN,
     accept_gains,
@@ -230,10 +231,10 @@ def test_networks_that_make_their_own_gaussian():
 
 def test_dead_channels_are_harmless():
     ratio = torch.tensor([[0.5] * 9, [float('nan')] * 9, [0.0] * 9, [float('inf')] * 9])
-    gain = _fit_gain(ratio, 1)
+    gain = fit_gain(ratio, 1)
     assert gain.isfinite().all() and gain[0].item() == pytest.approx(4) and gain[1].item() == pytest.approx(4, rel=0.5)
     assert gain.min() >= 1e-2 and gain.max() <= 1e3
-    assert torch.equal(_fit_gain(torch.full((3, 5), float('nan')), 1), torch.ones(3))
+    assert torch.equal(fit_gain(torch.full((3, 5), float('nan')), 1), torch.ones(3))
 
 
 def test_floor_holds_behind_a_gain():
@@ -253,7 +254,7 @@ def test_report_as_table_and_json(calibrated):
 
 
 @pytest.mark.parametrize('noise, options, text', [
-    (-0.1, {}, 'noise_variance=-0.1 must be a number from 0 on'),
+    (-0.1, {}, 'noise_variance=-0.1 must be finite and non-negative'),
     (float('nan'), {}, 'noise_variance=nan'),
     ([0.1, 0.2], {}, 'for each of the 1 channels'),
     (0.0, {}, 'noise_variance is 0'),
@@ -271,7 +272,7 @@ def test_networks_without_a_variance_are_refused():
         def forward(self, x):
             return super().forward(x.mean if isinstance(x, Gaussian) else x)
 
-    with pytest.raises(ValueError, match='no module of Plain puts out a Gaussian'):
+    with pytest.raises(ValueError, match='no module of Plain outputs a Gaussian'):
         calibrate(Plain(), torch.zeros(1, 1, 4, 4), 0.1)
 
 

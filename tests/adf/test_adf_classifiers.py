@@ -151,7 +151,7 @@ def test_blocks_take_pairs_and_gaussians(block):
 
 BAD = [
     (dict(depth=20), ValueError, 'depth=20 is unknown: use one of 18, 34, 50, 101, 152'),
-    (dict(noise_variance=-1.0), ValueError, 'noise_variance=-1.0 must be finite and from 0 on'),
+    (dict(noise_variance=-1.0), ValueError, 'noise_variance=-1.0 must be finite and non-negative'),
     (dict(noise_variance=float('nan')), ValueError, 'noise_variance=nan'),
     (dict(noise_variance=(0.1, 0.2)), ValueError, 'has 2 values.*3 channels'),
     (dict(noise_variance='large'), TypeError, "noise_variance='large' must be a number"),

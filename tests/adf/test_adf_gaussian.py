@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmrotate_plugin.adf import Gaussian, NoMomentRule, moment_rule
-from mmrotate_plugin.adf.gaussian import MOVES, RULES
+from mmrotate_plugin.adf.moment_rules import MOVES, RULES
 
 
 def gaussian(*shape: int, min_variance: float = 0.0) -> Gaussian:

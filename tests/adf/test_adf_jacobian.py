@@ -102,7 +102,7 @@ def test_a_network_that_works_in_place_leaves_the_input():
 
 
 @pytest.mark.parametrize('options, error, text', [
-    (dict(noise_variance=-1.0), ValueError, 'noise_variance=-1.0 must be a number from 0 on'),
+    (dict(noise_variance=-1.0), ValueError, 'noise_variance=-1.0 must be finite and non-negative'),
     (dict(noise_variance=float('nan')), ValueError, 'noise_variance=nan'),
     (dict(noise_variance=[1.0, 2.0]), ValueError, r'shape \(2,\) does not fit .* each of the 3 channels'),
     (dict(), ValueError, 'noise_variance is missing'),

@@ -123,7 +123,7 @@ def test_sequential_takes_any_layers_and_slices():
 def test_bad_arguments_are_named():
     mean, var = moments((2, 3, 4, 4))
     for bad in (-1.0, float('nan'), float('inf')):
-        with pytest.raises(ValueError, match=f'min_variance={bad} must be a number from 0 on'):
+        with pytest.raises(ValueError, match=f'min_variance={bad} must be finite and non-negative'):
             adf.ReLU(min_variance=bad)
     with pytest.raises(ValueError, match='give one of keep_variance_fn and min_variance=0.1'):
         adf.ReLU(keep_variance_fn=double, min_variance=0.1)

@@ -202,7 +202,7 @@ def test_torchs_own_places_stay():
 def test_their_calls():
     mean, var = torch.randn(1, 3, 5, 5), torch.rand(1, 3, 5, 5)
     assert adf.ConvTranspose2d(3, 4, 3, 2, 1)(mean, var, (10, 10))[1].shape[-2:] == (10, 10)
-    with pytest.raises(TypeError, match='eps=1e-05 has no effect here.*leave it away'):
+    with pytest.raises(TypeError, match='eps=1e-05 has no effect here.*leave it out'):
         adf.Softmax()(mean, var, 1e-5)
 
 

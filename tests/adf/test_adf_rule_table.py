@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mmrotate_plugin.adf import functional  # noqa: F401  registers the rules
-from mmrotate_plugin.adf.gaussian import RULES
+from mmrotate_plugin.adf.moment_rules import RULES
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'uncertainty.md'
 REFUSED = {f'{kind}max_pool{n}d_with_indices' for kind in ('', 'adaptive_') for n in (1, 2, 3)}  # an error says why

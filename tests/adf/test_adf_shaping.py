@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mmrotate_plugin.adf import Gaussian, NoMomentRule
 from mmrotate_plugin.adf.functional.shaping import ASKED, MOVED
-from mmrotate_plugin.adf.gaussian import RULES
+from mmrotate_plugin.adf.moment_rules import RULES
 
 INDEX = torch.tensor([1, 0, 1])
 

@@ -196,7 +196,7 @@ def test_a_plain_neck_claims_nothing():
     model = Detector(ReResNet(18, base_channels=16), Neck())
     found = feature_fields(model, torch.randn(1, 3, 33, 33))
     assert [y.group for y in found] == ['C8'] * 4 + [None]
-    with pytest.raises(TypeError, match='the backbone Identity puts out str'):
+    with pytest.raises(TypeError, match='the backbone Identity outputs str'):
         feature_fields(nn.Identity(), ['a map'])
 
 

@@ -148,7 +148,7 @@ REFUSED = {
     'has no turn by': runs.sixths,
     'has no moment rule: a Gaussian cannot pass it': lambda _: torch.fft.fft(runs.gaussian()),
     'mean and var must have one': lambda _: adf.Gaussian(torch.zeros(2), torch.ones(3)),
-    'must be a number from 0 on': lambda _: adf.Gaussian(torch.zeros(2), torch.ones(2), min_variance=-1.0),
+    'must be finite and non-negative': lambda _: adf.Gaussian(torch.zeros(2), torch.ones(2), min_variance=-1.0),
     'has no active layer of the kind Dropout and no functional dropout': lambda _: adf.predict(
         torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4), 2
     ),

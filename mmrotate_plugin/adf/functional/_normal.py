@@ -1,4 +1,4 @@
-"""Density and tail of the normal distribution, as moment rules need them for every value of a map, and their blocks."""
+"""Compute the normal density and tail for every value of a map, and run moment rules block by block."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from torch import Tensor
 from .._compiler import is_compiling, is_transformed
 
 BLOCK = 65536  # elements of a temporary: with those of a rule they stay in the cache of a core
-# elements of each thread where several share a loop, which has to outlast the waking of the others; fewer are computed
-# in blocks of what torch gives to one thread
+# elements per thread of a shared loop, which must outlast waking the other threads; fewer elements are computed in
+# blocks of the size that torch gives to one thread
 SHARE, GRAIN = 262144, 32768
 Moments = tuple[Tensor, Tensor]
 Buffer = Tensor | None  # to write into; None makes a new one
@@ -28,24 +28,24 @@ _constants: dict[float, Tensor] = {}
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """What to compute in: half types lose the small difference of two moments."""
+    """Return the type to compute in: half types lose the small difference of two moments."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def density_and_tail(
     t: Tensor, density: Tensor | None = None, tail: Tensor | None = None, work: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    r"""The standard normal density :math:`\varphi(t)` and :math:`\Phi(-t)`, for t from 0 to `FAR`.
+    r"""Compute the standard normal density :math:`\varphi(t)` and the tail :math:`\Phi(-t)`, for t from 0 to `FAR`.
 
     In float32 the tail is the density times Mills' ratio, which is a polynomial of degree 7 in :math:`1 / (1 + 0.34 t)`
     (the form of Abramowitz & Stegun, Handbook of Mathematical Functions, 26.2.17), fitted by iteratively reweighted
-    least squares: it errs by 1.4e-8 in the tail and in :math:`\varphi(t) - t \Phi(-t)`, and far out in proportion:
-    the variance of a ReLU is right to 1 % down to 8 standard deviations. It takes half of the time of the complementary
-    error function, which float64 uses.
+    least squares: its error is 1.4e-8 in the tail and in :math:`\varphi(t) - t \Phi(-t)`, and proportionally small far
+    out: the variance of a ReLU is right to 1 % down to 8 standard deviations. It takes half the time of the
+    complementary error function, which float64 uses.
 
     Args:
         t: float32 or float64.
-        density, tail, work: Tensors of its shape and type to be overwritten, the results and a temporary; None for new
+        density, tail, work: Tensors of its shape and type to overwrite, the results and a temporary; None makes new
             ones.
     """
     if t.dtype != torch.float32:
@@ -53,7 +53,7 @@ def density_and_tail(
         return density, torch.mul(t, math.sqrt(0.5), out=tail).erfc_().mul_(0.5)
     # the power of 2 takes a fifth of the time of the exponential function
     scale, offset = -0.5 / math.log(2), -0.5 * math.log2(2 * math.pi)
-    # constants as tensors: one pass instead of two or three; fake tensors and the like take no plain ones beside them
+    # constants as tensors: one pass instead of two or three; fake tensors and the like do not mix with plain ones
     if t.is_cpu and type(t) is Tensor and not is_compiling():
         work = torch.add(_constant(1.0), t, alpha=SLOPE, out=work).reciprocal_()
         tail = torch.add(_constant(MILLS[-2]), work, alpha=MILLS[-1], out=tail)
@@ -74,16 +74,16 @@ def _constant(value: float) -> Tensor:
     if kept is None:
         with torch.inference_mode(False):
             kept = torch.tensor(value, dtype=torch.float32, device='cpu')
-        # what a mode or a transform of torch makes is of no use outside of it
+        # a tensor made within a mode or a transform of torch is useless outside of it
         if type(kept) is Tensor and not is_transformed(kept):
             _constants[value] = kept
     return kept
 
 
 def cumulative(z: Tensor, tail: Tensor, out: Tensor | None = None, work: Tensor | None = None) -> Tensor:
-    r""":math:`\Phi(z)`, from the sign of z and the tail :math:`\Phi(-|z|)`; `work` is a temporary.
+    r"""Compute :math:`\Phi(z)` from the sign of z and the tail :math:`\Phi(-|z|)`; `work` is a temporary.
 
-    torch.where would cost more than all the rest of a moment rule on a CPU.
+    On a CPU, torch.where would cost more than the rest of a moment rule.
     """
     positive = torch.sign(z, out=out).clamp_min_(0)
     return torch.lerp(tail, torch.neg(tail, out=work).add_(1), positive, out=out)
@@ -94,16 +94,16 @@ def blockwise(
 ) -> tuple[Tensor, ...]:
     """Apply an elementwise function of tensors of one shape block by block, with temporaries that stay in the cache.
 
-    The passes of a moment rule are bound by memory otherwise. A compiler fuses them by itself.
+    Otherwise memory bounds the passes of a moment rule. A compiler fuses them by itself.
 
     Args:
-        function: Gets parts of the inputs in the type to compute in, and as many tensors of their shape to write the
-            outputs and temporaries into, or None in their place. It returns the outputs.
+        function: Gets parts of the inputs in the type to compute in, then tensors of their shape to write the outputs
+            and temporaries into, or None for each. Returns the outputs.
         inputs: Tensors of one shape, dtype and device.
-        outputs, temporaries: How many.
+        outputs, temporaries: Number of outputs and of temporaries.
 
     Returns:
-        The outputs, of the shape and dtype of the inputs.
+        The outputs, with the shape and dtype of the inputs.
     """
     first = inputs[0]
     dtype, kind = wide(first.dtype), first.dtype

@@ -1,4 +1,4 @@
-"""Variance of a linear layer by one output channel: squared weights of rank 1."""
+"""Compute the variance of a linear layer through one channel: squared weights of rank 1."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,27 +7,28 @@ from torch import Tensor, finfo
 
 
 def rank1_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor, *geometry: Any) -> Tensor:
-    r"""Variance of a convolution, a transposed one or a fully connected layer, in one output channel. **Approximate**.
+    r"""Compute the variance of a linear layer in one output channel per group. **Approximate**.
 
-    The squared weights of output channel o and position k in the window (input channel, row, column) are taken for
+    The squared weights of output channel o at position k in the window (input channel, row, column) are replaced by
 
     .. math::
         W_{ok}^2 \approx a_o b_k, \qquad a_o = \sum_k W_{ok}^2, \qquad
         b_k = \frac{\sum_o W_{ok}^2}{\sum_{o, k} W_{ok}^2}
 
-    in each group of channels by itself, so that :math:`v'_o = a_o (b * v)`. Where the variance is the same all over the
-    window this is exact, for any weights, and so is the sum over the output channels, for any variance; a depthwise
-    convolution is exact too. Of all rank-1 matrices a b with a, b >= 0 this one has the least Kullback-Leibler
+    separately in each group of channels, so that :math:`v'_o = a_o (b * v)`. This is exact, for any weights, where the
+    variance is constant over the window; the sum over the output channels is exact for any variance, and so are
+    depthwise convolutions. Of all rank-1 matrices a b with a, b >= 0 this one has the least Kullback-Leibler
     divergence from the squared weights (Gaussier & Goutte, SIGIR 2005, for non-negative factorisations in general).
 
     Args:
-        layer: `F.linear`, `F.conv2d`, `F.conv_transpose2d` or those of one or three axes.
-        var: As the layer's input.
-        weight: The layer's, not squared.
-        geometry: The layer's arguments after the bias; none for `F.linear`, else the fourth is its number of groups.
+        layer: `F.linear`, or a convolution or transposed convolution over one to three axes.
+        var: Variance of the layer's input.
+        weight: Weight of the layer, not squared.
+        geometry: Arguments of the layer after the bias; none for `F.linear`, otherwise the fourth is its number of
+            groups.
 
     Returns:
-        As the layer's output.
+        Variance of the layer's output.
     """
     if not geometry:
         total, shared = _factors(weight.square(), (1,), 0)
@@ -43,8 +44,8 @@ def rank1_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor, *g
 
 
 def _factors(squared: Tensor, window: tuple[int, ...], outputs: int) -> tuple[Tensor, Tensor]:
-    """a and b of `rank1_variance`, summed dimensions kept with size one."""
+    """Compute a and b of `rank1_variance`, with summed dimensions of size one."""
     total = squared.sum(window, keepdim=True)
     mass = total.sum(outputs, keepdim=True)
-    # weights that all are zero: 0 / 0
+    # 0 / 0 if all weights are zero
     return total, squared.sum(outputs, keepdim=True) / mass.clamp_min(finfo(mass.dtype).tiny)

@@ -1,4 +1,4 @@
-"""ReLU and what it makes up, exponential: exact moments."""
+"""Activations built from ReLU, and the exponential: exact moments."""
 
 import math
 from typing import Any
@@ -8,25 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._compiler import Elementwise, apply, is_compiling
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from ._normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_and_tail, wide
 
 
 def widened(x: Gaussian) -> Gaussian:
-    """In the type to compute in."""
+    """Convert a Gaussian to the type to compute in."""
     dtype = wide(x.dtype)
     return Gaussian(x.mu.to(dtype), x.v.to(dtype))
 
 
 def as_type(dtype: torch.dtype, mean: Tensor, var: Tensor) -> Gaussian:
-    """Back in the type that came."""
+    """Convert moments back to the type of the input."""
     return Gaussian(mean.to(dtype), var.to(dtype))
 
 
 def _relu_variance(
     mean: Tensor, var: Tensor, to_var: Buffer, r: Buffer, t: Buffer, u: Buffer, e: Buffer, p: Buffer
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The variance, 1 / standard deviation and g(-|z|), in the buffers `to_var`, `r` and `e`."""
+    """Write the variance, 1 / standard deviation and g(-|z|) into the buffers `to_var`, `r` and `e`."""
     r = torch.clamp_min(var, torch.finfo(var.dtype).tiny, out=r).rsqrt_()
     t = torch.abs(mean, out=t).mul_(r).clamp_max_(FAR[var.dtype])  # |z|
     e, p = density_and_tail(t, e, p, u)
@@ -38,13 +39,13 @@ def _relu_variance(
 
 
 def _relu_moments(mean: Tensor, var: Tensor, to_mean: Buffer, *buffers: Buffer) -> Moments:
-    """Mean and variance, in the buffers `to_mean` and the first of `buffers`, which are those of `_relu_variance`."""
+    """Write mean and variance into `to_mean` and the first of `buffers`, which are those of `_relu_variance`."""
     to_var, r, e = _relu_variance(mean, var, *buffers)
     return torch.clamp_min(mean, 0, out=to_mean).addcmul_(r.mul_(var), e), to_var
 
 
 def _relu_gradients(mean: Tensor, var: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Moments:
-    r"""By :math:`\partial_\mu E f = E f'` and :math:`\partial_v E f = E f'' / 2` (Price's theorem)."""
+    r"""Differentiate by :math:`\partial_\mu E f = E f'` and :math:`\partial_v E f = E f'' / 2` (Price's theorem)."""
     std = var.sqrt()
     t = (mean.abs() / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)).clamp_max(FAR[std.dtype])
     tail = torch.erfc(t * math.sqrt(0.5)) * 0.5
@@ -59,11 +60,12 @@ def _relu_gradients(mean: Tensor, var: Tensor, grad_mean: Tensor, grad_var: Tens
 
 
 class _ReLU(Elementwise):
-    """Saves its two inputs, where autograd would save a dozen tensors."""
+    """Mean and variance of `relu`. It saves its two inputs; autograd would save a dozen tensors."""
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Moments:
-        return blockwise(_relu_moments, (mean, var), outputs=2, temporaries=5)
+        to_mean, to_var = blockwise(_relu_moments, (mean, var), outputs=2, temporaries=5)
+        return to_mean, to_var
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
@@ -77,11 +79,13 @@ class _ReLU(Elementwise):
             dtype = wide(grad_mean.dtype)
             to_mean, to_var = _relu_gradients(*(i.to(dtype) for i in inputs))
             return to_mean.to(grad_mean.dtype), to_var.to(grad_mean.dtype)
-        return blockwise(_write_relu_gradients, [i.contiguous() for i in inputs], outputs=2, temporaries=0)
+        inputs = tuple(i.contiguous() for i in inputs)
+        to_mean, to_var = blockwise(_write_relu_gradients, inputs, outputs=2, temporaries=0)
+        return to_mean, to_var
 
 
 class _ReLUVariance(Elementwise):
-    """The variance alone, where the mean is the plain one."""
+    """The variance of `relu` alone, for the plain mean."""
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Tensor:
@@ -120,12 +124,12 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
 
 
 def relu_variance(x: Gaussian) -> Tensor:
-    """The variance of `relu`, whose mean costs a tenth more."""
+    """Compute the variance of `relu` alone; the mean would cost a tenth more."""
     return apply(_ReLUVariance, x.mu, x.v)
 
 
 @moment_rule(F.leaky_relu, F.leaky_relu_)
-def leaky_relu(x: Gaussian, negative_slope: float = 0.01, inplace: bool = False) -> Gaussian:  # noqa: ARG001
+def leaky_relu(x: Gaussian, negative_slope: float | Tensor = 0.01, inplace: bool = False) -> Gaussian:  # noqa: ARG001
     r"""LeakyReLU of a Gaussian: **exact**.
 
     It is :math:`r_+ - a r_-` with slope a, :math:`r_\pm = \mathrm{relu}(\pm x)` and :math:`r_+ r_- = 0`, so that
@@ -175,10 +179,10 @@ def clamp(x: Gaussian, min: float | None = None, max: float | None = None) -> Ga
     for name, bound in (('min', min), ('max', max)):
         if bound is not None and not isinstance(bound, (int, float)):
             raise TypeError(f'{name} must be a number to clamp a Gaussian, but is {type(bound).__name__}')
-    if min is None and max is None:
-        raise ValueError('clamp needs min or max, but both are None')
     dtype, x = x.dtype, widened(x)
     if max is None:
+        if min is None:
+            raise ValueError('clamp needs min or max, but both are None')
         above = relu(Gaussian(x.mu - min, x.v))
         return as_type(dtype, above.mu + min, above.v)
     if min is None:
@@ -227,7 +231,7 @@ def exp(x: Gaussian) -> Gaussian:
     .. math::
         \mu' = e^{\mu + v / 2}, \qquad v' = e^{2 \mu + 2 v} (1 - e^{-v})
 
-    What would overflow is kept at the largest finite number, with gradient zero.
+    Moments that would overflow become the largest finite number, with gradient zero.
 
     Shape:
         - Input, output: mean and variance of one shape, any.

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 
-SATURATION = 1.7580993408473766  # minus SELU's limit at minus infinity, which replaces what is dropped
+SATURATION = 1.7580993408473766  # minus SELU's limit at minus infinity, which replaces dropped values
 
 
 @moment_rule(F.alpha_dropout, torch.alpha_dropout, torch.alpha_dropout_)
@@ -17,10 +18,10 @@ def alpha_dropout(x: Gaussian, p: float = 0.5, training: bool = False, inplace: 
 
     **Exact** for that mask. With :math:`s = 1.758`, a and b restore mean 0 and variance 1 of values that had them
     (Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, arXiv:1706.02515). The same seed drops the same
-    values of a plain tensor. Outside of training the identity.
+    values of a plain tensor. It is the identity outside of training.
 
     Raises:
-        ValueError: If `p` is no probability.
+        ValueError: If `p` is not a probability.
     """
     return _dropped(x, p, x.shape) if training else x
 
@@ -30,7 +31,7 @@ def feature_alpha_dropout(x: Gaussian, p: float = 0.5, training: bool = False, i
     """Alpha dropout of whole channels, of the first two dimensions (B, C, ...), by the formula of `alpha_dropout`.
 
     Raises:
-        ValueError: If `p` is no probability.
+        ValueError: If `p` is not a probability.
     """
     return _dropped(x, p, [*x.shape[:2], *[1] * (x.dim() - 2)]) if training else x
 

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import NoMomentRule, moment_rule
 
 Value = Gaussian | Tensor | float
 HALF = (torch.float16, torch.bfloat16)
-TINY = 1e-30  # variance below which a value counts as exact: the gradient of a smaller one's root overflows
+TINY = 1e-30  # variance below which a value counts as exact: the gradient of a smaller root overflows
 
 
 @moment_rule(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
@@ -20,24 +21,22 @@ def add(x: Value, other: Value, *, alpha: float = 1) -> Gaussian:
     .. math::
         \mu' = \mu_x + \alpha \mu_y, \qquad v' = v_x + \alpha^2 v_y
 
-    The variance of a constant is 0. A residual branch counts as independent of its shortcut. Of one and the same
-    object, ``x + x``, the sum is :math:`(1 + \alpha) x`, exactly: :math:`v' = (1 + \alpha)^2 v`; copies and views of
-    it are not recognised.
+    The variance of a constant is 0. A residual branch counts as independent of its shortcut. The sum of an object with
+    itself, ``x + x``, is :math:`(1 + \alpha) x`, exactly: :math:`v' = (1 + \alpha)^2 v`; copies and views of it are not
+    recognised.
 
     Shape:
-        - Inputs: any that broadcast.
+        - Inputs: shapes that broadcast.
     """
     mean_x, var_x = _moments(x)
     mean_y, var_y = _moments(other)
     mean = torch.add(mean_x, mean_y, alpha=alpha)
-    if x is other:
+    if x is other and var_x is not None:
         var = var_x * (1 + alpha) ** 2
-    elif var_y is None:
-        var = var_x
-    elif var_x is None:
+    elif var_x is not None:
+        var = var_x if var_y is None else torch.add(var_x, var_y, alpha=alpha**2)
+    elif var_y is not None:
         var = var_y if alpha in (1, -1) else var_y * alpha**2
-    else:
-        var = torch.add(var_x, var_y, alpha=alpha**2)
     return Gaussian(mean, _like(var, mean))
 
 
@@ -71,21 +70,21 @@ def mul(x: Value, other: Value) -> Gaussian:
         \mu' = \mu_x \mu_y, \qquad v' = \mu_x^2 v_y + v_x \mu_y^2 + v_x v_y
 
     The variance of a constant is 0, so that :math:`v' = c^2 v`. Goodman, On the Exact Variance of Products, JASA 1960.
-    Of one and the same object, ``x * x``, the product is `square`; copies and views of it are not recognised.
+    The product of an object with itself, ``x * x``, is `square`; copies and views of it are not recognised.
 
     Shape:
-        - Inputs: any that broadcast.
+        - Inputs: shapes that broadcast.
     """
-    if x is other:
+    if x is other and isinstance(x, Gaussian):
         return square(x)
     mean_x, var_x = _moments(x)
     mean_y, var_y = _moments(other)
     mean = mean_x * mean_y
     mean_x, var_x, mean_y, var_y = (_wide(value, mean.dtype) for value in (mean_x, var_x, mean_y, var_y))
-    if var_y is None:
-        var = var_x * mean_y**2
-    elif var_x is None:
+    if var_x is None:
         var = var_y * mean_x**2
+    elif var_y is None:
+        var = var_x * mean_y**2
     else:
         var = mean_x.square() * var_y + var_x * (mean_y.square() + var_y)
     return Gaussian(mean, _like(var, mean))
@@ -164,11 +163,11 @@ def lerp(x: Value, end: Value, weight: Tensor | float) -> Gaussian:
         NoMomentRule: If `weight` is a Gaussian.
     """
     if isinstance(weight, Gaussian):
-        raise NoMomentRule("'lerp' has no moment rule for a Gaussian weight: hand over weight.mean")
+        raise NoMomentRule("'lerp' has no moment rule for a Gaussian weight: pass weight.mean")
     mean_x, var_x = _moments(x)
     mean_y, var_y = _moments(end)
     mean = torch.lerp(mean_x, mean_y, weight)
-    if x is end:  # as with `add`
+    if x is end and var_x is not None:  # as in `add`
         return Gaussian(mean, _like(var_x, mean))
     parts = [_wide(v, mean.dtype) * w**2 for v, w in ((var_x, 1 - weight), (var_y, weight)) if v is not None]
     return Gaussian(mean, _like(parts[0] if len(parts) == 1 else parts[0] + parts[1], mean))
@@ -176,7 +175,7 @@ def lerp(x: Value, end: Value, weight: Tensor | float) -> Gaussian:
 
 @moment_rule(torch.sum, Tensor.sum)
 def sum(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
-    """Sum over all or some dimensions, arguments as those of `torch.sum`: means and variances add up.
+    """Sum over all or some dimensions, with the arguments of `torch.sum`: means and variances add up.
 
     **Exact if independent**.
     """
@@ -185,7 +184,7 @@ def sum(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
 @moment_rule(torch.mean, Tensor.mean)
 def mean(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
-    """Mean over all or some dimensions, arguments as those of `torch.mean`; the variance is mean(v) / n.
+    """Mean over all or some dimensions, with the arguments of `torch.mean`; the variance is mean(v) / n.
 
     **Exact if independent**.
     """
@@ -195,15 +194,15 @@ def mean(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
 
 def _moments(value: Value) -> tuple[Any, Tensor | None]:
-    """Mean and variance; the variance of a constant is None, for 0."""
+    """Return mean and variance; None stands for the variance 0 of a constant."""
     return (value.mu, value.v) if isinstance(value, Gaussian) else (value, None)
 
 
 def _like(var: Tensor, mean: Tensor) -> Tensor:
-    """The variance in the dtype and, broadcast, in the shape of the mean."""
+    """Convert the variance to the dtype of the mean and broadcast it to its shape."""
     return var.to(mean.dtype).expand(mean.shape)
 
 
 def _wide(value: Any, dtype: torch.dtype) -> Any:
-    """A tensor in the precision to square it in: float32 for results in half precision."""
+    """Convert a tensor to the precision to square it in: float32 for results in half precision."""
     return value.to(torch.float32 if dtype in HALF else dtype) if isinstance(value, Tensor) else value

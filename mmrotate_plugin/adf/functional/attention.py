@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ..gaussian import Gaussian, call
+from ..moment_rules import NoMomentRule, moment_rule
 from .linear import constants_only, linear
 from .normalization import dropout
 from .smooth import softmax
@@ -46,7 +47,7 @@ def attention(
     if is_causal:
         masks.append(torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril())
     weights = _dropped(_weights(query, key, masks, scale), dropout_p)
-    return torch.matmul(weights, value)
+    return call(torch.matmul, weights, value)
 
 
 @moment_rule(F.multi_head_attention_forward)
@@ -75,15 +76,15 @@ def multi_head_attention(
     static_k: Any = None,
     static_v: Any = None,
     average_attn_weights: bool = True,
-    is_causal: bool = False,  # noqa: ARG001  a hint: the mask is there, too
+    is_causal: bool = False,  # noqa: ARG001  a hint: the mask is given too
 ) -> tuple[Gaussian, Any]:
-    """What `torch.nn.MultiheadAttention` computes, by `attention`: **approximate**.
+    """Multi-head attention as in `torch.nn.MultiheadAttention`, by `attention`: **approximate**.
 
     Args:
-        query, key, value: (L, B, E), (S, B, E), (S, B, E), or without B; the others as torch hands them over.
+        query, key, value: (L, B, E), (S, B, E), (S, B, E), or without B; the others as torch passes them.
 
     Returns:
-        (L, B, E) and the weights, a `Gaussian` or a tensor (B, L, S), None unless `need_weights`.
+        Output (L, B, E), and the weights: a `Gaussian` or a tensor (B, L, S), None unless `need_weights`.
 
     Raises:
         NoMomentRule: With `add_bias_kv`, `add_zero_attn` or static keys and values.
@@ -108,19 +109,19 @@ def multi_head_attention(
     if key_padding_mask is not None:
         masks.append(_kept(key_padding_mask).reshape(b, 1, 1, -1))
     weights = _weights(heads[0], heads[1], masks, None)
-    mixed = torch.matmul(_dropped(weights, dropout_p if training else 0.0), heads[2])
+    mixed = call(torch.matmul, _dropped(weights, dropout_p if training else 0.0), heads[2])
     out = _linear(mixed.permute(2, 0, 1, 3).reshape(-1, b, width), out_proj_weight, out_proj_bias)
     shown = None
     if need_weights:
-        shown = torch.mean(weights, 1) if average_attn_weights else weights
+        shown = call(torch.mean, weights, 1) if average_attn_weights else weights
     if not batched:
         out, shown = out.squeeze(1), None if shown is None else shown.squeeze(0)
     return out, shown
 
 
 def _weights(query: Value, key: Value, masks: list[Tensor], scale: float | None) -> Value:
-    """The softmax of the scores; masks of bool mark what is kept, others are added."""
-    scores: Any = torch.matmul(query, key.transpose(-2, -1))
+    """Compute the softmax of the scores; bool masks mark the scores to keep, others are added."""
+    scores = call(torch.matmul, query, key.transpose(-2, -1))
     scores = scores * (1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale)
     for mask in masks:
         if mask.dtype == torch.bool:
@@ -140,5 +141,5 @@ def _linear(x: Value, weight: Tensor, bias: Tensor | None) -> Any:
 
 
 def _kept(mask: Tensor) -> Tensor:
-    """A mask of bool marks what is left out, in contrast to that of `attention`."""
+    """Convert a mask to that of `attention`: here a bool mask marks what to leave out."""
     return ~mask if mask.dtype == torch.bool else mask

@@ -1,24 +1,25 @@
 r"""Rules of first order, for Gaussians with ``rule='delta'``: :math:`\mu' = f(\mu)`, :math:`v' = f'(\mu)^2 v`.
 
-The delta method (Benaroya, Han & Nagurka, Probability Models in Engineering and Science, CRC 2005) for what bends
-where the moments take many passes over a map: ReLU and max pooling. A ReLU passes all of the variance or nothing,
-whereas the moments have a third of it at the kink; a maximum passes that of the largest mean, although the noise
-chooses among those that are close. Calibration makes up for it on average. Linear layers have the rank-1 rule, all
-other operations their moments.
+The delta method (Benaroya, Han & Nagurka, Probability Models in Engineering and Science, CRC 2005) for the nonlinear
+operations whose moments take many passes over a map: ReLU and max pooling. A ReLU passes all of the variance or
+nothing, although the exact variance is a third of it at the kink; a maximum passes the variance of the largest mean,
+although noise chooses among means that are close. Calibration corrects this on average. Linear layers have the rank-1
+rule, all other operations their moments.
 """
 
 from typing import Any
 
 import torch.nn.functional as F
 
-from ..gaussian import DELTA, RULES, Gaussian
+from ..gaussian import Gaussian
+from ..moment_rules import DELTA, RULES
 from . import activations, pooling
 from .maxima import NO_INDICES
 from .plain_mean import channels_last
 
 
 def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gaussian is never changed in place
-    """ReLU to first order: the variance where the mean is positive, else 0. **Approximate**.
+    """ReLU to first order: the variance where the mean is positive, 0 elsewhere. **Approximate**.
 
     Shape:
         - Input, output: mean and variance of one shape, any.
@@ -42,7 +43,7 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
     Args:
         x: (B, C, H, W) or (C, H, W).
-        args, kwargs: As of `torch.nn.functional.max_pool2d`; `return_indices` must be False.
+        args, kwargs: As in `torch.nn.functional.max_pool2d`; `return_indices` must be False.
 
     Raises:
         ValueError: If `return_indices` is set.

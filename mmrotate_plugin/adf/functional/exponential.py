@@ -1,4 +1,4 @@
-"""Exponential linear units: exact moments from those of ReLU and of a log-normal variable cut off at 1."""
+"""Exponential linear units: exact moments from those of ReLU and of a truncated log-normal variable."""
 
 import math
 
@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from .activations import as_type, relu
 
 NEAR = 1e-9  # variance below which the moments are linear in it: rounding would spoil the difference of squares
@@ -14,7 +15,7 @@ ALPHA, SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852
 
 
 def exponential_unit(x: Gaussian, alpha: float, rate: float) -> Gaussian:
-    r"""The function x above 0 and :math:`\alpha (e^{k x} - 1)` below: **exact**.
+    r"""Compute the moments of the function x above 0 and :math:`\alpha (e^{k x} - 1)` below: **exact**.
 
     It is :math:`r + \alpha (u - 1)` with :math:`r = \mathrm{relu}(x)`, :math:`u = e^{k \min(x, 0)}`, and
     :math:`z = \mu / \sigma`:
@@ -27,7 +28,7 @@ def exponential_unit(x: Gaussian, alpha: float, rate: float) -> Gaussian:
 
     Args:
         x: Any shape.
-        alpha: Of the limit at minus infinity.
+        alpha: Minus the limit at minus infinity.
         rate: k, above 0.
     """
     mu, given = x.mu.double(), x.v.double()
@@ -45,7 +46,7 @@ def exponential_unit(x: Gaussian, alpha: float, rate: float) -> Gaussian:
 
 
 def _below(mu: Tensor, z: Tensor, shift: Tensor, rate: float) -> Tensor:
-    """The mean of exp(rate x) over what is below 0, where an exponential times a tail may be infinity times 0."""
+    """Integrate exp(rate x) over x < 0, where an exponential times a tail may be infinity times 0."""
     a = (z + shift) / math.sqrt(2)
     inside = a < 0  # there the exponent is negative
     exponent = (rate * mu + 0.5 * shift.square()).clamp_max(0)

@@ -1,4 +1,4 @@
-"""Interpolation, sampling at points, padding."""
+"""Interpolation, sampling at points, and padding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from .pooling import adaptive_avg_pool2d
 from .pooling_nd import adaptive_avg_pool1d, adaptive_avg_pool3d
 
@@ -43,8 +44,8 @@ def interpolate(
     var = x.v.to(torch.promote_types(x.v.dtype, torch.float32))
     kernel = 'bicubic' if mode == 'bicubic' else 'bilinear'
     for axis, (after, scale) in enumerate(zip(sizes, scales, strict=True), start=2):
-        # the answers to unit impulses are the weights, (from, to); along the width, as with antialias torch 2.12 gives
-        # wrong weights along the height of maps of one column
+        # the responses to unit impulses are the weights, (from, to); along the width, since torch 2.12 with antialias
+        # gives wrong weights along the height of maps of one column
         impulses = torch.eye(var.shape[axis], dtype=var.dtype, device=var.device)[None, :, None, :]
         given = {'size': (1, after)} if scale is None else {'scale_factor': (1.0, scale)}
         weights = F.interpolate(impulses, **given, mode=kernel, align_corners=align_corners, antialias=antialias)
@@ -56,7 +57,7 @@ def interpolate(
 def pad(x: Gaussian, pad: Sequence[int], mode: str = 'constant', value: float | None = None) -> Gaussian:
     """Padding with a constant, whose variance is zero, or with values of the border and their variance.
 
-    **Exact**; that a value and its copy are dependent is not followed.
+    **Exact**; the dependence between a value and its copy is neglected.
 
     Args:
         x: As in `F.pad`.
@@ -77,8 +78,8 @@ def grid_sample(
 ) -> Gaussian:
     r"""Bilinear sampling at given points: :math:`v' = \sum_i w_i^2 v_i` over the four neighbours.
 
-    **Exact if independent**: variance of a weighted sum; nearest neighbours are **exact**. Of the grid only the mean
-    has a gradient.
+    **Exact if independent**: variance of a weighted sum; nearest neighbours are **exact**. Only the mean has a gradient
+    with respect to the grid.
 
     Args:
         x: (B, C, H, W).

@@ -1,8 +1,8 @@
 """Convolutions and matrix products: linear maps, whose variance goes through the squared weights.
 
-That takes a second convolution. A `Gaussian` with ``rule='bfloat16'`` has it computed in that type, which leaves a
-standard deviation right to 0.2 % and, where a processor has instructions for it, takes a third of the time;
-``rule='rank1'`` and 'delta' replace the filter, see `rank1`. Means are in the type of the input in all of them.
+The variance takes a second convolution. A `Gaussian` with ``rule='bfloat16'`` computes it in that type: the standard
+deviation is right to 0.2 %, and it takes a third of the time on processors with instructions for it. ``rule='rank1'``
+and 'delta' replace the filter, see `rank1_variance`. Means have the type of the input in all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._compiler import is_compiling
-from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import NoMomentRule, moment_rule
 from ._rank1 import rank1_variance
 
 Pair = int | tuple[int, ...]
@@ -53,7 +54,7 @@ def conv2d(
     are correlated; calling them independent is the ADF assumption.
 
     Shape:
-        - Input: (B, C, H, W). Output: (B, C', H', W'), sizes as those of `torch.nn.functional.conv2d`.
+        - Input: (B, C, H, W). Output: (B, C', H', W'), with the sizes of `torch.nn.functional.conv2d`.
 
     Raises:
         NoMomentRule: If `weight` or `bias` is a Gaussian.
@@ -104,7 +105,7 @@ def conv_transpose2d(
     """Transposed convolution, by the formula of `conv2d`: it is as linear. **Exact if independent**.
 
     Shape:
-        - Input: (B, C, H, W). Output: (B, C', H', W'), sizes as those of `torch.nn.functional.conv_transpose2d`.
+        - Input: (B, C, H, W). Output: (B, C', H', W'), with the sizes of `torch.nn.functional.conv_transpose2d`.
     """
     return _linear(F.conv_transpose2d, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
@@ -141,16 +142,16 @@ def linear(x: Gaussian, weight: Tensor, bias: Tensor | None = None) -> Gaussian:
 
 @moment_rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
 def matmul(x: Gaussian | Tensor, other: Gaussian | Tensor) -> Gaussian:
-    r"""Matrix product, of which one or both factors are Gaussian. **Exact if independent**.
+    r"""Matrix product of one or two Gaussian factors. **Exact if independent**.
 
     .. math::
         \mu' = A B, \qquad v' = A^2 v_B + v_A B^2 + v_A v_B
 
-    where the variance of a constant factor is 0: squared weights times variance, as in `linear`. Of two Gaussian
-    factors every product is one of independent values (`arithmetic.mul`).
+    where the variance of a constant factor is 0: squared weights times variance, as in `linear`. For two Gaussian
+    factors, every product is one of independent values (`arithmetic.mul`).
 
     Shape:
-        - Those of `torch.matmul`.
+        - As in `torch.matmul`.
     """
     return _matrix_product(torch.matmul, x, other)
 
@@ -176,7 +177,7 @@ def constants_only(operation: str, **parameters: Tensor | None) -> None:
     for name, value in parameters.items():
         if isinstance(value, Gaussian):
             raise NoMomentRule(
-                f"'{operation}' has no moment rule for a Gaussian {name}: it must be a constant. Hand over {name}.mean"
+                f"'{operation}' has no moment rule for a Gaussian {name}: it must be a constant. Pass {name}.mean"
             )
 
 
@@ -194,7 +195,7 @@ def _linear(layer: Callable[..., Tensor], x: Gaussian, weight: Tensor, bias: Ten
 
 
 def _diagonal_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor, *geometry: Any) -> Tensor:
-    """The layer with squared weights."""
+    """Apply the layer with squared weights."""
     learns = torch.is_grad_enabled() and (var.requires_grad or weight.requires_grad)
     # a compiler squares again by itself; padding by name ('same') may be one more at the end
     if not learns or is_compiling() or any(isinstance(g, str) for g in geometry):
@@ -205,10 +206,10 @@ def _diagonal_variance(layer: Callable[..., Tensor], var: Tensor, weight: Tensor
 class _SquaredLayer(torch.autograd.Function):
     """A layer with squared weights, which the backward pass squares again.
 
-    Saved, they would take as much memory as the parameters: for a ResNet-50 at 2 x 224 x 224 15 % of all that is saved.
+    Saving them would take as much memory as the parameters, 15 % of everything saved for a ResNet-50 at 2 x 224 x 224.
     """
 
-    generate_vmap_rule = True  # every step of it has one
+    generate_vmap_rule = True  # each of its steps has one
 
     @staticmethod
     def forward(var: Tensor, weight: Tensor, layer: Callable[..., Tensor], geometry: tuple[Any, ...]) -> Tensor:
@@ -239,7 +240,7 @@ def _gradients(
     learns: Sequence[bool],
     geometry: tuple[Any, ...],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of a layer without bias with respect to its input and its weight, where wanted."""
+    """Compute the gradients of a layer without bias with respect to its input and its weight, where needed."""
     if layer is F.linear:
         to_weight = grad.reshape(-1, grad.size(-1)).T @ x.reshape(-1, x.size(-1)) if learns[1] else None
         return grad @ weight if learns[0] else None, to_weight
@@ -265,7 +266,7 @@ def _gradients(
 def _matrix_product(
     product: Callable[[Tensor, Tensor], Tensor], a: Gaussian | Tensor, b: Gaussian | Tensor
 ) -> Gaussian:
-    """`product` of two factors, at least one of them Gaussian."""
+    """Compute the `product` of two factors, at least one of them Gaussian."""
     mean_a, var_a = (a.mu, a.v) if isinstance(a, Gaussian) else (a, None)
     mean_b, var_b = (b.mu, b.v) if isinstance(b, Gaussian) else (b, None)
     mean = product(mean_a, mean_b)
@@ -274,15 +275,15 @@ def _matrix_product(
             mean_a, mean_b = mean_a.float(), mean_b.float()
             var_a = None if var_a is None else var_a.float()
             var_b = None if var_b is None else var_b.float()
-        if var_a is None:
-            var = product(mean_a.square(), var_b)
-        elif var_b is None:
-            var = product(var_a, mean_b.square())
-        else:
-            var = product(mean_a.square(), var_b) + product(var_a, mean_b.square() + var_b)
+        parts = []
+        if var_a is not None:
+            parts.append(product(var_a, mean_b.square() if var_b is None else mean_b.square() + var_b))
+        if var_b is not None:
+            parts.append(product(mean_a.square(), var_b))
+    var = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     return Gaussian(mean, var.to(mean.dtype))
 
 
 def _wide(dtype: torch.dtype, device_type: str) -> AbstractContextManager:
-    """Autocast switched off where it would compute variances in float16."""
+    """Switch autocast off where it would compute variances in float16."""
     return torch.autocast(device_type, enabled=False) if dtype == torch.float16 else nullcontext()

@@ -1,7 +1,7 @@
-"""Maxima: of two values, over dimensions, and of windows for pooling."""
+"""Take maxima: of two values, over dimensions, and of windows for pooling."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .._compiler import Elementwise, apply, constant_result
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from ._normal import FAR, Buffer, Moments, blockwise, cumulative, density_and_tail
 
 Size = int | Sequence[int]
@@ -19,14 +20,14 @@ NO_INDICES = 'return_indices=True: a maximum of Gaussians has no certain place; 
 
 @moment_rule(torch.amax, torch.Tensor.amax)
 def amax(x: Gaussian, dim: Size = (), keepdim: bool = False) -> Gaussian:
-    """Maximum over dimensions, by halving them with the pairwise rule of `max_pool2d`.
+    """Take the maximum over dimensions, by halving them with the pairwise rule of `max_pool2d`.
 
     **Exact if independent** for two values, **approximate** for more.
 
     Args:
         x: Any shape.
-        dim: One or several; none means all.
-        keepdim: Keep them with size one.
+        dim: One dimension or several; none means all.
+        keepdim: Whether to keep them with size one.
     """
     mean, var = single_precision(x)
     dims = sorted({d % mean.dim() for d in ([dim] if isinstance(dim, int) else dim or range(mean.dim()))})
@@ -43,7 +44,7 @@ def amax(x: Gaussian, dim: Size = (), keepdim: bool = False) -> Gaussian:
 
 @moment_rule(torch.max, torch.Tensor.max)
 def maximum_of(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """`torch.max` in its three forms: over all values, over one dimension, or of two tensors.
+    """Replace `torch.max` in its three forms: over all values, over one dimension, or of two tensors.
 
     **Exact if independent** for two values, **approximate** for more: the rule of `max_pool2d`. Over a dimension it
     returns values and indices as torch does; the indices are those of the largest means.
@@ -51,20 +52,34 @@ def maximum_of(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = N
     Args:
         x: Any shape.
         dim: Dimension, or the second tensor.
-        keepdim: Keep the dimension with size one.
+        keepdim: Whether to keep the dimension with size one.
         other: The second tensor.
     """
+    return in_three_forms(maximum, amax, Tensor.argmax, torch.return_types.max, x, dim, keepdim, other)
+
+
+def in_three_forms(
+    pair: Callable[..., Any],
+    over: Callable[..., Any],
+    place: Callable[..., Tensor],
+    result: Callable[..., Any],
+    x: Any,
+    dim: Any,
+    keepdim: bool,
+    other: Any,
+) -> Any:
+    """Call the rule for a pair, for all values, or for one dimension, as the arguments of `torch.max` ask for."""
     second = other if other is not None else dim
     if isinstance(second, (Gaussian, Tensor)):
-        return maximum(x, second)
+        return pair(x, second)
     if dim is None:
-        return amax(x)
-    return torch.return_types.max((amax(x, dim, keepdim), x.mu.argmax(dim, keepdim)))
+        return over(x)
+    return result((over(x, dim, keepdim), place(x.mu, dim, keepdim)))
 
 
 @moment_rule(torch.maximum, torch.Tensor.maximum)
 def maximum(x: Gaussian | Tensor, other: Gaussian | Tensor) -> Gaussian:
-    """Elementwise maximum of two independent Gaussians, or of one and a constant.
+    """Take the elementwise maximum of two independent Gaussians, or of one and a constant.
 
     **Exact if independent**: Clark 1961, see `max_pool2d`.
 
@@ -82,7 +97,7 @@ def maximum(x: Gaussian | Tensor, other: Gaussian | Tensor) -> Gaussian:
 
 
 def tree_max(items: list[tuple[Tensor, Tensor, int]]) -> Moments:
-    """Maximum of tensors of one shape: mean, variance, and how many values each of them is the maximum of."""
+    """Take the maximum of items of one shape: (mean, variance, number of values it is the maximum of)."""
     while len(items) > 1:
         pairs = zip(items[::2], items[1::2], strict=False)
         merged = [(*_pair_max(*a[:2], *b[:2], *_corrections(a[2], b[2])), a[2] + b[2]) for a, b in pairs]
@@ -91,7 +106,7 @@ def tree_max(items: list[tuple[Tensor, Tensor, int]]) -> Moments:
 
 
 def max_over(mean: Tensor, var: Tensor, dim: int, *, values: int) -> Moments:
-    """Maximum over one dimension, which stays with size one."""
+    """Take the maximum over one dimension, which stays with size one."""
     rest: list[tuple[Tensor, Tensor, int]] = []
     size = mean.shape[dim]
     while size > 1:
@@ -117,10 +132,10 @@ def _pair_moments(
     m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, mean: Buffer, var: Buffer,
     a: Buffer, t: Buffer, u: Buffer, e: Buffer, p: Buffer, *, rho: float, lam: float,
 ) -> Moments:  # fmt: skip
-    """Mean and variance, in the buffers `mean` and `var`; the rest are temporaries."""
+    """Write mean and variance into the buffers `mean` and `var`; the rest are temporaries."""
     s = torch.add(v1, v2, out=var)
     a = torch.clamp_min(s, torch.finfo(s.dtype).tiny, out=a).rsqrt_()
-    # minus infinity, the padding, may meet its like; not by nan_to_num, which a compiler computes value by value
+    # minus infinity, the padding, may meet another; not by nan_to_num, which compilers do not vectorise
     finite = torch.finfo(m1.dtype).max / 4
     d = torch.clamp(m1, -finite, finite, out=t).sub_(torch.clamp(m2, -finite, finite, out=u))
     z = torch.mul(d, a, out=mean)
@@ -142,7 +157,9 @@ class _PairMax(Elementwise):
 
     @staticmethod
     def forward(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, rho: float, lam: float) -> Moments:
-        return blockwise(partial(_pair_moments, rho=rho, lam=lam), (m1, v1, m2, v2), outputs=2, temporaries=5)
+        moments = partial(_pair_moments, rho=rho, lam=lam)
+        mean, var = blockwise(moments, (m1, v1, m2, v2), outputs=2, temporaries=5)
+        return mean, var
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Moments) -> None:  # noqa: ARG004
@@ -180,7 +197,7 @@ class _PairMax(Elementwise):
 
 @constant_result
 def _corrections(n1: int, n2: int) -> tuple[float, float]:
-    """Factors rho and lambda of `max_pool2d` for the maximum of maxima of `n1` and of `n2` values."""
+    """Return rho and lambda of `max_pool2d` for the maximum of a maximum of `n1` and one of `n2` values."""
     if n1 == n2 == 1:
         return 1.0, 1.0
     (low, v_low), (high, v_high) = _greatest(min(n1, n2)), _greatest(max(n1, n2))
@@ -195,7 +212,7 @@ def _corrections(n1: int, n2: int) -> tuple[float, float]:
 
 @cache
 def _greatest(n: int) -> tuple[float, float]:
-    """Mean and variance of the greatest of `n` standard normal values, by quadrature."""
+    """Compute mean and variance of the greatest of `n` standard normal values, by quadrature."""
     points = [i / 64 for i in range(-640, 641)]
     below = [(0.5 * math.erfc(-x * math.sqrt(0.5))) ** (n - 1) for x in points]
     weights = [n * math.exp(-0.5 * x * x) * b for x, b in zip(points, below, strict=True)]
@@ -205,7 +222,7 @@ def _greatest(n: int) -> tuple[float, float]:
 
 
 def single_precision(x: Gaussian) -> Moments:
-    """Moments in single precision at least."""
+    """Convert the moments to single precision at least."""
     dtype = torch.promote_types(x.mu.dtype, torch.float32)
     return x.mu.to(dtype), x.v.to(dtype)
 
@@ -215,4 +232,5 @@ def _constant(x: Tensor, dtype: torch.dtype) -> Moments:
 
 
 def like(x: Gaussian, mean: Tensor, var: Tensor) -> Gaussian:
+    """Convert moments to the dtype of `x`."""
     return Gaussian(mean.to(x.mu.dtype), var.to(x.mu.dtype))

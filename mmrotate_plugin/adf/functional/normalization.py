@@ -1,4 +1,4 @@
-"""Norms and dropout: what differs between training and eval mode."""
+"""Norms and dropout: the layers that differ between training and eval mode."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from .linear import constants_only
 
 HALF = (torch.float16, torch.bfloat16)
@@ -34,22 +35,24 @@ def batch_norm(
     .. math::
         s = \mathrm{Var}(\mu) + \mathrm{E}[v]
 
-    which is that of the Gaussians' mixture (law of total variance), so that scaling the input changes nothing but
-    through eps. That the batch's statistics are themselves random, of relative variance 1 / n for n values, is
-    neglected. Gradients flow through them. The running statistics learn the total variance, as torch does with
-    the factor n / (n - 1). Ioffe & Szegedy, Batch Normalization, ICML 2015 (arXiv:1502.03167).
+    which is that of the Gaussians' mixture (law of total variance), so that scaling the input changes the result
+    through eps only. The rule neglects that the batch's statistics are themselves random, with relative variance 1 / n
+    for n values. Gradients flow through them. The running statistics learn the total variance, with torch's factor
+    n / (n - 1). Ioffe & Szegedy, Batch Normalization, ICML 2015 (arXiv:1502.03167).
 
     Shape:
         - Input, output: (B, C, ...). Statistics, weight and bias: (C,).
 
     Raises:
-        ValueError: In training mode with one value per channel.
+        ValueError: In eval mode without running statistics; in training mode with one value per channel.
     """
     constants_only('batch_norm', weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError('batch norm in eval mode needs running_mean and running_var, but one of them is None')
         mean = F.batch_norm(x.mu, running_mean, running_var, weight, bias, False, momentum, eps)
         scale = 1 / (running_var + eps) if weight is None else weight.square() / (running_var + eps)
-        return Gaussian(mean, (x.v * _per_channel(scale, x)).to(mean.dtype))
+        return Gaussian(mean, (x.v * _channels(scale, x)).to(mean.dtype))
     if x.numel() == 0:
         return _of_nothing(x, weight, bias)
     n = x.numel() // x.size(1)
@@ -68,7 +71,7 @@ def batch_norm(
 
 
 def in_torchs_order(rule: Callable[..., Gaussian]) -> Callable[..., Gaussian]:
-    """A rule for `F.batch_norm`, for `torch.batch_norm`, which has its arguments in another order."""
+    """Adapt a rule for `F.batch_norm` to `torch.batch_norm`, which has its arguments in another order."""
 
     def batch_norm(
         x: Gaussian,
@@ -109,7 +112,7 @@ def instance_norm(
         - Input, output: (B, C, ...). Statistics, weight and bias: (C,).
 
     Raises:
-        ValueError: If the statistics are the input's, and a channel has one value.
+        ValueError: If the input's statistics are used and a channel has one value.
     """
     constants_only('instance_norm', weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     if not use_input_stats:
@@ -131,7 +134,7 @@ def instance_norm(
 
 
 def _of_nothing(x: Gaussian, weight: Tensor | None, bias: Tensor | None) -> Gaussian:
-    """A batch without values: it has no statistics and leaves the running ones, but gradients pass."""
+    """Normalise a batch without values: it changes no running statistics, but gradients pass."""
     scale, shift = _per_channel(weight, x), _per_channel(bias, x)
     mean = x.mu if scale is None else x.mu * scale
     var = x.v if scale is None else x.v * scale.square()
@@ -144,8 +147,8 @@ def group_norm(
 ) -> Gaussian:
     """Group norm: the formula of `batch_norm` in training, over the channels of a group of one sample. **Approximate**.
 
-    The mean of the means and the total variance of a group are taken for constants: that the sample's own noise moves
-    them is neglected, an error of order 1 / n for a group of n values.
+    The mean of the means and the total variance of a group count as constants. The rule neglects that the sample's own
+    noise moves them, an error of order 1 / n for a group of n values.
     Wu & He, Group Normalization, ECCV 2018 (arXiv:1803.08494).
 
     Shape:
@@ -177,14 +180,14 @@ def layer_norm(
 ) -> Gaussian:
     """Layer norm: the formula of `batch_norm` in training, over the last dimensions of one sample. **Approximate**.
 
-    The statistics are taken for constants, as in `group_norm`.
+    The statistics count as constants, as in `group_norm`.
     Ba, Kiros & Hinton, Layer Normalization, 2016 (arXiv:1607.06450).
 
     Shape:
         - Input, output: a shape that ends in `normalized_shape`. Weight and bias: `normalized_shape`.
 
     Raises:
-        ValueError: If the input's last dimensions are others.
+        ValueError: If the input's last dimensions differ.
     """
     constants_only('layer_norm', weight=weight, bias=bias)
     k = len(normalized_shape)
@@ -197,12 +200,12 @@ def layer_norm(
 def dropout(x: Gaussian, p: float = 0.5, training: bool = True, inplace: bool = False) -> Gaussian:  # noqa: ARG001
     r"""Dropout with a sampled mask, :math:`\mu' = k \mu` and :math:`v' = k^2 v`. **Exact** for that mask.
 
-    k is 0 with probability p and else 1 / (1 - p), drawn as torch draws it: the same seed drops the same values
-    of a plain tensor. Outside of training the identity. See `analytic_dropout` for the moments over all masks, and
-    Loquercio et al., RA-L 2020, for sampled masks over ADF. Nothing is changed in place.
+    k is 0 with probability p and 1 / (1 - p) otherwise, drawn as torch draws it: the same seed drops the same values of
+    a plain tensor. It is the identity outside of training, and changes nothing in place. See `analytic_dropout` for
+    the moments over all masks, and Loquercio et al., RA-L 2020, for sampled masks over ADF.
 
     Raises:
-        ValueError: If `p` is no probability.
+        ValueError: If `p` is not a probability.
     """
     return _masked(x, F.dropout(torch.ones_like(x.mu), p, True)) if training else x
 
@@ -212,7 +215,7 @@ def feature_dropout(x: Gaussian, p: float = 0.5, training: bool = True, inplace:
     """Dropout of whole channels, of the first two dimensions (B, C, ...), by the formula of `dropout`.
 
     Raises:
-        ValueError: If `p` is no probability.
+        ValueError: If `p` is not a probability.
     """
     if not training:
         return x
@@ -247,18 +250,22 @@ def _masked(x: Gaussian, mask: Tensor) -> Gaussian:
     return Gaussian(x.mu * mask, x.v * mask * mask)
 
 
+def _channels(values: Tensor, x: Gaussian) -> Tensor:
+    """Reshape (C,) to broadcast with (B, C, ...)."""
+    return values.reshape(-1, *[1] * (x.dim() - 2))
+
+
 def _per_channel(values: Tensor | None, x: Gaussian) -> Tensor | None:
-    """(C,) to a shape that broadcasts with (B, C, ...)."""
-    return None if values is None else values.reshape(-1, *[1] * (x.dim() - 2))
+    return None if values is None else _channels(values, x)
 
 
 def _standardize(
     x: Gaussian, dims: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Gaussian, Tensor, Tensor]:
-    """Subtract the mean over `dims`, divide by the root of the total variance; then weight and bias, which broadcast.
+    """Subtract the mean over `dims`, divide by the root of the total variance, and apply weight and bias.
 
     Returns:
-        Result, mean and total variance; the last two keep `dims`, and are in float32 for half types.
+        Result, mean and total variance; the last two keep `dims` with size one, in float32 for half types.
     """
     mean, var = (x.mu.float(), x.v.float()) if x.dtype in HALF else (x.mu, x.v)
     centre = mean.mean(dims, keepdim=True)

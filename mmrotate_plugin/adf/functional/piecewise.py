@@ -1,4 +1,4 @@
-"""Activations that are polynomials piece by piece: exact moments."""
+"""Piecewise polynomial activations: exact moments."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from .activations import as_type, clamp, leaky_relu
 
 Polynomial = tuple[float, float, float]  # constant, slope, coefficient of the square
@@ -16,21 +17,21 @@ TINY = 1e-30  # variance below which the moments are linear in it
 
 
 def piecewise(x: Gaussian, bounds: Sequence[float], pieces: Sequence[Polynomial]) -> Gaussian:
-    r"""A function that is a polynomial of degree 2 at most between bounds: **exact**.
+    r"""Compute the moments of a function that is a polynomial of degree 2 at most between bounds: **exact**.
 
-    With :math:`x = \mu + \sigma z` each piece is :math:`f(\mu) + \sum_k a_k z^k`, and so its share of both moments is a
+    With :math:`x = \mu + \sigma z` each piece is :math:`f(\mu) + \sum_k a_k z^k`, and its share of both moments is a
     sum of
 
     .. math::
         M_k = \int_\alpha^\beta z^k \varphi(z)\,dz = (k - 1) M_{k-2} + \alpha^{k-1} \varphi(\alpha)
         - \beta^{k-1} \varphi(\beta)
 
-    Taking :math:`f(\mu)` off first leaves nothing large to cancel. It is computed in float64.
+    Subtracting :math:`f(\mu)` first leaves nothing large to cancel. It is computed in float64.
 
     Args:
         x: Any shape.
-        bounds: Ascending; the function need not be continuous there.
-        pieces: One more than bounds.
+        bounds: Ascending bounds; the function need not be continuous there.
+        pieces: Polynomials, one more than bounds.
     """
     mu, var = x.mu.double(), x.v.double()
     wide = var.clamp_min(TINY)
@@ -56,7 +57,7 @@ def _at(values: Tensor, bounds: Sequence[float], pieces: Sequence[Polynomial]) -
 
 
 def _partial_moments(low: Tensor, high: Tensor) -> list[Tensor]:
-    """The moments of order 0 to 4 of the normal density between two bounds."""
+    """Compute the moments of order 0 to 4 of the normal density between two bounds."""
     density = [torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi) for z in (low, high)]
     # the tail on the side where both are small
     flip = (low > 0).to(low.dtype) * 2 - 1
@@ -92,7 +93,7 @@ def softshrink(x: Gaussian, lambd: float = 0.5) -> Gaussian:
 
 @moment_rule(F.threshold, torch.threshold, torch.threshold_)
 def threshold(x: Gaussian, threshold: float, value: float, inplace: bool = False) -> Gaussian:  # noqa: ARG001
-    """What is not above `threshold` becomes `value`, by `piecewise`: **exact**."""
+    """Replace values that are not above `threshold` by `value`, by `piecewise`: **exact**."""
     return piecewise(x, (threshold,), ((value, 0.0, 0.0), (0.0, 1.0, 0.0)))
 
 
@@ -106,7 +107,7 @@ def rrelu(
 ) -> Gaussian:
     """Randomised leaky ReLU: in eval mode `activations.leaky_relu` with the mean slope, **exact**.
 
-    In training mode a slope is drawn for each value, and it is **exact** for those.
+    In training mode a slope is drawn for each value, and the moments are **exact** for those slopes.
     """
     slope = (lower + upper) / 2
     if not training:

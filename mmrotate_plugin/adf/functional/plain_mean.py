@@ -1,11 +1,11 @@
 """Rules for Gaussians with `plain_mean`, whose means are those of the plain network.
 
-Without one the dispatcher calls the plain function on the means beside the rule. That is spared here to linear rules,
-whose means are those anyway, to ReLU and max pooling, and forbidden for what draws or counts: dropout would draw a
-second mask, batch norm count the batch twice.
+By default the dispatcher calls the plain function on the means in addition to the rule. The rules here make that
+unnecessary for linear rules, whose means are the plain ones anyway, for ReLU and for max pooling. They also prevent it
+where it would be wrong: dropout would draw a second mask, batch norm would count the batch twice.
 
-An image that already is noisy moves the statistics of norms as it is, so the variance is divided by the variance of
-the means alone, where the rules for means without noise take the total variance.
+An image that already is noisy moves the statistics of norms by itself, so the variance is divided by the variance of
+the means alone; the rules for means without noise take the total variance.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._compiler import is_transformed
-from ..gaussian import PLAIN, RULES, Gaussian
+from ..gaussian import Gaussian
+from ..moment_rules import PLAIN, RULES
 from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling, pooling_nd
 
 LINEAR = (
@@ -51,7 +52,7 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """A map (B, C, H, W) in the layout in which CPUs pool it in a seventh of the time; another tensor as it is."""
+    """Convert a map (B, C, H, W) to the layout in which CPUs pool it in a seventh of the time; keep other tensors."""
     if x.dim() != 4 or x.device.type != 'cpu' or is_transformed(x):  # torch.vmap has no layouts
         return x
     return x.contiguous(memory_format=torch.channels_last)
@@ -69,7 +70,7 @@ def batch_norm(
 ) -> Gaussian:
     r"""Batch norm with the plain mean: :math:`v' = w^2 v / (s + \epsilon)`, where s is the plain function's variance.
 
-    In training mode s is the variance of the means over the batch, and the running statistics learn what they learn
+    In training mode s is the variance of the means over the batch, and the running statistics learn the same as
     without noise. Exact in eval mode, else approximate.
 
     Shape:
@@ -77,8 +78,10 @@ def batch_norm(
     """
     mean = F.batch_norm(x.mu, running_mean, running_var, weight, bias, training, momentum, eps)
     axes = (-1, *[1] * (x.dim() - 2))
-    over_batch = training or running_var is None
-    spread = _spread(x.mu, [d for d in range(x.dim()) if d != 1]) if over_batch else running_var.reshape(axes)
+    if training or running_var is None:
+        spread = _spread(x.mu, [d for d in range(x.dim()) if d != 1])
+    else:
+        spread = running_var.reshape(axes)
     return Gaussian(mean, _scaled(x.v, spread, weight, eps, axes))
 
 
@@ -131,19 +134,22 @@ def instance_norm(
     """
     mean = F.instance_norm(x.mu, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     axes = (-1, *[1] * (x.dim() - 2))
-    spread = _spread(x.mu, list(range(2, x.dim()))) if use_input_stats else running_var.reshape(axes)
+    if use_input_stats or running_var is None:
+        spread = _spread(x.mu, list(range(2, x.dim())))
+    else:
+        spread = running_var.reshape(axes)
     return Gaussian(mean, _scaled(x.v, spread, weight, eps, axes))
 
 
 def _spread(mean: Tensor, dims: list[int]) -> Tensor:
-    """Variance over `dims`, which are kept; in float32 for half types."""
+    """Compute the variance over `dims`, kept with size one; in float32 for half types."""
     mean = mean.float() if mean.dtype in normalization.HALF else mean
     # not by torch.var_mean, which takes 80 times as long as a mean (CPU, torch 2.12)
     return (mean - mean.mean(dims, keepdim=True)).square().mean(dims, keepdim=True)
 
 
 def _scaled(var: Tensor, spread: Tensor, weight: Tensor | None, eps: float, shape: tuple[int, ...]) -> Tensor:
-    """The variance times w² / (spread + eps), with the weight in a shape that broadcasts."""
+    """Multiply the variance by w² / (spread + eps), with the weight in a shape that broadcasts."""
     scale = 1 / (spread + eps) if weight is None else weight.reshape(shape).square() / (spread + eps)
     return (var * scale).to(var.dtype)
 

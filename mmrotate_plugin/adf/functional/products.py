@@ -1,11 +1,12 @@
-"""Sums of products: einsum, and products with something added."""
+"""Sums of products: einsum, and products plus a term."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ..gaussian import Gaussian, call
+from ..moment_rules import NoMomentRule, moment_rule
 from .arithmetic import add, mul
 from .linear import bmm, matmul, mm
 
@@ -39,22 +40,22 @@ def mv(x: Value, vec: Value) -> Gaussian:
 @moment_rule(torch.addcmul, Tensor.addcmul, Tensor.addcmul_)
 def addcmul(x: Value, tensor1: Value, tensor2: Value, *, value: float = 1) -> Gaussian:
     """A sum with a product of single values, by `arithmetic.mul`: **exact if independent**."""
-    product = mul(tensor1, tensor2) if _any(tensor1, tensor2) else tensor1 * tensor2
-    return add(x, product, alpha=value)
+    gaussian = isinstance(tensor1, Gaussian) or isinstance(tensor2, Gaussian)
+    return add(x, mul(tensor1, tensor2) if gaussian else tensor1 * tensor2, alpha=value)
 
 
 @moment_rule(torch.einsum, torch.functional.einsum)
 def einsum(equation: Any, *operands: Any) -> Gaussian:
-    r"""Einstein's sum of one Gaussian and any constants, or of two Gaussians: **exact if independent**.
+    r"""Einstein sum of one Gaussian and any constants, or of two Gaussians: **exact if independent**.
 
     .. math::
         v' = \sum C^2 v, \qquad v' = \sum \mu_a^2 v_b + v_a \mu_b^2 + v_a v_b
 
-    C is the product of the constants, summed over what neither the Gaussian nor the result has, as all of that
-    multiplies one value.
+    C is the product of the constants, summed over the axes that neither the Gaussian nor the result has, since all of
+    these terms multiply one value.
 
     Args:
-        equation: As of `torch.einsum`, with letters; axes may be left to an ellipsis.
+        equation: As in `torch.einsum`, with letters; an ellipsis may stand for axes.
         operands: Tensors and Gaussians.
 
     Raises:
@@ -72,13 +73,14 @@ def einsum(equation: Any, *operands: Any) -> Gaussian:
         )
     equation = f'{",".join(terms)}->{result}'
     mean = torch.einsum(equation, *(v.mu if isinstance(v, Gaussian) else v for v in values))
-    # what only one Gaussian has is summed first: it meets the same factor
+    # axes that only one Gaussian has are summed first: they meet the same factor
     for i in given:
         others = set(result).union(*(set(term) for j, term in enumerate(terms) if j != i))
         inner = ''.join(axis for axis in terms[i] if axis in others or axis == '.' or terms[i].count(axis) > 1)
         if inner != terms[i]:
-            parts = (torch.einsum(f'{terms[i]}->{inner}', t) for t in (values[i].mu, values[i].v))
-            values[i], terms[i] = Gaussian(*parts), inner
+            reduction = f'{terms[i]}->{inner}'
+            values[i] = Gaussian(torch.einsum(reduction, values[i].mu), torch.einsum(reduction, values[i].v))
+            terms[i] = inner
     wide = torch.promote_types(mean.dtype, torch.float32)
     if len(given) == 1:
         (i,) = given
@@ -98,17 +100,14 @@ def einsum(equation: Any, *operands: Any) -> Gaussian:
     return Gaussian(mean, var.to(mean.dtype))
 
 
-def _any(*values: Any) -> bool:
-    return any(isinstance(value, Gaussian) for value in values)
-
-
 def _plus(x: Value, product: Any, a: Value, b: Value, beta: float, alpha: float) -> Gaussian:
     scaled = x if beta == 1 else mul(x, beta) if isinstance(x, Gaussian) else x * beta
-    return add(scaled, product(a, b) if _any(a, b) else torch.matmul(a, b), alpha=alpha)
+    gaussian = isinstance(a, Gaussian) or isinstance(b, Gaussian)
+    return add(scaled, product(a, b) if gaussian else call(torch.matmul, a, b), alpha=alpha)
 
 
 def _axes(equation: str, operands: int) -> tuple[list[str], str]:
-    """The axes of each operand and of the result, which torch leaves away where all letters are in order."""
+    """Parse the axes of each operand and of the result, which an equation may leave out."""
     left, arrow, result = equation.replace(' ', '').partition('->')
     terms = left.split(',')
     if len(terms) != operands:

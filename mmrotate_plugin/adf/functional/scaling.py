@@ -1,4 +1,4 @@
-"""Division by a norm of the values themselves, which counts as a constant, as the statistics of norms do."""
+"""Division by a norm of the values themselves, which counts as a constant like the statistics of norms."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import NoMomentRule, moment_rule
 from ._normal import wide
 from .linear import constants_only
 
 
 @moment_rule(F.normalize)
-def normalize(x: Gaussian, p: float = 2.0, dim: int | Sequence[int] = 1, eps: float = 1e-12, **_: Any) -> Gaussian:
+def normalize(x: Gaussian, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12, **_: Any) -> Gaussian:
     r"""Unit vectors along `dim`: :math:`\mu' = \mu / n`, :math:`v' = v / n^2`, :math:`n^2 = \sum \mu^2 + v`.
 
-    **Approximate**: that the noise moves the length is neglected, an error of order 1 / (number of values).
+    **Approximate**: the rule neglects that the noise moves the length, an error of order 1 / (number of values).
 
     Raises:
         NoMomentRule: For another norm than p = 2.

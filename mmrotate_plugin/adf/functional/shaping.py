@@ -1,4 +1,4 @@
-"""Reshaping, indexing, joining, splitting, converting: what moves values and leaves each as it is."""
+"""Reshape, index, join, split and convert: move values without changing them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import NoMomentRule, moment_rule
 
 Function = Callable[..., Any]
 
@@ -25,7 +26,7 @@ MOVED = (
     'clone', 'contiguous', 'detach', 'requires_grad_', 'to', 'type', 'type_as', 'float', 'double', 'half', 'bfloat16',
     'cpu', 'cuda',
 )  # fmt: skip
-# answered by the mean alone: sizes, kinds, and new plain tensors of that size or kind
+# answered by the mean alone: sizes, types, and new plain tensors of that size or type
 ASKED = (
     'size', 'dim', 'ndimension', 'numel', 'nelement', 'stride', 'storage_offset', 'is_contiguous', 'element_size',
     'get_device', 'is_floating_point', 'is_complex',
@@ -36,18 +37,18 @@ ASKED = (
 
 @moment_rule(torch.cat, torch.concat, torch.concatenate)
 def cat(tensors: Sequence[Gaussian | Tensor], dim: int = 0) -> Gaussian:
-    """Join along a dimension. Plain tensors are exact: of variance 0, or of the floor. **Exact**."""
+    """Join along a dimension. Plain tensors have variance 0, or that of the floor. **Exact**."""
     return _join(torch.cat, tensors, dim)
 
 
 @moment_rule(torch.stack)
 def stack(tensors: Sequence[Gaussian | Tensor], dim: int = 0) -> Gaussian:
-    """Join along a new dimension. Plain tensors are exact: of variance 0, or of the floor. **Exact**."""
+    """Join along a new dimension. Plain tensors have variance 0, or that of the floor. **Exact**."""
     return _join(torch.stack, tensors, dim)
 
 
 def _joined(function: Function) -> Callable[[Sequence[Gaussian | Tensor]], Gaussian]:
-    """Join along a dimension of `function`'s own choice. Plain tensors are exact: of variance 0, or of the floor."""
+    """Make a rule that joins along the dimension that `function` chooses, as `cat`."""
 
     def rule(tensors: Sequence[Gaussian | Tensor]) -> Gaussian:
         return _join(function, tensors)
@@ -69,7 +70,7 @@ def where(condition: Tensor, x: Gaussian | Tensor | float, other: Gaussian | Ten
     if isinstance(condition, Gaussian):
         raise NoMomentRule("'where' has no moment rule for a Gaussian condition: use one that is constant")
     mean = torch.where(condition, _mean(x), _mean(other))
-    var = torch.where(condition, *(value.v if isinstance(value, Gaussian) else 0.0 for value in (x, other)))
+    var = torch.where(condition, _variance(x), _variance(other))
     return Gaussian(mean, var.to(mean.dtype).expand(mean.shape))
 
 
@@ -80,7 +81,7 @@ def _where_method(x: Gaussian | Tensor, condition: Tensor, other: Gaussian | Ten
 
 @moment_rule(torch.masked_fill, Tensor.masked_fill, Tensor.masked_fill_)
 def masked_fill(x: Gaussian | Tensor, mask: Tensor, value: Gaussian | Tensor | float) -> Gaussian:
-    """Replace what a constant mask marks, as `where`. **Exact**."""
+    """Replace values where a constant mask is true, as `where`. **Exact**."""
     return where(mask, value, x)
 
 
@@ -99,7 +100,7 @@ def unfold(
 
 @moment_rule(F.fold)
 def fold(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
-    """Columns as windows of a map, added up where they overlap, arguments as those of `F.fold`.
+    """Columns as windows of a map, added up where they overlap, with the arguments of `F.fold`.
 
     **Exact if independent**.
     """
@@ -117,8 +118,12 @@ def _mean(value: Any) -> Any:
     return value.mu if isinstance(value, Gaussian) else value
 
 
+def _variance(value: Gaussian | Tensor | float) -> Tensor | float:
+    return value.v if isinstance(value, Gaussian) else 0.0
+
+
 def _twice(function: Function) -> Function:
-    """`function` of the mean and of the variance. Gaussians among the other arguments lend their shape or type."""
+    """Make a rule that calls `function` on mean and variance. Other Gaussians only give their shape or type."""
 
     def rule(x: Any, *args: Any, **kwargs: Any) -> Any:
         args = tuple(_mean(value) for value in args)
@@ -133,7 +138,7 @@ def _twice(function: Function) -> Function:
 
 
 def _once(function: Function) -> Function:
-    """`function` of the mean."""
+    """Make a rule that calls `function` on the mean."""
 
     def rule(*args: Any, **kwargs: Any) -> Any:
         return function(*map(_mean, args), **{key: _mean(value) for key, value in kwargs.items()})
@@ -142,7 +147,7 @@ def _once(function: Function) -> Function:
 
 
 def _register(name: str, make: Callable[[Function], Function]) -> None:
-    """Register `make(function)` for all that torch calls `name`, also for what works in place."""
+    """Register `make(function)` for everything that torch calls `name`, in-place variants included."""
     for owner in (torch, Tensor):
         function = getattr(owner, name, None)
         if callable(function):  # torch.float is a dtype, torch.cuda a module

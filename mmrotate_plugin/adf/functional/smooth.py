@@ -1,4 +1,4 @@
-"""Sigmoids and smooth kin of ReLU, by Gauss-Hermite quadrature; softmax."""
+"""Sigmoids and smooth variants of ReLU, by Gauss-Hermite quadrature; softmax."""
 
 import math
 from collections.abc import Callable
@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian, call
+from ..moment_rules import moment_rule
 from .activations import as_type, relu, widened
 
 LARGE = 16.0  # variance up to which the nodes resolve functions of scale one
 
 
 def _gauss_hermite(n: int) -> list[tuple[float, float]]:
-    """Nodes and weights for a standard normal density (Golub & Welsch 1969)."""
+    """Compute nodes and weights for a standard normal density (Golub & Welsch 1969)."""
     off = torch.arange(1, n, dtype=torch.float64).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
     return list(zip(nodes.tolist(), vectors[0].square().tolist(), strict=True))
@@ -25,10 +26,10 @@ RULE = _gauss_hermite(13)
 
 
 def _at_nodes(function: Callable[[Tensor], Tensor], mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Mean and variance of a smooth function, and its values at the nodes.
+    """Compute mean and variance of a smooth function, and its values at the nodes.
 
-    Below a small spread, where rounding would spoil the differences and their gradient, both are linear in the
-    variance. So at variance 0 the values are the plain ones and the gradients are right.
+    Both are linear in the variance below a small spread, where rounding would spoil the differences and their
+    gradient. So at variance 0 the values are the plain ones and the gradients are right.
     """
     spread = (torch.finfo(mean.dtype).eps ** 0.4 * (1 + mean.abs())).square()
     wide = torch.maximum(var, spread)
@@ -82,10 +83,10 @@ def tanh(x: Gaussian) -> Gaussian:
 
 
 def _rectifier(function: Callable[[Tensor], Tensor], x: Gaussian) -> tuple[Tensor, Tensor]:
-    r"""Moments of a function that is ReLU plus a bump, r, of width one.
+    r"""Compute the moments of a function that is ReLU plus a bump of width one.
 
     Up to variance 16 by quadrature. Beyond, with :math:`s^2 = v / 16`, ReLU scales: its mean like s, its variance like
-    :math:`s^2`; the mean of the bump falls like 1 / s, what it adds to the variance stays.
+    :math:`s^2`; the mean of the bump falls like 1 / s, its share of the variance is constant.
     """
     scale = (x.v / LARGE).clamp_min(1)
     root = scale.sqrt()
@@ -111,7 +112,7 @@ def gelu(x: Gaussian, approximate: str = 'none') -> Gaussian:
     mean, var = _rectifier(lambda value: F.gelu(value, approximate=approximate), y)
     if approximate == 'none':
         root = (1 + y.v).sqrt()
-        a = (y.mu / root).clamp(-40, 40)  # the square of more overflows to no use
+        a = (y.mu / root).clamp(-40, 40)  # the square of a larger value overflows
         density = torch.exp(-0.5 * a.square()) / math.sqrt(2 * math.pi)
         mean = y.mu * (0.5 * torch.erfc(-a * math.sqrt(0.5))) + y.v / root * density
     return as_type(x.dtype, mean, var)
@@ -159,14 +160,14 @@ def logsigmoid(x: Gaussian) -> Gaussian:
 @moment_rule(F.glu)
 def glu(x: Gaussian, dim: int = -1) -> Gaussian:
     """Gated linear unit: one half of a dimension times the `sigmoid` of the other. **Approximate**."""
-    value, gate = torch.chunk(x, 2, dim)
-    return torch.mul(value, sigmoid(gate))
+    value, gate = call(torch.chunk, x, 2, dim)
+    return call(torch.mul, value, sigmoid(gate))
 
 
 def _log_sum(a: Gaussian, b: Gaussian) -> Gaussian:
-    r"""Moments of :math:`\log(e^a + e^b)` for independent a, b: what Clark (1961) does for the larger of two.
+    r"""Compute the moments of :math:`\log(e^a + e^b)` for independent a, b, as Clark (1961) does for their maximum.
 
-    It is :math:`b + \mathrm{softplus}(d)`, d = a - b; given d, what is left of b is independent Gaussian.
+    It is :math:`b + \mathrm{softplus}(d)`, d = a - b; given d, the rest of b is an independent Gaussian.
     """
     var = a.v + b.v
     share = b.v / var.clamp_min(1e-30)
@@ -180,7 +181,7 @@ def _pairs(x: Gaussian, select: Callable[[Tensor], Tensor]) -> Gaussian:
 
 
 def _log_odds(x: Gaussian) -> Gaussian:
-    """Each logit minus the log-sum of the others, along the last dimension, by a tree of pairs: up, then down."""
+    """Subtract from each logit the log-sum of the others, along the last dimension, by a tree of pairs."""
     count = x.shape[-1]
     if x.numel() == 0:
         return x
@@ -200,12 +201,13 @@ def _log_odds(x: Gaussian) -> Gaussian:
     return Gaussian(x.mu - others.mu, x.v + others.v)
 
 
-def _logits(x: Gaussian, dim: int | None, dtype: torch.dtype | None, name: str) -> Gaussian:
+def _logits(x: Gaussian, dim: int | None, dtype: torch.dtype | None, name: str) -> tuple[Gaussian, int]:
+    """Move the classes to the last dimension; return where they were, too."""
     if dim is None:
         raise TypeError(f'{name} of a Gaussian needs dim, but it is None; dim=1 are the classes of (B, C)')
     if dtype is not None:
         x = Gaussian(x.mu.to(dtype), x.v.to(dtype))
-    return _pairs(widened(x), lambda t: t.movedim(dim, -1))
+    return _pairs(widened(x), lambda t: t.movedim(dim, -1)), dim
 
 
 @moment_rule(F.softmax, torch.softmax, Tensor.softmax)
@@ -225,7 +227,7 @@ def softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = Non
     Raises:
         TypeError: If `dim` is None.
     """
-    logits = _logits(x, dim, dtype, 'softmax')
+    logits, dim = _logits(x, dim, dtype, 'softmax')
     if logits.shape[-1] == 1:
         p = Gaussian(torch.ones_like(logits.mu), torch.zeros_like(logits.v))
     else:
@@ -237,7 +239,7 @@ def softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = Non
 
 @moment_rule(F.softmin)
 def softmin(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None = None, **_: Any) -> Gaussian:
-    """The `softmax` of -x: **approximate**."""
+    """Softmax of -x, by `softmax`: **approximate**."""
     return softmax(Gaussian(-x.mu, x.v), dim, dtype)
 
 
@@ -251,7 +253,7 @@ def log_softmax(x: Gaussian, dim: int | None = None, dtype: torch.dtype | None =
     Raises:
         TypeError: If `dim` is None.
     """
-    logits = _logits(x, dim, dtype, 'log_softmax')
+    logits, dim = _logits(x, dim, dtype, 'log_softmax')
     if logits.shape[-1] == 1:
         out = Gaussian(torch.zeros_like(logits.mu), torch.zeros_like(logits.v))
     else:

@@ -1,4 +1,4 @@
-"""Sample variance: how far values lie from their average."""
+"""Sample variance: the spread of values about their average."""
 
 import math
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..gaussian import Gaussian, moment_rule
+from ..gaussian import Gaussian
+from ..moment_rules import moment_rule
 from ._normal import wide
 from .arithmetic import mean as mean_of
 
@@ -15,7 +16,7 @@ from .arithmetic import mean as mean_of
 def var(x: Gaussian, dim: Any = None, *args: Any, **options: Any) -> Gaussian:
     r"""Sample variance over all or some dimensions of independent values: a quadratic form. **Exact if independent**.
 
-    With the centred means :math:`d_i = \mu_i - \bar\mu`, n values and the correction c (1 unless told):
+    With the centred means :math:`d_i = \mu_i - \bar\mu`, n values and the correction c (1 by default):
 
     .. math::
         \mu' = \frac{\sum_i d_i^2 + (1 - \frac1n) \sum_i v_i}{n - c}, \qquad
@@ -25,8 +26,8 @@ def var(x: Gaussian, dim: Any = None, *args: Any, **options: Any) -> Gaussian:
 
     Args:
         x: Any shape.
-        dim: One or several; none means all.
-        args, options: `unbiased` or `correction`, and `keepdim`, as of `torch.var`.
+        dim: One dimension or several; none means all.
+        args, options: `unbiased` or `correction`, and `keepdim`, as in `torch.var`.
     """
     if isinstance(dim, bool):  # torch.var(x, unbiased)
         dim, args, options = None, (), {'unbiased': dim, **options}
@@ -46,14 +47,14 @@ def var(x: Gaussian, dim: Any = None, *args: Any, **options: Any) -> Gaussian:
 
 @moment_rule(torch.var_mean)
 def var_mean(x: Gaussian, dim: Any = None, *args: Any, **options: Any) -> tuple[Gaussian, Gaussian]:
-    """`var` and `arithmetic.mean`, each **exact if independent**; that they depend on each other is not followed."""
+    """`var` and `arithmetic.mean`, each **exact if independent**; their mutual dependence is neglected."""
     keepdim = _flags(() if isinstance(dim, bool) else args, options)[1]
     dims = list(range(x.dim())) if dim is None or isinstance(dim, bool) else dim
     return var(x, dim, *args, **options), mean_of(x, dims, keepdim=keepdim)
 
 
 def _flags(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[float, bool]:
-    """What is subtracted from the number of values, and whether dimensions are kept."""
+    """Return the correction, to be subtracted from the number of values, and whether dimensions are kept."""
     given = dict(zip(('unbiased', 'keepdim'), args, strict=False)) | options
     correction = given.get('correction')
     return (int(given.get('unbiased', True)) if correction is None else correction), bool(given.get('keepdim', False))

@@ -1,4 +1,4 @@
-"""What the ADF paper's code puts layers together with: `Sequential` and `concatenate_as`."""
+"""Combine layers as the ADF paper's code does: `Sequential` and `concatenate_as`."""
 
 import inspect
 from collections.abc import Sequence as Items
@@ -9,26 +9,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._compiler import constant_result
-from ..gaussian import Gaussian
+from ..gaussian import Gaussian, call
 from .layers import MomentLayer, Moments, through
 
 
 class Sequential(nn.Sequential):
-    """Layers in a row, these or any other that a `Gaussian` can pass. Arguments of `torch.nn.Sequential`.
+    """Run layers one after the other: these, or any that a `Gaussian` can pass. Arguments of `torch.nn.Sequential`.
 
-    Modules written as the paper's, ``forward(self, mean, var)`` or ``forward(self, *moments)``, are called with mean
-    and variance and return both.
+    Modules in the paper's style, ``forward(self, mean, var)`` or ``forward(self, *moments)``, are called with mean and
+    variance and return both.
 
     Shape:
         - Input: mean and variance of one shape, or a `Gaussian`.
         - Output: a tuple of mean and variance, or a `Gaussian`.
 
     Raises:
-        TypeError: If such a module returns something else.
+        TypeError: If such a module returns anything else.
     """
 
     def forward(self, x: Gaussian | Tensor, var: Tensor | None = None) -> Gaussian | Moments:
-        """A `Gaussian` to a `Gaussian`, mean and variance to mean and variance."""
+        """Map a `Gaussian` to a `Gaussian`, or mean and variance to mean and variance."""
         return through(self._propagate, x, var)
 
     def _propagate(self, x: Gaussian) -> Gaussian:
@@ -49,12 +49,12 @@ class Sequential(nn.Sequential):
 
 @constant_result
 def _takes_pairs(kind: type[nn.Module]) -> bool:
-    """Whether a module is called with a mean and a variance: its `forward` needs two arguments, or takes any number."""
+    """Tell whether a module takes a mean and a variance: its `forward` needs two arguments, or takes any number."""
     if kind.__module__.startswith('torch.'):
         return False
     try:
         given = list(inspect.signature(kind.forward).parameters.values())[1:]  # without self
-    except (TypeError, ValueError):  # of a function that is not Python's
+    except (TypeError, ValueError):  # not a Python function
         return False
     if any(p.kind is p.VAR_POSITIONAL for p in given[:1]):
         return True
@@ -65,16 +65,16 @@ def _takes_pairs(kind: type[nn.Module]) -> bool:
 def concatenate_as(
     tensor_list: Items[Gaussian | Moments], tensor_as: Gaussian | Moments, dim: int, mode: str = 'bilinear'
 ) -> Gaussian | Moments:
-    """Resize maps to the size of another one and join them.
+    """Resize maps to the size of another one and concatenate them.
 
-    Larger maps are averaged (`torch.nn.functional.adaptive_avg_pool2d`), smaller ones interpolated. Variances get the
-    squares of the weights, where the paper's code interpolates them like means.
+    Larger maps are averaged (`torch.nn.functional.adaptive_avg_pool2d`), smaller ones interpolated. Variances get
+    squared weights; the paper's code interpolates them like means.
 
     Args:
         tensor_list: Pairs of mean and variance, or Gaussians, (B, C, H, W).
-        tensor_as: Of the height and width to reach.
-        dim: To join along.
-        mode: As of `torch.nn.functional.interpolate`.
+        tensor_as: A map with the height and width to reach.
+        dim: Dimension to concatenate along.
+        mode: As in `torch.nn.functional.interpolate`.
 
     Returns:
         A pair, or a `Gaussian` if `tensor_list` holds one.
@@ -82,7 +82,7 @@ def concatenate_as(
     maps = [x if isinstance(x, Gaussian) else Gaussian(*x) for x in tensor_list]
     size = (tensor_as if isinstance(tensor_as, Gaussian) else tensor_as[0]).shape[-2:]
     resized = [_resize(x, size, mode) for x in maps]
-    out = torch.cat(resized, dim)  # type: ignore[call-overload]
+    out: Gaussian = call(torch.cat, resized, dim)
     return out if any(isinstance(x, Gaussian) for x in tensor_list) else (out.mu, out.v)
 
 
@@ -90,5 +90,5 @@ def _resize(x: Gaussian, size: Items[int], mode: str) -> Any:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     if any(target < here for target, here in zip(size, x.shape[-2:], strict=True)):
-        return F.adaptive_avg_pool2d(x, tuple(size))  # type: ignore[arg-type]
-    return F.interpolate(x, tuple(size), mode=mode)  # type: ignore[arg-type]
+        return call(F.adaptive_avg_pool2d, x, tuple(size))
+    return call(F.interpolate, x, tuple(size), None, mode)

@@ -1,7 +1,7 @@
-"""The layers of the ADF paper's code: torch's own, called with a mean and a variance, or with a `Gaussian`."""
+"""Provide the layers of the ADF paper's code: torch's own, called with a mean and a variance, or with a `Gaussian`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -9,37 +9,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..gaussian import Gaussian
+from ..gaussian import Gaussian, call
 
 KeepVariance = Callable[[Tensor], Tensor]
 Moments = tuple[Tensor, Tensor]
 
 
 def keep_variance(keep_variance_fn: KeepVariance | None = None, min_variance: float = 0.0) -> KeepVariance | None:
-    """What keeps the variance that a layer puts out from vanishing.
+    """Choose a function that keeps the variance of a layer's output from vanishing.
 
     Args:
         keep_variance_fn: Maps a variance to a variance of the same shape.
-        min_variance: The smallest variance, by clamping. The paper's code adds it instead, in every layer, which
+        min_variance: Smallest variance, by clamping. The paper's code adds it instead, in every layer, which
             accumulates to 1.4 times the standard deviation at the logits of a ResNet-18.
 
     Returns:
-        A function, or None if there is nothing to do.
+        The function, or None if there is nothing to do.
 
     Raises:
         ValueError: If both are given, or `min_variance` is negative or not finite.
     """
     if not (math.isfinite(min_variance) and min_variance >= 0):
-        raise ValueError(f'min_variance={min_variance} must be a number from 0 on')
+        raise ValueError(f'min_variance={min_variance} must be finite and non-negative')
     if keep_variance_fn is not None and min_variance:
         raise ValueError(f'give one of keep_variance_fn and min_variance={min_variance}: both set the variance')
     return partial(torch.clamp, min=min_variance) if min_variance else keep_variance_fn
 
 
 def through(function: Callable[..., Gaussian], x: Gaussian | Tensor, var: Tensor | None, **options: Any) -> Any:
-    """Call a function of a Gaussian with one, or with a mean and a variance; the result is of the same kind.
+    """Call a function of a Gaussian with one, or with a mean and a variance; return the same kind.
 
-    A tuple of a mean and a variance counts as both, so that `torch.nn.Sequential` can hand one on.
+    A tuple of a mean and a variance counts as both, so that `torch.nn.Sequential` can pass one on.
 
     Raises:
         TypeError: For a mean without a variance, or a Gaussian with one.
@@ -57,24 +57,24 @@ def through(function: Callable[..., Gaussian], x: Gaussian | Tensor, var: Tensor
 
 
 class MomentLayer(nn.Module):
-    """What the layers share: put before a layer of torch among the bases, it calls that with a `Gaussian`.
+    """Base of the layers: listed before a layer of torch among the bases, it calls that layer with a `Gaussian`.
 
     Args:
-        args, options: Those of torch's layer.
-        keep_variance_fn: Applied to the variance that the layer puts out; None for nothing. A function among `args`
-            is taken for it at the place that it has in the paper's code: ``ReLU(f)``, ``LeakyReLU(0.1, f)``.
-        min_variance: The smallest variance that the layer puts out, by clamping. Give this or `keep_variance_fn`.
+        args, options: Arguments of torch's layer.
+        keep_variance_fn: Function applied to the variance of the output; None for none. A function among `args` is
+            taken for it at the position that it has in the paper's code: ``ReLU(f)``, ``LeakyReLU(0.1, f)``.
+        min_variance: Smallest variance of the output, by clamping. Give this or `keep_variance_fn`.
 
     Shape:
         - Input: mean and variance of one shape, or a `Gaussian`.
-        - Output: a tuple of mean and variance, or a `Gaussian`; sizes as those of torch's layer.
+        - Output: a tuple of mean and variance, or a `Gaussian`; with the sizes of torch's layer.
 
     Raises:
-        TypeError: If `keep_variance_fn` is given twice, or a function at another place.
+        TypeError: If `keep_variance_fn` is given twice, or a function at another position.
     """
 
     place: ClassVar[int]  # of keep_variance_fn among the positional arguments in the paper's code
-    defaults: ClassVar[Mapping[str, Any]] = {}  # of the first argument, where torch's layer has none
+    defaults: ClassVar[dict[str, Any]] = {}  # of the first argument, where torch's layer has none
 
     def __init__(
         self, *args: Any, keep_variance_fn: KeepVariance | None = None, min_variance: float = 0.0, **options: Any
@@ -91,21 +91,21 @@ class MomentLayer(nn.Module):
 
     @classmethod
     def _split(cls, args: Sequence[Any]) -> tuple[tuple[Any, ...], KeepVariance | None]:
-        """Arguments of torch's layer, and the positional `keep_variance_fn` of the paper's code."""
+        """Separate the arguments of torch's layer from the positional `keep_variance_fn` of the paper's code."""
         functions = [i for i, value in enumerate(args) if _is_function(value)]
         if functions and functions != [cls.place]:
             raise TypeError(
                 f'{cls.__name__} got a function at place {functions[-1] + 1}: the one that keeps the variance is at '
                 f'place {cls.place + 1}, or give it by its name, keep_variance_fn=...'
             )
-        # None there is the paper's default; torch has a device at that place where a dtype follows
+        # None there is the paper's default; where a dtype follows, torch has a device at that place
         none = len(args) > cls.place and args[cls.place] is None and not isinstance(args[-1], torch.dtype)
         if not functions and not none:
             return tuple(args), None
         return (*args[: cls.place], *args[cls.place + 1 :]), args[cls.place]
 
     def forward(self, x: Gaussian | Tensor, var: Tensor | None = None, **options: Any) -> Gaussian | Moments:
-        """A `Gaussian` to a `Gaussian`, mean and variance to mean and variance."""
+        """Map a `Gaussian` to a `Gaussian`, or mean and variance to mean and variance."""
         return through(self._propagate, x, var, **options)
 
     def _propagate(self, x: Gaussian, **options: Any) -> Gaussian:
@@ -124,7 +124,7 @@ class Conv2d(MomentLayer, nn.Conv2d):
 class ConvTranspose2d(MomentLayer, nn.ConvTranspose2d):
     """`functional.linear.conv_transpose2d`. Arguments of `torch.nn.ConvTranspose2d` and `MomentLayer`.
 
-    `output_size` goes to the call, as the third argument or by its name.
+    `output_size` is an argument of the call, the third or by name.
     """
 
     place = 9
@@ -132,7 +132,7 @@ class ConvTranspose2d(MomentLayer, nn.ConvTranspose2d):
     def forward(
         self, x: Gaussian | Tensor, var: Tensor | None = None, output_size: Sequence[int] | None = None
     ) -> Gaussian | Moments:
-        """A `Gaussian` to a `Gaussian`, mean and variance to mean and variance."""
+        """Map a `Gaussian` to a `Gaussian`, or mean and variance to mean and variance."""
         return super().forward(x, var, output_size=output_size)
 
 
@@ -161,22 +161,22 @@ class LeakyReLU(MomentLayer, nn.LeakyReLU):
 
 
 class Softmax(MomentLayer, nn.Softmax):
-    """`functional.activations.softmax`. Arguments of `torch.nn.Softmax` and `MomentLayer`.
+    """`functional.smooth.softmax`. Arguments of `torch.nn.Softmax` and `MomentLayer`.
 
     Args:
-        dim: Over which probabilities sum to 1; the channels by default.
+        dim: Dimension over which probabilities sum to 1; the channels by default.
     """
 
     place, defaults = 1, {'dim': 1}
 
     def forward(self, x: Gaussian | Tensor, var: Tensor | None = None, eps: float | None = None) -> Gaussian | Moments:
-        """A `Gaussian` to a `Gaussian`, mean and variance to mean and variance.
+        """Map a `Gaussian` to a `Gaussian`, or mean and variance to mean and variance.
 
         Raises:
-            TypeError: If `eps` is given, which the paper's code adds to a denominator.
+            TypeError: If `eps` is given; the paper's code adds it to a denominator.
         """
         if eps is not None:
-            raise TypeError(f'eps={eps} has no effect here, as no denominator of this softmax vanishes: leave it away')
+            raise TypeError(f'eps={eps} has no effect here, as no denominator of this softmax vanishes: leave it out')
         return super().forward(x, var)
 
 
@@ -203,7 +203,7 @@ class AvgPool2d(MomentLayer, nn.AvgPool2d):
     """`functional.pooling.avg_pool2d`. Arguments of `torch.nn.AvgPool2d` and `MomentLayer`.
 
     Args:
-        kernel_size: Of the window; None if each call gives it, as in the paper's code: ``pool(mean, var, 4)``.
+        kernel_size: Size of the window; None if each call gives it, as in the paper's code: ``pool(mean, var, 4)``.
     """
 
     place, defaults = 0, {'kernel_size': None}
@@ -211,10 +211,10 @@ class AvgPool2d(MomentLayer, nn.AvgPool2d):
     def forward(
         self, x: Gaussian | Tensor, var: Tensor | None = None, kernel_size: int | tuple[int, int] | None = None
     ) -> Gaussian | Moments:
-        """Mean and variance to mean and variance, or a `Gaussian` to a `Gaussian`.
+        """Map a `Gaussian` to a `Gaussian`, or mean and variance to mean and variance.
 
         Raises:
-            ValueError: If `kernel_size` is given neither here nor before, or twice.
+            ValueError: If `kernel_size` is given neither to the layer nor to the call, or to both.
         """
         if (kernel_size is None) == (self.kernel_size is None):
             raise ValueError(f'give kernel_size once: it is {self.kernel_size} of the layer, {kernel_size} of the call')
@@ -222,9 +222,9 @@ class AvgPool2d(MomentLayer, nn.AvgPool2d):
 
     def _propagate(self, x: Gaussian, kernel_size: int | tuple[int, int]) -> Gaussian:
         options = (self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
-        return self._kept(F.avg_pool2d(x, kernel_size, *options))
+        return self._kept(call(F.avg_pool2d, x, kernel_size, *options))
 
 
 def _is_function(value: Any) -> bool:
-    """Whether it can be a `keep_variance_fn`: types and numbers of numpy can be called, too."""
+    """Tell whether a value can be a `keep_variance_fn`; types and numpy's numbers can be called too."""
     return callable(value) and not isinstance(value, (type, Tensor))

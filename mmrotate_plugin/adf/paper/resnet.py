@@ -1,4 +1,4 @@
-"""The classifiers of the ADF paper's code: ResNets for small images that put out the mean and variance of logits."""
+"""Provide the classifiers of the ADF paper's code: ResNets for small images that output mean and variance of logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from ..gains import accept_gains
-from ..gaussian import Gaussian
+from ..gaussian import Gaussian, call
 from ..input_noise import check_noise, fill_noise
 from .containers import Sequential
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Dropout, KeepVariance, Linear, Moments, ReLU, keep_variance, through
 
 
 class ResidualBlock(nn.Module, ABC):
-    """What both residual blocks share: the shortcut and the last activation.
+    """Base of both residual blocks: the shortcut and the last activation.
 
     Args:
         in_planes: Input channels.
-        planes: Width; the block puts out `expansion` times as many channels.
-        stride: Of the first 3x3 convolution, and of the shortcut.
-        p: Probability of dropping a channel, after each activation.
-        keep_variance_fn, min_variance: Of every layer, see `layers.MomentLayer`.
+        planes: Width; the block outputs `expansion` times as many channels.
+        stride: Stride of the first 3x3 convolution and of the shortcut.
+        p: Probability of dropping a channel after each activation.
+        keep_variance_fn, min_variance: Arguments of every layer, see `layers.MomentLayer`.
 
     Shape:
         - Input: mean and variance, or a `Gaussian`, (B, in_planes, H, W).
-        - Output: of the same kind, (B, planes * expansion, H', W').
+        - Output: the same kind, (B, planes * expansion, H', W').
     """
 
     expansion: int
@@ -59,10 +59,10 @@ class ResidualBlock(nn.Module, ABC):
 
     @abstractmethod
     def _branch(self, x: Gaussian) -> Gaussian:
-        """The residual branch up to its last norm."""
+        """Run the residual branch up to its last norm."""
 
     def forward(self, x: Gaussian | Tensor, var: Tensor | None = None) -> Gaussian | Moments:
-        """Mean and variance to mean and variance, or a `Gaussian` to a `Gaussian`."""
+        """Map a `Gaussian` to a `Gaussian`, or mean and variance to mean and variance."""
         return through(self._propagate, x, var)
 
     def _activate(self, x: Gaussian) -> Gaussian:
@@ -111,28 +111,33 @@ ARCHITECTURES: dict[int, tuple[type[ResidualBlock], tuple[int, ...]]] = {
 
 
 class ResNetADF(nn.Module):
-    """ResNet for images of about 32 pixels, which propagates the variance of their noise to the logits.
+    """ResNet for images of about 32 pixels that propagates the variance of their noise to the logits.
 
-    Loquercio, Segu & Scaramuzza, A General Framework for Uncertainty Estimation in Deep Learning, RA-L 2020. State
-    dicts of the paper's networks, with and without dropout, and of its plain ones load by the same keys. The stem is
-    a 3x3 convolution; the last map is averaged whole, of whatever size it is.
+    Loquercio, Segu & Scaramuzza, A General Framework for Uncertainty Estimation in Deep Learning, RA-L 2020. It loads
+    state dicts of the paper's networks, with and without dropout, and of its plain ones by the same keys. The stem is a
+    3x3 convolution; the whole last map is averaged, whatever its size.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        noise_variance: Of the input: a number, or one per channel, in squared units of the image as it comes in.
-        min_variance: The smallest variance that a layer puts out, by clamping.
-        num_classes: Logits.
+        noise_variance: Noise variance of the input: a number, or one per channel, in squared units of the input image.
+        min_variance: Smallest variance of each layer's output, by clamping.
+        num_classes: Number of logits.
         p: Probability of dropping a channel after each activation, in training and in `adf.predict`.
         in_channels: Channels of the image.
         base_channels: Width of stage one; it doubles with each stage.
 
     Shape:
-        - Input: (B, in_channels, H, W), to which the noise is ascribed; or a `Gaussian` of that shape, taken as it is.
-        - Output: mean and variance (B, num_classes); of a `Gaussian`, a `Gaussian`.
+        - Input: (B, in_channels, H, W), which gets the noise; or a `Gaussian` of that shape, used as it is.
+        - Output: mean and variance (B, num_classes); a `Gaussian` for a `Gaussian`.
 
     Raises:
         ValueError: For arguments out of range; the message names the argument, its value and the range.
     """
+
+    layer1: Sequential
+    layer2: Sequential
+    layer3: Sequential
+    layer4: Sequential
 
     def __init__(
         self,
@@ -168,7 +173,7 @@ class ResNetADF(nn.Module):
         accept_gains(self)
 
     def forward(self, x: Tensor | Gaussian) -> Moments | Gaussian:
-        """(B, in_channels, H, W) to the mean and variance of the logits."""
+        """Map (B, in_channels, H, W) to the mean and variance of the logits."""
         if isinstance(x, Gaussian):
             return self._propagate(x)
         return through(self._propagate, x, fill_noise(self.noise_variance, x))
@@ -176,7 +181,7 @@ class ResNetADF(nn.Module):
     def _propagate(self, x: Gaussian) -> Gaussian:
         x = self.dropout(self.ReLU(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.linear(torch.flatten(self.AvgPool2d(x, kernel_size=tuple(x.shape[-2:])), 1))
+        return self.linear(call(torch.flatten, self.AvgPool2d(x, kernel_size=tuple(x.shape[-2:])), 1))
 
 
 ResNet18ADF = partial(ResNetADF, 18)

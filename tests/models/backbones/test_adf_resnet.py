@@ -211,7 +211,7 @@ def test_a_plain_networks_variance_does_not_commute():
 
 
 BAD = [
-    (dict(noise_variance=-0.1), ValueError, 'noise_variance=-0.1 must be finite and from 0 on'),
+    (dict(noise_variance=-0.1), ValueError, 'noise_variance=-0.1 must be finite and non-negative'),
     (dict(noise_variance=float('nan')), ValueError, 'noise_variance=nan must be finite'),
     (dict(noise_variance=(0.1, 0.1)), ValueError, 'has 2 values.*each of 3 channels'),
     (dict(noise_variance=(0.1, 0.1, 0.1), in_channels=1), ValueError, 'has 3 values.*each of 1 channels'),
