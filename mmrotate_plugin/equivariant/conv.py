@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from e2cnn.nn import GeometricTensor
 from torch import Tensor, nn
 
+from ._e2cnn import GeometricTensor
 from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis
 from .constants import autocasts_cpu, is_compiling, is_plain, untraced

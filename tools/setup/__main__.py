@@ -148,7 +148,7 @@ def make(keys: dict[str, str], usable: bool) -> None:
     how = ['--no-build-isolation'] if int(PINS['setuptools'].split('.')[0]) >= 77 else []
     runner.run('package', *install, '--no-deps', *how, '--reinstall-package', 'mmrotate_plugin', '-e', ROOT)
     hosts = 'mmdet, mmrotate' if 'onedl-mmrotate' in PINS else 'mmdet'
-    code = f'import cv2, e2cnn, hypothesis, mmengine, {hosts}, pytest, scipy, torchvision\n'
+    code = f'import cv2, e2cnn, hypothesis, matplotlib.pyplot, mmengine, {hosts}, pytest, scipy, torchvision\n'
     runner.run('check', PYTHON, '-I', '-c', code + (HERE / 'try_operators.py').read_text())
 
 
