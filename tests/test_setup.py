@@ -109,7 +109,7 @@ class Project:
         """What the pretended programs were asked for since the last call, shortened."""
         lines = self.calls.read_text().splitlines()
         self.calls.write_text('')
-        steps = r'-m venv|^venv|uv==|packages\.txt|download|tarfile|pip wheel|\.whl|^try| -e '
+        steps = r'-m venv|^venv|uv==|packages\.txt|sources\.txt|download|tarfile|pip wheel|\.whl|^try| -e '
         words = [re.search(steps, line) for line in lines]
         return [word[0].strip() if word else line for word, line in zip(words, lines, strict=True)]
 
@@ -126,7 +126,7 @@ def project(tmp_path: Path) -> Project:
 
 
 COMPILE = ['download', 'tarfile', 'pip wheel', '.whl', 'try']
-FULL = ['-m venv', 'uv==', 'packages.txt', *COMPILE, '-e', 'try']
+FULL = ['-m venv', 'uv==', 'packages.txt', 'sources.txt', *COMPILE, '-e', 'try']
 
 
 def test_setup_runs_every_step_once_then_costs_nothing(project):
@@ -147,10 +147,12 @@ def test_setup_takes_a_recent_uv_that_is_there(project):
 
 
 def test_uv_installs_what_the_lock_file_pins_but_for_the_package_that_is_compiled(project):
-    assert project.setup(STUB_FAIL='packages.txt')[0] == 1
-    lines = (project.venv / '.setup/tmp/packages.txt').read_text().splitlines()
+    assert project.setup(STUB_FAIL='sources.txt')[0] == 1
+    wheels, sources = ((project.venv / f'.setup/tmp/{n}.txt').read_text().split() for n in ('packages', 'sources'))
     pins = [line for line in LOCK.read_text().splitlines() if re.match('[a-z]', line)]
-    assert len(lines) > 100 and [line for line in pins if line not in lines] == ['onedl-mmcv==2.3.6']
+    assert len(wheels) > 100 and len({*wheels, *sources}) == len([*wheels, *sources])
+    assert [line for line in pins if line not in [*wheels, *sources]] == ['onedl-mmcv==2.3.6']
+    assert sources and all(line.startswith('onedl-') for line in sources)  # they need torch when they are built
     call = next(line for line in project.calls.read_text().splitlines() if 'packages.txt' in line)
     assert '--no-deps' in call and f'--python {project.venv}/bin/python' in call
 
@@ -210,7 +212,7 @@ def test_setup_repeats_only_what_a_changed_file_concerns(project):
     project.done()
     project.change_lock(r'^pytest==\S+', 'pytest==0.1')
     assert project.setup()[0] == 0
-    assert project.done() == ['packages.txt', '-e', 'try']  # uv looks for what has changed
+    assert project.done() == ['packages.txt', 'sources.txt', '-e', 'try']  # uv looks for what has changed
 
     settings = project.root / 'pyproject.toml'
     settings.write_text(settings.read_text().replace('line-length = 120', 'line-length = 100'))
@@ -225,11 +227,11 @@ def test_setup_reuses_a_compiled_mmcv_only_for_the_same_torch_and_only_if_it_wor
     project.done()
     shutil.rmtree(project.venv)
     assert project.setup()[0] == 0  # a second clone on the same machine
-    assert project.done() == [*FULL[:3], '.whl', 'try', '-e', 'try']
+    assert project.done() == [*FULL[:4], '.whl', 'try', '-e', 'try']
 
     project.change_lock(r'^torch==\S+', 'torch==9.9')
     code, out, err = project.setup(STUB_FAIL='try', STUB_REASON='ImportError: undefined symbol: _ZN5torch')
-    assert project.done() == ['packages.txt', *COMPILE]
+    assert project.done() == ['packages.txt', 'sources.txt', *COMPILE]
     assert code == 1 and 'undefined symbol' in err and len(err.splitlines()) == 1
     assert 'setup-mmcv.log' in err
 
@@ -237,7 +239,7 @@ def test_setup_reuses_a_compiled_mmcv_only_for_the_same_torch_and_only_if_it_wor
     shutil.copy(LOCK, project.root / LOCK.name)
     code, out, _ = project.setup(STUB_FAIL='try', STUB_REASON='ImportError: undefined symbol: _ZN5torch')
     assert code == 1 and 'the kept copy does not work' in out
-    assert project.done() == [*FULL[:3], '.whl', 'try', *COMPILE]
+    assert project.done() == [*FULL[:4], '.whl', 'try', *COMPILE]
 
 
 ALL = '3.11, 3.12, 3.13 or 3.14'

@@ -39,7 +39,7 @@ ELSEWHERE = {'PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_USER',
 LOCK = (ROOT / os.environ['LOCK']).read_text(encoding='utf-8')
 PINS = dict(re.findall(r'^([A-Za-z0-9][\w.-]*)==([\w.]+)', LOCK, re.MULTILINE))
 MMCV = 'onedl-mmcv' if 'onedl-mmcv' in PINS else 'mmcv'
-PACKAGES = ''.join(f'{name}=={version}\n' for name, version in PINS.items() if name != MMCV)
+PACKAGES = [f'{name}=={version}' for name, version in PINS.items() if name != MMCV]
 
 
 def hash_of(text: str) -> str:
@@ -54,7 +54,7 @@ def all_keys() -> dict[str, str]:
     version = (ROOT / 'mmrotate_plugin/version.py').read_text(encoding='utf-8')
     mmcv = f'{MMCV}=={PINS[MMCV]}\n{PINS["torch"]}\n'
     everything = f'{LOCK}{about}{version}{ROOT}'
-    return {key: hash_of(text) for key, text in dict(packages=PACKAGES, mmcv=mmcv, done=everything).items()}
+    return {key: hash_of(text) for key, text in dict(packages=str(PACKAGES), mmcv=mmcv, done=everything).items()}
 
 
 def stamp(step: str) -> str | None:
@@ -136,9 +136,12 @@ def make(keys: dict[str, str], usable: bool) -> None:
     if stamp('packages') != keys['packages']:
         took = 'typically 1 to 5 minutes, most of it download'
         say(f'2/4 torch {PINS["torch"]} with CUDA, mmdet, e2cnn and the others, 2.8 GB: {took}')
-        (STATE / 'tmp/packages.txt').write_text(PACKAGES)
-        wanted = ['--no-deps', '--no-build-isolation', '-r', STATE / 'tmp/packages.txt']
-        runner.run('packages', *install, *wanted, progress=uv_progress)
+        # of OpenMMLab's there are only sources, whose builds import setuptools and torch; so they come second
+        sources = [pin for pin in PACKAGES if pin.startswith(('onedl-', 'mm'))]
+        for name, pins in dict(packages=[p for p in PACKAGES if p not in sources], sources=sources).items():
+            (STATE / f'tmp/{name}.txt').write_text('\n'.join(pins))
+            wanted = ['--no-deps', '--no-build-isolation', '-r', STATE / f'tmp/{name}.txt']
+            runner.run(name, *install, *wanted, progress=uv_progress)
         finish('packages', keys['packages'])
     if stamp('mmcv') != keys['mmcv']:
         install_mmcv(runner, install, MMCV, PINS[MMCV], PINS['torch'])
