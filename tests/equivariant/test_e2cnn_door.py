@@ -9,6 +9,7 @@ import e2cnn
 import numpy as np
 import pytest
 from e2cnn import gspaces
+from e2cnn.kernels import KernelBasis
 
 from mmrotate_plugin._dependencies import check_dependencies
 from mmrotate_plugin.equivariant._e2cnn import e2cnn_on_numpy_2
@@ -37,11 +38,14 @@ def test_the_mends_are_for_this_release():
     assert metadata.version('e2cnn') == '0.2.3', said
 
 
-def sample_d4() -> np.ndarray:
+def kernels_of_d4() -> KernelBasis:
     gspace = gspaces.FlipRot2dOnR2(4)
     regular = gspace.regular_repr
-    kernels = gspace.build_kernel_basis(regular, regular, sigma=[0.005, 0.4], rings=[0.0, 1.0], maximum_frequency=3)
-    return kernels.sample(np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))
+    return gspace.build_kernel_basis(regular, regular, sigma=[0.005, 0.4], rings=[0.0, 1.0], maximum_frequency=3)
+
+
+def sample_d4() -> np.ndarray:
+    return kernels_of_d4().sample(np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))
 
 
 @pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < '2.0.0', reason='numpy 1 copies where it has to')
@@ -50,9 +54,16 @@ def test_the_mend_of_numpy_2_is_needed():
         sample_d4()  # if this raises no more, e2cnn_on_numpy_2 can go
 
 
+@pytest.mark.skipif(hasattr(np.ndarray, 'tostring'), reason='numpy before 2.3 has ndarray.tostring')
+def test_the_mend_of_the_hash_is_needed():
+    with pytest.raises(AttributeError, match='tostring'):
+        hash(kernels_of_d4())  # if this raises no more, _hash_of_a_kernel can go
+
+
 def test_with_the_mend_it_samples_and_numpy_is_given_back():
     with e2cnn_on_numpy_2():
         samples = sample_d4()
+        assert hash(kernels_of_d4()) == hash(kernels_of_d4())
     assert samples.shape[:2] == (8, 8) and samples.shape[-1] == 3 and np.isfinite(samples).all()
     assert e2cnn.kernels.utils.np is np
 
