@@ -15,8 +15,9 @@ check_dependencies()
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
-from . import datasets, engine, evaluation, host_mends, models, spawned  # noqa: E402, F401
-from .config_files import config_file  # noqa: E402
+from . import datasets, engine, evaluation, models  # noqa: E402
+from .hosts import data_workers, mends  # noqa: E402, F401
+from .utils.config_files import config_file  # noqa: E402
 
 # mmengine resolves `_base_ = 'mmrotate_plugin::...'` for the packages of this table only. A module's name, not that of
 # the distribution: for `pip install -e` the original mmengine would look for configs beside the metadata

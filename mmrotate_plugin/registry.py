@@ -29,9 +29,9 @@ SCOPE = 'mmrotate_plugin'
 
 # names whose modules import mmdet or mmrotate, which takes seconds: imported when a config asks for one
 HOSTED = {
-    'DetDataPreprocessor': 'mmrotate_plugin.models.data_preprocessors.det',
+    'DetDataPreprocessor': 'mmrotate_plugin.models.data_preprocessors.det_data_preprocessor',
     'ReDet': 'mmrotate_plugin.models.detectors.redet',
-    'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain',
+    'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain_detector',
 }
 
 
@@ -56,9 +56,7 @@ HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmrotate_pl
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmrotate_plugin.engine']
 )
-METRICS = Registry(
-    'metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.engine', 'mmrotate_plugin.evaluation']
-)
+METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.evaluation'])
 
 T = TypeVar('T')
 

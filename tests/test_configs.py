@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmrotate_plugin.engine.dataset_check import data_sets, find_class_faults
+from mmrotate_plugin.engine.checks.dataset_classes import data_sets, find_class_faults
 from mmrotate_plugin.models import ReResNet, ResNet
 
 CONFIGS = Path(__file__).parents[1] / 'configs'

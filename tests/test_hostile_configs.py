@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mmrotate_plugin.arguments import fits, typed
+from mmrotate_plugin.apis.config import load_config, parse_options
 from mmrotate_plugin.datasets import DOTADataset, SyntheticAerialDataset
-from mmrotate_plugin.engine import cli
 from mmrotate_plugin.models import ADFResNet, ReFPN, ReResNet, ResNet
+from mmrotate_plugin.utils import messages
+from mmrotate_plugin.utils.errors import UsageError
+from mmrotate_plugin.utils.typecheck import fits, typed
 
 ROOT = Path(__file__).parents[1]
 FUZZ = settings(
@@ -93,12 +95,12 @@ def test_data_sets_name_the_argument_that_is_wrong(data, tmp_path):
 @given(data=st.data())
 def test_the_uncertain_detector_names_the_argument_that_is_wrong(data):
     pytest.importorskip('mmdet')
-    from mmrotate_plugin.models.detectors import uncertain
+    from mmrotate_plugin.models.detectors import uncertain_detector
 
-    cls = uncertain.UncertainDetector
+    cls = uncertain_detector.UncertainDetector
     name = data.draw(st.sampled_from(sorted(parameters(cls))))
     base = {'detector': nn.Linear(1, 1), name: data.draw(values, label=name)}
-    with pytest.raises((TypeError, ValueError, KeyError, uncertain.UnsupportedDetector)) as error:
+    with pytest.raises((TypeError, ValueError, KeyError, uncertain_detector.UnsupportedDetector)) as error:
         cls(**base)
     said = str(error.value)
     assert any(known in said for known in parameters(cls)) or 'Linear' in said or name == 'detector', said
@@ -111,8 +113,8 @@ def test_the_uncertain_detector_names_the_argument_that_is_wrong(data):
 @given(text=st.one_of(st.text(max_size=30), st.text('[](),=\'"0a.', max_size=40), st.text('([', max_size=3000)))
 def test_any_text_after_cfg_options_is_read_or_refused(text):
     try:
-        options = cli.parse_options([text])
-    except cli.UsageError as error:
+        options = parse_options([text])
+    except UsageError as error:
         assert str(error).startswith('--cfg-options ')
     else:
         assert list(options) == [text.partition('=')[0]]
@@ -124,13 +126,13 @@ def test_any_text_after_cfg_options_is_read_or_refused(text):
      ('a=[(a,b),(c,d)]', [('a', 'b'), ('c', 'd')]), ('a=', ''), ('a=--b', '--b')],
 )  # fmt: skip
 def test_options_are_those_of_mmengine(pair, value):
-    assert cli.parse_options([pair]) == {pair.partition('=')[0]: value}
+    assert parse_options([pair]) == {pair.partition('=')[0]: value}
 
 
 @pytest.mark.parametrize('pair', ['a', '=1', 'a..b=1', '.a=1', 'a=[(1,2', ''])
 def test_options_of_another_form_are_refused(pair):
-    with pytest.raises(cli.UsageError, match='--cfg-options'):
-        cli.parse_options([pair])
+    with pytest.raises(UsageError, match='--cfg-options'):
+        parse_options([pair])
 
 
 WRONG = [
@@ -150,12 +152,12 @@ WRONG = [
 @pytest.mark.parametrize('option, said', WRONG)
 def test_a_model_that_cannot_be_built_says_why(option, said, monkeypatch):
     pytest.importorskip('mmrotate')
-    from mmrotate_plugin.engine.inference import build_model
+    from mmrotate_plugin.apis.inference import build_model
 
-    monkeypatch.setattr(cli, 'warn', lambda _: None)
+    monkeypatch.setattr(messages, 'print_log', lambda *_, **__: None)
     logging.getLogger('mmengine').setLevel(logging.CRITICAL)
-    with pytest.raises(cli.UsageError) as error:
-        build_model(cli.load_config(f'{ROOT}/configs/synthetic/rotated-fcos_re18_fpn_synthetic.py', [option]))
+    with pytest.raises(UsageError) as error:
+        build_model(load_config(f'{ROOT}/configs/synthetic/rotated-fcos_re18_fpn_synthetic.py', [option]))
     assert all(text in str(error.value) for text in said), error.value
 
 

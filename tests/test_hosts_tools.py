@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 
 import mmrotate_plugin
-from mmrotate_plugin.engine import cli
+from mmrotate_plugin.apis.config import register_hosts
 
 pytest.importorskip('mmrotate')
 BASE = "_base_ = __import__('mmrotate_plugin').config_file('synthetic/rotated-fcos_re18_fpn_synthetic.py')\n"
@@ -47,7 +47,7 @@ def test_a_config_names_ours_as_its_base_in_any_tool(tmp_path, monkeypatch):
 def test_mmrotate_alone_stops_at_an_image_without_objects():
     """When this fails, mmrotate is mended, and `_mend_converters` of host_mends.py can go."""
     converters = import_module('mmrotate.structures.bbox.box_converters')
-    cli.register_hosts()
+    register_hosts()
     own = converters.__dict__['_qbox2rbox_of_mmrotate']
     with pytest.raises(RuntimeError):
         own(torch.zeros(0))
@@ -62,7 +62,7 @@ def test_mmrotate_alone_stops_at_an_image_without_objects():
 def test_confusion_matrix_of_predictions(tmp_path, monkeypatch, capsys):
     """Three images: a hit, a false alarm on an image without objects, a miss."""
     tool = host_tool('confusion_matrix', monkeypatch)
-    cli.register_hosts()
+    register_hosts()
     import cv2
     import numpy as np
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmrotate_plugin.models.weights import MisfitError
+from mmrotate_plugin.models.utils.weight_check import MisfitError
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 NAMES = ['re-resnet18_8xb32_in1k', 'adf-resnet18_8xb32_in1k']

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from mmrotate_plugin.engine.benchmark import Contestant, Pair, Row
+    from mmrotate_plugin.apis.benchmark.measure import Contestant, Pair, Row
 
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
 ORDER = ('build', 'train', 'eval', 'detect', 'memory', 'checkpoint')
@@ -122,7 +122,7 @@ def measure(
     """Everything that this process measures itself."""
     import torch
 
-    from mmrotate_plugin.engine.benchmark import pairs_of
+    from mmrotate_plugin.apis.benchmark.measure import pairs_of
 
     rows: list[Row] = []
     builds = pairs_of(contestants, args.baseline, 'build')
@@ -148,7 +148,7 @@ def timed(
     what: str, pairs: 'Sequence[Pair]', args: argparse.Namespace, value: Callable[[str], float], unit: str = 's'
 ) -> 'list[Row]':
     """Rows of values in pairs, with a line that tells the progress."""
-    from mmrotate_plugin.engine.benchmark import interleave, rows_of
+    from mmrotate_plugin.apis.benchmark.measure import interleave, rows_of
 
     print(f'{what}: {args.rounds} x {list_pairs(pairs)}', flush=True)
     return rows_of(what, unit, interleave(pairs, args.rounds, value, say, warm_up=True))
@@ -158,7 +158,7 @@ def measure_builds(
     contestants: 'Sequence[Contestant]', pairs: 'Sequence[Pair]', args: argparse.Namespace
 ) -> 'list[Row]':
     """Building again in a process that has built such a network before."""
-    from mmrotate_plugin.engine.benchmark import clock
+    from mmrotate_plugin.apis.benchmark.measure import clock
 
     builds = {c.name: c.build for c in contestants}
     return timed('build, later', pairs, args, lambda name: clock(builds[name]))
@@ -166,7 +166,7 @@ def measure_builds(
 
 def measure_widths(pairs: 'Sequence[Pair]', args: argparse.Namespace) -> 'list[Row]':
     """How building grows from each width to the next; a value is the quotient of two builds in one round."""
-    from mmrotate_plugin.engine.benchmark import clock, find
+    from mmrotate_plugin.apis.benchmark.measure import clock, find
 
     rows: list[Row] = []
     for widths in zip(args.widths, args.widths[1:], strict=False):
@@ -191,7 +191,7 @@ def measure_passes(
     """Training steps, or forward passes in eval mode, at one size."""
     import torch
 
-    from mmrotate_plugin.engine.benchmark import clock, training_step
+    from mmrotate_plugin.apis.benchmark.measure import clock, training_step
 
     names = {name for pair in pairs for name in pair}
     device = next(nets[pairs[0][0]].parameters()).device
@@ -216,7 +216,7 @@ def measure_detector(args: argparse.Namespace, device: 'torch.device') -> 'list[
     """
     import torch
 
-    from mmrotate_plugin.engine.benchmark import clock, detection_runs
+    from mmrotate_plugin.apis.benchmark.measure import clock, detection_runs
 
     runs = detection_runs(args.detector, args.checkpoint, device)
     pairs = [('detector', name) for name in runs if name != 'detector']
@@ -240,7 +240,7 @@ def measure_checkpoints(
     """
     import torch
 
-    from mmrotate_plugin.engine.benchmark import rows_of
+    from mmrotate_plugin.apis.benchmark.measure import rows_of
 
     def size(name: str, training: bool) -> int:
         nets[name].train(training)
@@ -268,8 +268,8 @@ def measure_in_children(
     """
     import numpy as np
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.benchmark import interleave, pairs_of, rows_of
+    from mmrotate_plugin.apis.benchmark.measure import interleave, pairs_of, rows_of
+    from mmrotate_plugin.utils.errors import UsageError
 
     measures = [name for name in ('build', 'memory') if name in args.measures]
     if 'memory' in measures and device.type == 'cpu' and not Path('/proc/self/clear_refs').exists():
@@ -290,7 +290,7 @@ def measure_in_children(
         command = [sys.executable, str(Path(__file__).resolve()), '--child', name, *options]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise cli.UsageError(
+            raise UsageError(
                 f'the process that measures {name} ended with {done.returncode}: {done.stderr.strip()[-500:]}'
             )
         runs.append(json.loads(done.stdout.splitlines()[-1]))
@@ -318,7 +318,7 @@ def child(args: argparse.Namespace) -> dict[str, float]:
     start = time.perf_counter()
     import_module('e2cnn')
     middle = time.perf_counter()
-    from mmrotate_plugin.engine.benchmark import find, first_build_and_memory
+    from mmrotate_plugin.apis.benchmark.measure import find, first_build_and_memory
     from mmrotate_plugin.testing import full_precision
 
     contestant = find(args.child, args.depth, args.base_channels)
@@ -344,20 +344,23 @@ def say(text: str) -> None:
 def benchmark(args: argparse.Namespace) -> None:
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.benchmark import prepare
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.inference import select_device
+    from mmrotate_plugin.apis.benchmark.measure import prepare
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.inference import select_device
+    from mmrotate_plugin.apis.runner import writable_folder
     from mmrotate_plugin.testing import full_precision
-    from mmrotate_plugin.visualization import benchmark as report
+    from mmrotate_plugin.utils.atomic_files import write_json, write_whole
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.visualization.plots import benchmark as report
 
     device = select_device(args.device)
     contestants, left_out = who_takes_part(args)
-    out = cli.writable_folder(args.out, '--out')
+    out = writable_folder(args.out, '--out')
     if args.detector:  # minutes before they are wanted
-        cli.load_config(args.detector)
+        load_config(args.detector)
     if args.checkpoint:
-        cli.read_checkpoint(args.checkpoint, '--checkpoint')
+        read_checkpoint(args.checkpoint, '--checkpoint')
     before, wanted = torch.get_num_threads(), args.threads
     args.threads = wanted or before
     about = {'date': date.today().isoformat(), 'command': args.command, **machine(device), 'threads': args.threads,
@@ -385,7 +388,7 @@ def benchmark(args: argparse.Namespace) -> None:
     print(f'\n{report.as_text(rows)}\n')
     page = report.as_markdown(rows, about)
     written = [
-        cli.write_json(out / 'benchmark.json', {**about, 'rows': rows}),
+        write_json(out / 'benchmark.json', {**about, 'rows': rows}),
         write_whole(out / 'benchmark.md', page),
         write_whole(out / 'benchmark.png', report.figure(rows, about)),
     ]
@@ -393,7 +396,7 @@ def benchmark(args: argparse.Namespace) -> None:
         try:
             written.append(report.write_into(Path(args.markdown), page, device.type))
         except (OSError, ValueError) as error:
-            raise cli.UsageError(f"--markdown '{args.markdown}' cannot be written: {error}") from error
+            raise UsageError(f"--markdown '{args.markdown}' cannot be written: {error}") from error
     print('\n'.join(map(str, written)))
 
 
@@ -403,20 +406,20 @@ def who_takes_part(args: argparse.Namespace) -> 'tuple[list[Contestant], dict[st
     Raises:
         UsageError: If a name is unknown, no baseline is there, or there is nothing to compare.
     """
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.benchmark import find
+    from mmrotate_plugin.apis.benchmark.measure import find
+    from mmrotate_plugin.utils.errors import UsageError
 
     baselines = args.baseline or [name for name in ('plain', 'folded') if name in args.networks] or ['plain']
     for name in baselines:
         if name not in args.networks:
-            raise cli.UsageError(f"--baseline: '{name}' is not among the networks {', '.join(args.networks)}")
+            raise UsageError(f"--baseline: '{name}' is not among the networks {', '.join(args.networks)}")
     found = {name: find(name, args.depth, args.base_channels) for name in dict.fromkeys([*baselines, *args.networks])}
     left_out = {name: c for name, c in found.items() if isinstance(c, str)}
     contestants = [c for c in found.values() if not isinstance(c, str)]
     args.baseline = [name for name in baselines if name not in left_out]
     if not args.baseline or len(contestants) < 2:
         reasons = '; '.join(f'{name}: {reason}' for name, reason in left_out.items()) or 'one network'
-        raise cli.UsageError(f'--networks: nothing to compare ({reasons})')
+        raise UsageError(f'--networks: nothing to compare ({reasons})')
     return contestants, left_out
 
 
@@ -459,11 +462,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.child:
         print(json.dumps(child(args)))
         return 0
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.benchmark import UnlikeError
+    from mmrotate_plugin.apis import run_command
+    from mmrotate_plugin.apis.benchmark.measure import UnlikeError
 
     try:
-        return cli.run(benchmark, args)
+        return run_command.run(benchmark, args)
     except UnlikeError as error:
         print('\n'.join(f'not alike: {line}' for line in str(error).splitlines()), file=sys.stderr)
         return 1

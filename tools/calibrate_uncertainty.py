@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mmrotate_plugin.adf.calibration import Calibration
-    from mmrotate_plugin.engine.inference import Detector
-    from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
-    from mmrotate_plugin.models.uncertainty.calibration import DetectorCalibration
+    from mmrotate_plugin.apis.inference import Detector
+    from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
+    from mmrotate_plugin.models.uncertainty.detector_calibration import DetectorCalibration
 
 READS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 EPILOG = """
@@ -58,9 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--size', type=int, help='cut images to at most this many pixels a side (default: all)')
     parser.add_argument('--seed', type=int, default=0, help='of the noise (default 0)')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
-    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py')
     parser.add_argument(
         '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
@@ -82,33 +80,34 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def calibrate(args: argparse.Namespace) -> None:
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.inference import Detector, select_device
-    from mmrotate_plugin.engine.uncertainty_setup import add_uncertainty, is_uncertain
-    from mmrotate_plugin.visualization.calibration import draw_calibration
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.inference import Detector, select_device
+    from mmrotate_plugin.apis.runner import writable_folder
+    from mmrotate_plugin.apis.uncertain_config import add_uncertainty, is_uncertain
+    from mmrotate_plugin.utils.atomic_files import write_json, write_whole
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.visualization.plots.calibration import draw_calibration
 
     out = Path(args.out)
     if out.is_dir():
-        raise cli.UsageError(f"--out '{out}' is a folder; give the name of a file")
+        raise UsageError(f"--out '{out}' is a folder; give the name of a file")
     if out.exists() and Path(args.checkpoint).exists() and out.samefile(args.checkpoint):
-        raise cli.UsageError(f"--out '{out}' is the checkpoint itself; give another name")
-    cli.writable_folder(out.parent, '--out')
+        raise UsageError(f"--out '{out}' is the checkpoint itself; give another name")
+    writable_folder(out.parent, '--out')
     device = select_device(args.device)
-    cfg = cli.load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     configured = is_uncertain(cfg.model)
     whole = configured or args.detector
     if not whole and args.min_score is not None:
-        raise cli.UsageError(f'--min-score {args.min_score} is for boxes: add --detector to fit them')
+        raise UsageError(f'--min-score {args.min_score} is for boxes: add --detector to fit them')
     if whole and not configured:
         add_uncertainty(cfg, noise_std=args.noise_std)
-    checkpoint = cli.read_checkpoint(args.checkpoint)
+    checkpoint = read_checkpoint(args.checkpoint)
     checkpoint['state_dict'] = without_gains(checkpoint['state_dict'])
     detector = Detector(cfg, checkpoint, args.checkpoint, device=device)
     if getattr(detector.model, 'backbone', None) is None:
-        raise cli.UsageError(
-            f"config '{args.config}' has no backbone: {type(detector.model).__name__} cannot be fitted"
-        )
+        raise UsageError(f"config '{args.config}' has no backbone: {type(detector.model).__name__} cannot be fitted")
     images = crop(load_images(args, cfg, detector), args.size).to(device)
     print(f'{len(images)} images of {images.shape[3]} x {images.shape[2]} pixels, {args.held_out} of them held out')
     report = (fit_detector if whole else fit_backbone)(detector.model, images, args)
@@ -122,14 +121,14 @@ def calibrate(args: argparse.Namespace) -> None:
     facts = {'config': args.config, 'checkpoint': args.checkpoint, 'noise_std': args.noise_std, **report.as_dict()}
     try:
         write_whole(out, file.getvalue())
-        path = cli.write_json(out.with_suffix('.json'), facts)
+        path = write_json(out.with_suffix('.json'), facts)
     except OSError as error:
-        raise cli.UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
     if args.figure:
         try:
             write_whole(args.figure, draw_calibration(report))
         except OSError as error:
-            raise cli.UsageError(f"--figure '{args.figure}' cannot be written: {error.strerror or error}") from error
+            raise UsageError(f"--figure '{args.figure}' cannot be written: {error.strerror or error}") from error
     layers = report.layers.layers if whole else report.layers
     gains = sum(layer.gains is not None for layer in layers)
     print(f'{out}: {len(result)} weights, of {gains} modules with gains\n{path}: the table above')
@@ -144,8 +143,8 @@ def calibrate(args: argparse.Namespace) -> None:
 def fit_backbone(model: 'nn.Module', images: 'Tensor', args: argparse.Namespace) -> 'Calibration':
     from mmrotate_plugin import adf
     from mmrotate_plugin.adf.calibration import calibrate as fit
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.models.uncertainty.noise import normalised_variance
+    from mmrotate_plugin.models.uncertainty.image_noise import normalised_variance
+    from mmrotate_plugin.utils.errors import UsageError
 
     count, backbone = args.num_images, model.backbone
     propagate, plain = runners(backbone)
@@ -163,9 +162,7 @@ def fit_backbone(model: 'nn.Module', images: 'Tensor', args: argparse.Namespace)
                 progress=True,
             )
     except adf.NoMomentRule as error:
-        raise cli.UsageError(
-            f'the backbone, {type(backbone).__name__}, cannot propagate a variance: {error}'
-        ) from error
+        raise UsageError(f'the backbone, {type(backbone).__name__}, cannot propagate a variance: {error}') from error
 
 
 def fit_detector(model: 'UncertainDetector', images: 'Tensor', args: argparse.Namespace) -> 'DetectorCalibration':
@@ -173,10 +170,10 @@ def fit_detector(model: 'UncertainDetector', images: 'Tensor', args: argparse.Na
     from mmdet.structures import DetDataSample
 
     from mmrotate_plugin import adf
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.models.uncertainty.calibration import TooFewDetections, calibrate_detector
-    from mmrotate_plugin.models.uncertainty.noise import normalised_variance
-    from mmrotate_plugin.models.uncertainty.tracing import UnsupportedDetector
+    from mmrotate_plugin.models.uncertainty.detector_calibration import TooFewDetections, calibrate_detector
+    from mmrotate_plugin.models.uncertainty.head_trace import UnsupportedDetector
+    from mmrotate_plugin.models.uncertainty.image_noise import normalised_variance
+    from mmrotate_plugin.utils.errors import UsageError
 
     size = tuple(images.shape[-2:])
     meta = {'img_shape': size, 'ori_shape': size, 'pad_shape': size, 'batch_input_shape': size}
@@ -195,7 +192,7 @@ def fit_detector(model: 'UncertainDetector', images: 'Tensor', args: argparse.Na
             progress=True,
         )
     except (adf.NoMomentRule, UnsupportedDetector, TooFewDetections) as error:
-        raise cli.UsageError(f'the detector cannot be calibrated: {error}') from error
+        raise UsageError(f'the detector cannot be calibrated: {error}') from error
 
 
 def order_of(backbone: 'nn.Module') -> int:
@@ -209,7 +206,7 @@ def order_of(backbone: 'nn.Module') -> int:
 def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
     """The weights alone, if the checkpoint is calibrated already; errors fitted to old deviations go too."""
     from mmrotate_plugin.adf.gains import is_gain
-    from mmrotate_plugin.models.detectors.uncertain import ERROR, GAIN
+    from mmrotate_plugin.models.detectors.uncertain_detector import ERROR, GAIN
 
     kept = OrderedDict(
         (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] not in (ERROR, GAIN)
@@ -245,15 +242,15 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
     """
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.engine import checks, cli
-    from mmrotate_plugin.engine.images import ImageError
-    from mmrotate_plugin.engine.input_check import check_first_image, check_image
+    from mmrotate_plugin.engine.checks import before_run
+    from mmrotate_plugin.engine.checks.input_images import check_first_image, check_image
+    from mmrotate_plugin.utils.errors import ImageError, UsageError
 
     wanted = args.num_images + args.held_out
     if args.images:
         folder = Path(args.images)
         if not folder.is_dir():
-            raise cli.UsageError(f"--images '{folder}' is no folder")
+            raise UsageError(f"--images '{folder}' is no folder")
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in READS)
         source, where = len(files), f"--images '{folder}'"
 
@@ -263,18 +260,18 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
             return detector.pipeline({'img': image, 'img_id': 0})
     else:
         if cfg.get('val_dataloader') is None:
-            raise cli.UsageError(f"config '{args.config}' has no val_dataloader: name a folder by --images")
+            raise UsageError(f"config '{args.config}' has no val_dataloader: name a folder by --images")
         try:
             dataset = DATASETS.build(cfg.val_dataloader.dataset)
         except (KeyError, ValueError, IndexError, OSError) as error:
-            raise cli.UsageError(
+            raise UsageError(
                 f'the data set of val_dataloader cannot be read: {error}; name a folder by --images instead'
             ) from error
-        checks.check_heads(detector.model, dataset, 'val_dataloader')
+        before_run.check_heads(detector.model, dataset, 'val_dataloader')
         check_first_image(detector.model, dataset)
         source, where, load = len(dataset), 'the data set of val_dataloader', dataset.__getitem__
     if source < wanted:
-        raise cli.UsageError(
+        raise UsageError(
             f'{where} has {source} images, but --num-images {args.num_images} and --held-out {args.held_out} ask for '
             f'{wanted}'
         )
@@ -285,7 +282,7 @@ def load_images(args: argparse.Namespace, cfg: 'Config', detector: 'Detector') -
     try:
         return [prepare(load(chosen[i]), detector.model.data_preprocessor) for i in order]
     except (ImageError, OSError) as error:
-        raise cli.UsageError(f'{where}: {error}') from error
+        raise UsageError(f'{where}: {error}') from error
 
 
 def prepare(sample: Mapping[str, Any], preprocessor: 'nn.Module') -> 'Tensor':
@@ -309,9 +306,9 @@ def crop(images: list['Tensor'], size: int | None) -> 'Tensor':
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
-    return cli.run(calibrate, args)
+    return run(calibrate, args)
 
 
 if __name__ == '__main__':

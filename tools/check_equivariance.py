@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mmrotate_plugin.testing import Fields
-    from mmrotate_plugin.visualization.equivariance import PanelRow
+    from mmrotate_plugin.visualization.plots.equivariance import PanelRow
 
 SIZE = 257  # where neither the pipeline nor --size says anything
 VOID = 0.01  # a map that the turn changes by less can pass for equivariant without being so
@@ -48,9 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--tol', type=float, default=1e-5, help='largest relative error at quarter turns (1e-5)')
     parser.add_argument('--no-compare', action='store_true', help='do without the plain ResNet')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
-    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py')
     parser.add_argument(
         '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
@@ -68,17 +66,19 @@ def check(args: argparse.Namespace) -> list[str]:
     """Measure, print, write; returns what is wrong with the claim."""
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.inference import select_device
+    from mmrotate_plugin.apis.checkpoint import describe_model, read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.inference import select_device
+    from mmrotate_plugin.apis.runner import writable_folder
     from mmrotate_plugin.testing import full_precision
-    from mmrotate_plugin.visualization.equivariance import equivariance_figure
+    from mmrotate_plugin.utils.atomic_files import write_json, write_whole
+    from mmrotate_plugin.visualization.plots.equivariance import equivariance_figure
 
     out = Path(args.out or Path('work_dirs/check_equivariance') / Path(args.config).stem)
     device = select_device(args.device)
-    cfg = cli.load_config(args.config, args.cfg_options)
-    checkpoint = cli.read_checkpoint(args.checkpoint) if args.checkpoint else None
-    cli.writable_folder(out, '--out')
+    cfg = load_config(args.config, args.cfg_options)
+    checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else None
+    writable_folder(out, '--out')
     model = build_model(cfg, checkpoint, args.checkpoint, device)
     prepare = Preparation(cfg, model, args.size)
     image = prepare.read(args.img)
@@ -89,7 +89,7 @@ def check(args: argparse.Namespace) -> list[str]:
         inputs = prepare.all_turns(image, exact_turns(group))
         x = inputs[0, False]
         h, w = x.shape[-2:]
-        name = f'{cli.describe_model(model)}{f" ({group})" if group else ""}'
+        name = f'{describe_model(model)}{f" ({group})" if group else ""}'
         print(f'{name}: {w} x {h} pixels, {len(degrees)} angles, {device}', flush=True)
         if device.type == 'cpu' and h * w > 600**2:
             print(f'this takes a while on a CPU; --size {SIZE} is {h * w / SIZE**2:.0f} times faster', flush=True)
@@ -114,7 +114,7 @@ def check(args: argparse.Namespace) -> list[str]:
             tolerance=args.tol,
         ),
     )
-    report = cli.write_json(
+    report = write_json(
         out / 'equivariance.json',
         {
             'config': args.config,
@@ -144,21 +144,25 @@ def build_model(cfg: 'Config', checkpoint: Mapping[str, Any] | None, path: str, 
     """
     import torch
 
-    from mmrotate_plugin.engine import checks, cli
-    from mmrotate_plugin.engine.class_names import configured_classes
-    from mmrotate_plugin.engine.inference import build_model
+    from mmrotate_plugin.apis.checkpoint import load_weights
+    from mmrotate_plugin.apis.inference import build_model
+    from mmrotate_plugin.engine.checks import before_run
+    from mmrotate_plugin.engine.checks.checkpoint_classes import configured_classes
     from mmrotate_plugin.testing import randomize_norms_
+    from mmrotate_plugin.utils.errors import UsageError
 
     torch.manual_seed(0)
     model = build_model(cfg)
     if not hasattr(model, 'backbone'):
-        raise cli.UsageError(f'the model of the config, {type(model).__name__}, has no backbone')
+        raise UsageError(f'the model of the config, {type(model).__name__}, has no backbone')
     if checkpoint is None:
         randomize_norms_(model)  # identity norms would hide an error
     else:
-        cli.load_weights(model, checkpoint, path)
+        load_weights(model, checkpoint, path)
         configured = configured_classes(cfg)
-        checks.check_classes(cfg, checkpoint, path, configured, whose='the config', result='the errors are the same')
+        before_run.check_classes(
+            cfg, checkpoint, path, configured, whose='the config', result='the errors are the same'
+        )
     return model.to(device).eval()
 
 
@@ -172,8 +176,8 @@ class Preparation:
     def __init__(self, cfg: 'Config', model: 'nn.Module', size: int | None) -> None:
         from mmdet.utils import get_test_pipeline_cfg
 
-        from mmrotate_plugin.engine.images import ImageReader
-        from mmrotate_plugin.engine.inference import image_pipeline
+        from mmrotate_plugin.apis.image_reader import ImageReader
+        from mmrotate_plugin.apis.inference import image_pipeline
 
         cfg = deepcopy(cfg)
         self.scale = size
@@ -194,9 +198,9 @@ class Preparation:
         """The image of the file, (H, W) or (H, W, C), or a synthetic scene of the size that the pipeline makes."""
         import cv2
 
-        from mmrotate_plugin.engine import cli
-        from mmrotate_plugin.engine.images import ImageError, scene_image
-        from mmrotate_plugin.engine.input_check import check_image
+        from mmrotate_plugin.apis.image_reader import scene_image
+        from mmrotate_plugin.engine.checks.input_images import check_image
+        from mmrotate_plugin.utils.errors import ImageError, UsageError
 
         if path is None:
             return scene_image(self.model, self.scale or SIZE)
@@ -204,7 +208,7 @@ class Preparation:
             image = self.read_file(Path(path))
             check_image(self.model, image, f"'{path}'")
         except ImageError as error:
-            raise cli.UsageError(f'--img: {error}') from error
+            raise UsageError(f'--img: {error}') from error
         if self.scale is not None and not self.resizes:  # --size, and the pipeline leaves images as they are
             image = cv2.resize(image, (self.scale, self.scale), interpolation=cv2.INTER_AREA)
         return image
@@ -364,7 +368,7 @@ def number(value: float) -> str:
 def draw_panels(model: 'nn.Module', plain: 'nn.Module | None', x: 'Tensor', group: str | None) -> 'list[PanelRow]':
     """The strongest channel of the first stage's map, for a quarter turn and for an eighth."""
     from mmrotate_plugin.testing import compare_fields, fade_to_disc, feature_fields, rotate
-    from mmrotate_plugin.visualization.equivariance import PanelRow
+    from mmrotate_plugin.visualization.plots.equivariance import PanelRow
 
     networks = [(f'{type(model.backbone).__name__}{f" {group}" if group else ""}', model)]
     networks += [('plain ResNet', plain)] if plain is not None else []
@@ -395,10 +399,10 @@ def draw_panels(model: 'nn.Module', plain: 'nn.Module | None', x: 'Tensor', grou
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
     wrong: list[str] = []
-    status = cli.run(lambda args: wrong.extend(check(args)), args)
+    status = run(lambda args: wrong.extend(check(args)), args)
     for text in wrong:
         print(f'the claim does not hold: {text}', file=sys.stderr)
     return status or int(bool(wrong))

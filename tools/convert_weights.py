@@ -45,41 +45,42 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def convert(args: argparse.Namespace) -> None:
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.models import conversion
+    from mmrotate_plugin.apis.checkpoint import describe_checkpoint, read_checkpoint
+    from mmrotate_plugin.models.utils import weight_conversion
+    from mmrotate_plugin.utils.atomic_files import write_whole
+    from mmrotate_plugin.utils.errors import UsageError
 
-    checkpoint = cli.read_checkpoint(args.input, 'IN')
+    checkpoint = read_checkpoint(args.input, 'IN')
     if os.path.exists(args.output) and os.path.samefile(args.input, args.output):
-        raise cli.UsageError(f"OUT '{args.output}' is IN: give another name")
+        raise UsageError(f"OUT '{args.output}' is IN: give another name")
     if Path(args.output).is_dir():
-        raise cli.UsageError(f"OUT '{args.output}' is a folder; give the name of a file")
+        raise UsageError(f"OUT '{args.output}' is a folder; give the name of a file")
     state = OrderedDict(checkpoint['state_dict'])
     state._metadata = getattr(checkpoint['state_dict'], '_metadata', {})  # notes the group
 
-    kind = conversion.kind_of(state)
+    kind = weight_conversion.kind_of(state)
     if kind is None:
-        raise cli.UsageError(f"IN '{args.input}' holds no weights of ReResNet or ReFPN: it seems to be "
-                             f'{cli.describe_checkpoint(checkpoint)}')  # fmt: skip
+        raise UsageError(f"IN '{args.input}' holds no weights of ReResNet or ReFPN: it seems to be "
+                             f'{describe_checkpoint(checkpoint)}')  # fmt: skip
     if kind == args.to:
-        raise cli.UsageError(f"IN '{args.input}' has the keys of {kind} already: nothing to do for --to {args.to}")
+        raise UsageError(f"IN '{args.input}' has the keys of {kind} already: nothing to do for --to {args.to}")
     heads = (
         [key for key in state if key.startswith(REDET_HEADS)] if any(k.startswith('rbbox_head.') for k in state) else []
     )
     for key in heads:
         del state[key]
     try:
-        group = conversion.group_of(state)
-        result = conversion.to_mmrotate(state) if args.to == 'mmrotate' else conversion.to_plugin(state)
-    except conversion.ConversionError as error:
-        raise cli.UsageError(f"IN '{args.input}' cannot be converted: {error}") from error
+        group = weight_conversion.group_of(state)
+        result = weight_conversion.to_mmrotate(state) if args.to == 'mmrotate' else weight_conversion.to_plugin(state)
+    except weight_conversion.ConversionError as error:
+        raise UsageError(f"IN '{args.input}' cannot be converted: {error}") from error
 
     file = io.BytesIO()
     torch.save({'meta': checkpoint['meta'], 'state_dict': result}, file)
     try:
         write_whole(args.output, file.getvalue())
     except OSError as error:
-        raise cli.UsageError(f"OUT '{args.output}' cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"OUT '{args.output}' cannot be written: {error.strerror or error}") from error
 
     left = sorted(set(checkpoint) - {'meta', 'state_dict'})
     if left:
@@ -95,9 +96,9 @@ def convert(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
-    return cli.run(convert, args)
+    return run(convert, args)
 
 
 if __name__ == '__main__':

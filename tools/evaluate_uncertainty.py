@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mmengine.config import Config
 
-    from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation, Plan
+    from mmrotate_plugin.evaluation.method_comparison import Evaluation, Plan
 
 CORRUPTIONS = ('gaussian:4', 'gaussian:8', 'gaussian:16', 'impulse:8', 'blur:1')
 EPILOG = """
@@ -48,9 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--seed', type=int, default=0, help='of corruptions and passes (default 0)')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
-    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py')
     parser.add_argument(
         '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
@@ -58,18 +56,20 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.uncertainty_table import markdown, summarise
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.runner import threaded_evaluation, writable_folder
+    from mmrotate_plugin.evaluation.method_tables import markdown, summarise
+    from mmrotate_plugin.utils.atomic_files import write_json, write_whole
 
     plan = make_plan(args)
-    out = cli.writable_folder(args.out, '--out')
-    cfg = cli.load_config(args.config, args.cfg_options)
-    checkpoints = {path: cli.read_checkpoint(path) for path in args.checkpoints}
+    out = writable_folder(args.out, '--out')
+    cfg = load_config(args.config, args.cfg_options)
+    checkpoints = {path: read_checkpoint(path) for path in args.checkpoints}
     facts = {'config': args.config, 'checkpoints': args.checkpoints, 'plan': plan.as_dict()}
     results: dict[str, dict] = {path: {} for path in checkpoints}
     tables = ''
-    with cli.threaded_evaluation():
+    with threaded_evaluation():
         runs = {path: make(args, cfg, checkpoints[path], path, plan) for path in checkpoints}
         for done in conditions(runs):
             for path, (name, result) in zip(runs, done, strict=True):
@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace) -> None:
             print(f'{done[0][0]}: done', flush=True)
             summary = summarise(list(results.values()))
             tables = markdown(summary)
-            cli.write_json(out / 'uncertainty.json', {**facts, 'summary': summary, 'each': results})
+            write_json(out / 'uncertainty.json', {**facts, 'summary': summary, 'each': results})
             write_whole(out / 'uncertainty.md', tables)
     print(tables)
 
@@ -89,12 +89,12 @@ def conditions(runs: dict[str, 'Evaluation']) -> 'Iterator[tuple]':
         UsageError: If the detector or its data are not fit for it.
     """
     from mmrotate_plugin import adf
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.utils.errors import UsageError
 
     try:
         yield from zip(*(evaluation.run() for evaluation in runs.values()), strict=True)
     except (ValueError, TypeError, adf.NoMomentRule) as error:
-        raise cli.UsageError(f'the evaluation cannot go on: {error}') from error
+        raise UsageError(f'the evaluation cannot go on: {error}') from error
 
 
 def make_plan(args: argparse.Namespace) -> 'Plan':
@@ -103,12 +103,12 @@ def make_plan(args: argparse.Namespace) -> 'Plan':
     Raises:
         UsageError: For options out of range.
     """
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.corruptions import Corruption
-    from mmrotate_plugin.engine.uncertainty_evaluation import METHODS, Plan
+    from mmrotate_plugin.datasets.transforms.corruptions import Corruption
+    from mmrotate_plugin.evaluation.method_comparison import METHODS, Plan
+    from mmrotate_plugin.utils.errors import UsageError
 
     if len(set(args.checkpoints)) < len(args.checkpoints):
-        raise cli.UsageError('a checkpoint is named twice; each must be of another training')
+        raise UsageError('a checkpoint is named twice; each must be of another training')
     try:
         return Plan(
             tuple(Corruption.parse(text) for text in args.corruptions),
@@ -116,7 +116,7 @@ def make_plan(args: argparse.Namespace) -> 'Plan':
             args.num_jacobian, args.assumed_noise, args.seed,
         )  # fmt: skip
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, plan: 'Plan') -> 'Evaluation':
@@ -128,19 +128,21 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
     from mmengine.evaluator import Evaluator
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.engine import checks, cli
-    from mmrotate_plugin.engine.class_check import classes_of
-    from mmrotate_plugin.engine.evaluation_checks import why_no_truth
-    from mmrotate_plugin.engine.inference import build_model, select_device
-    from mmrotate_plugin.engine.input_check import check_first_image
-    from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation
-    from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
+    from mmrotate_plugin.apis.checkpoint import load_weights
+    from mmrotate_plugin.apis.inference import build_model, select_device
+    from mmrotate_plugin.engine.checks import before_run
+    from mmrotate_plugin.engine.checks.evaluation_setup import why_no_truth
+    from mmrotate_plugin.engine.checks.head_classes import classes_of
+    from mmrotate_plugin.engine.checks.input_images import check_first_image
+    from mmrotate_plugin.evaluation.method_comparison import Evaluation
+    from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
+    from mmrotate_plugin.utils.errors import UsageError
 
     missing = [key for key in ('test_dataloader', 'test_evaluator', 'val_dataloader') if not cfg.get(key)]
     if missing:
-        raise cli.UsageError(f"config '{args.config}' has no {missing[0]}, which the evaluation needs")
+        raise UsageError(f"config '{args.config}' has no {missing[0]}, which the evaluation needs")
     model = build_model(cfg)
-    cli.load_weights(model, checkpoint, path)
+    load_weights(model, checkpoint, path)
     if not isinstance(model, UncertainDetector):
         model = UncertainDetector(model, noise_std=plan.assumed_noise)
     model.to(select_device(args.device)).eval()
@@ -149,23 +151,23 @@ def make(args: argparse.Namespace, cfg: 'Config', checkpoint: dict, path: str, p
         data = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val')]
         reason = why_no_truth(data[0])
         if reason:
-            raise cli.UsageError(f'test_dataloader has no ground truth to evaluate with: {reason}')
+            raise UsageError(f'test_dataloader has no ground truth to evaluate with: {reason}')
         for part, dataset in zip(('test', 'val'), data, strict=True):
-            checks.check_heads(model, dataset, f'{part}_dataloader')
+            before_run.check_heads(model, dataset, f'{part}_dataloader')
             check_first_image(model, dataset)
-            checks.check_classes(cfg, checkpoint, path, classes_of(dataset))
+            before_run.check_classes(cfg, checkpoint, path, classes_of(dataset))
         evaluator = Evaluator([metric for metric in metrics if 'UncertaintyMetric' not in str(metric['type'])])
         evaluator.dataset_meta = data[0].metainfo
         return Evaluation(model, *data, evaluator, plan)
     except (KeyError, ValueError, IndexError, OSError) as error:
-        raise cli.UsageError(f"checkpoint '{path}' cannot be evaluated: {error}") from error
+        raise UsageError(f"checkpoint '{path}' cannot be evaluated: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
-    return cli.run(evaluate, args)
+    return run(evaluate, args)
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from mmengine.config import Config
 
-    from mmrotate_plugin.engine.inference import Detector
+    from mmrotate_plugin.apis.inference import Detector
     from mmrotate_plugin.export import Exported
 
 FORMATS = ('config', 'onnx', 'safetensors')
@@ -49,9 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--opset', type=int, help='version of ONNX operators, 16 to 20 (default 17)')
     parser.add_argument('--img', help="image to compare on (default: the first of the config's test data, or a scene)")
     parser.add_argument('--tol', type=float, default=1e-4, help='largest difference that passes (default 1e-4)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
-    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py')
     parser.add_argument(
         '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
@@ -72,26 +70,30 @@ def export(args: argparse.Namespace) -> list[str]:
     """Export, compare, print; returns what is wrong."""
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.inference import Detector
-    from mmrotate_plugin.export import Unsupported, files
-    from mmrotate_plugin.export.onnx_file import require
+    from mmrotate_plugin.apis.checkpoint import describe_model, read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.inference import Detector
+    from mmrotate_plugin.apis.runner import writable_folder
+    from mmrotate_plugin.export import Unsupported, writers
+    from mmrotate_plugin.export.onnx_export import require
+    from mmrotate_plugin.utils.atomic_files import write_json
+    from mmrotate_plugin.utils.errors import UsageError
 
     try:
         require(*(['onnx', 'onnxruntime'] if 'onnx' in args.formats else []))
         require(*(['safetensors'] if 'safetensors' in args.formats else []))
     except Unsupported as error:
-        raise cli.UsageError(f'{error}, or leave the format out by --formats {"|".join(FORMATS)}') from error
-    out = cli.writable_folder(args.out, '--out')
-    for name, given in ((files.CONFIG, args.config), (files.CHECKPOINT, args.checkpoint)):
+        raise UsageError(f'{error}, or leave the format out by --formats {"|".join(FORMATS)}') from error
+    out = writable_folder(args.out, '--out')
+    for name, given in ((writers.CONFIG, args.config), (writers.CHECKPOINT, args.checkpoint)):
         if (out / name).exists() and os.path.exists(given) and os.path.samefile(out / name, given):
-            raise cli.UsageError(f"--out '{out}' is where '{given}' is, which would be replaced; give another folder")
-    cfg = cli.load_config(args.config, args.cfg_options)
-    checkpoint = cli.read_checkpoint(args.checkpoint)
+            raise UsageError(f"--out '{out}' is where '{given}' is, which would be replaced; give another folder")
+    cfg = load_config(args.config, args.cfg_options)
+    checkpoint = read_checkpoint(args.checkpoint)
     detector = Detector(cfg, checkpoint, args.checkpoint, device=torch.device('cpu'))
     image, source = read_image(args.img, cfg, detector)
-    meta = files.dataset_meta(cfg, checkpoint)
-    print(f'{cli.describe_model(detector.model)}, compared on {source}, {image.shape[1]} x {image.shape[0]} pixels')
+    meta = writers.dataset_meta(cfg, checkpoint)
+    print(f'{describe_model(detector.model)}, compared on {source}, {image.shape[1]} x {image.shape[0]} pixels')
 
     temporary = Path(tempfile.mkdtemp(dir=out, prefix='.export-'))
     report: dict[str, Any] = {key: getattr(args, key) for key in ('config', 'checkpoint', 'tol')}
@@ -103,17 +105,17 @@ def export(args: argparse.Namespace) -> list[str]:
         if 'onnx' in args.formats:
             wrong += as_onnx(temporary, detector, image, args, report)
         if 'safetensors' in args.formats:
-            count = files.write_safetensors(temporary, detector, meta)
-            print(f'{files.SAFETENSORS}: {count} weights, read again')
+            count = writers.write_safetensors(temporary, detector, meta)
+            print(f'{writers.SAFETENSORS}: {count} weights, read again')
         if not wrong:
-            cli.write_json(temporary / files.REPORT, report)
+            write_json(temporary / writers.REPORT, report)
             for file in sorted(temporary.iterdir()):
                 os.replace(file, out / file.name)
             print(f'exported to {out}')
     except Unsupported as error:
-        raise cli.UsageError(f'cannot export: {error}') from error
+        raise UsageError(f'cannot export: {error}') from error
     except OSError as error:
-        raise cli.UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return wrong
@@ -134,23 +136,25 @@ def as_config(
 
     import numpy as np
 
-    from mmrotate_plugin.export import files, verify
+    from mmrotate_plugin.export import verification, writers
 
-    notes = files.write_plain(folder, detector, cfg, meta, image)
+    notes = writers.write_plain(folder, detector, cfg, meta, image)
     array = folder / '.image.npy'
     if not Path(source).is_file():  # a scene; a file is read there by the exported pipeline
         np.save(array, image)
     try:
         given = array if array.exists() else Path(source)
-        (there,) = verify.predict_without_us([(folder / files.CONFIG, folder / files.CHECKPOINT, given)])
+        (there,) = verification.predict_without_us([(folder / writers.CONFIG, folder / writers.CHECKPOINT, given)])
     finally:
         array.unlink(missing_ok=True)
-    difference = verify.compare(verify.predict_here(detector, image), there, max(image.shape[:2]), tolerance)
+    difference = verification.compare(
+        verification.predict_here(detector, image), there, max(image.shape[:2]), tolerance
+    )
     report['plain'] = {'parts': there.parts, 'notes': notes, 'difference': asdict(difference)}
     print(
-        f'{files.CONFIG}, {files.CHECKPOINT}: {", ".join(there.parts)}; without mmrotate_plugin and e2cnn, maps differ '
-        f'by {difference.maps:.2g} of their largest value, {difference.count} detections by {difference.boxes:.2g} of '
-        f'the longest side (angles: radians) and {difference.scores:.2g} in scores'
+        f'{writers.CONFIG}, {writers.CHECKPOINT}: {", ".join(there.parts)}; without mmrotate_plugin and e2cnn, '
+        f'maps differ by {difference.maps:.2g} of their largest value, {difference.count} detections by '
+        f'{difference.boxes:.2g} of the longest side (angles: radians) and {difference.scores:.2g} in scores'
     )
     for note in notes:
         print(f'note: {note}')
@@ -166,12 +170,12 @@ def as_onnx(
     folder: Path, detector: 'Detector', image: 'np.ndarray', args: argparse.Namespace, report: dict[str, Any]
 ) -> list[str]:
     """The ONNX file, compared with the detector."""
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.export import export_onnx, files
+    from mmrotate_plugin.export import export_onnx, writers
+    from mmrotate_plugin.utils.atomic_files import write_whole
 
-    x = files.prepared(detector, image)
+    x = writers.prepared(detector, image)
     made = export_onnx(detector.model, x, heads=args.onnx == 'heads', dynamic=args.dynamic, opset=args.opset)
-    write_whole(folder / files.ONNX, made.data)
+    write_whole(folder / writers.ONNX, made.data)
     preprocessor = detector.model.data_preprocessor
     report['onnx'] = {
         'input': {
@@ -188,8 +192,8 @@ def as_onnx(
         },
     }
     sizes = ' and '.join(f'{b} x {w} x {h}' for b, h, w in made.sizes)
-    print(f'{files.ONNX}: {len(made.names)} outputs, opset {args.opset}; onnxruntime differs by {made.difference:.2g} '
-          f'(of the largest value of an output) for {sizes} pixels')  # fmt: skip
+    print(f'{writers.ONNX}: {len(made.names)} outputs, opset {args.opset}; onnxruntime differs by '
+          f'{made.difference:.2g} (of the largest value of an output) for {sizes} pixels')  # fmt: skip
     print(outputs_table(made))
     roi_head = getattr(detector.model, 'roi_head', None)
     if roi_head is not None:
@@ -212,10 +216,10 @@ def read_image(path: str | None, cfg: 'Config', detector: 'Detector') -> 'tuple[
     """
     from mmengine.registry import DATASETS
 
-    from mmrotate_plugin.datasets.image_files import ImageKindError
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.images import ImageError, scene_image
-    from mmrotate_plugin.engine.input_check import check_image
+    from mmrotate_plugin.apis.image_reader import scene_image
+    from mmrotate_plugin.datasets.utils.image_headers import ImageKindError
+    from mmrotate_plugin.engine.checks.input_images import check_image
+    from mmrotate_plugin.utils.errors import ImageError, UsageError
 
     option = 'the test data' if path is None else '--img'
     try:
@@ -233,15 +237,15 @@ def read_image(path: str | None, cfg: 'Config', detector: 'Detector') -> 'tuple[
         check_image(detector.model, image, f"'{path}'")
         return image, path
     except ImageError as error:
-        raise cli.UsageError(f'{option}: {error}') from error
+        raise UsageError(f'{option}: {error}') from error
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
     wrong: list[str] = []
-    status = cli.run(lambda given: wrong.extend(export(given)), args)
+    status = run(lambda given: wrong.extend(export(given)), args)
     for text in wrong:
         print(f'check failed, nothing was written: {text}', file=sys.stderr)
     return status or int(bool(wrong))

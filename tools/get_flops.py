@@ -40,20 +40,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def get_flops(args: argparse.Namespace) -> None:
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.inference import build_model
-    from mmrotate_plugin.export.network import plain_detector
-    from mmrotate_plugin.models.complexity import count_macs, variance_macs
+    from mmrotate_plugin.apis.checkpoint import describe_model
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.inference import build_model
+    from mmrotate_plugin.export.onnx_network import plain_detector
+    from mmrotate_plugin.models.utils.complexity import count_macs, variance_macs
+    from mmrotate_plugin.utils.errors import UsageError
 
-    cfg = cli.load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     model = build_model(cfg).eval()
     detector = plain_detector(model)
     if getattr(detector, 'backbone', None) is None:
-        raise cli.UsageError(f"config '{args.config}' has no backbone: {type(detector).__name__} cannot be counted")
+        raise UsageError(f"config '{args.config}' has no backbone: {type(detector).__name__} cannot be counted")
     height, width = args.size[0], args.size[-1]
     channels = getattr(detector.backbone, 'in_channels', 3)
     x = torch.zeros(1, channels, height, width)
-    print(f'{cli.describe_model(model)}, {width} x {height} pixels')
+    print(f'{describe_model(model)}, {width} x {height} pixels')
     try:
         rows = [
             (name, parameters(part), *(count_macs(part, run, fourier=fourier) for fourier in (False, True)))
@@ -65,7 +67,7 @@ def get_flops(args: argparse.Namespace) -> None:
             rows[-1:] = [(f'variance, {model.method}', 0, extra, extra), rows[-1]]
             rows[-1] = ('in all', rows[-1][1], rows[-1][2] + extra, rows[-1][3] + extra)
     except NotImplementedError as error:
-        raise cli.UsageError(f'this detector cannot be counted here: {error}') from error
+        raise UsageError(f'this detector cannot be counted here: {error}') from error
     print(f'{"":24}{"parameters":>14}{"multiply-adds":>20}{"of them on a CPU":>20}')
     for name, count, macs, here in rows:
         print(f'{name:24}{count:14,}{macs:20,}{here:20,}')
@@ -118,9 +120,9 @@ def parameters(module: 'nn.Module') -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis import run_command
 
-    return cli.run(get_flops, args)
+    return run_command.run(get_flops, args)
 
 
 if __name__ == '__main__':

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mmrotate_plugin.engine.inference import Detections, Detector
-    from mmrotate_plugin.engine.patches import PatchDetector
-    from mmrotate_plugin.visualization.draw import Image
+    from mmrotate_plugin.apis.inference import Detections, Detector
+    from mmrotate_plugin.apis.large_images import PatchDetector
+    from mmrotate_plugin.visualization.boxes import Image
 
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
 BANDS_SIZE = 1024  # pixels that smaller pictures are enlarged to: bands are often a pixel of the image wide
@@ -38,9 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='channels, counted from 0, to draw images of several bands with (default: 2 1 0)',
     )  # fmt: skip
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if there is one)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py'
-    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='change the config, see train.py')
     parser.add_argument(
         '--unsafe-checkpoint', action='store_true', help='take any pickle for a checkpoint, and run what it says'
     )
@@ -88,17 +86,18 @@ def noise_level(text: str) -> float | str:
 
 
 def image_demo(args: argparse.Namespace) -> None:
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.inference import Detector, select_device
-    from mmrotate_plugin.engine.limits import Limits
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.inference import Detector, select_device
+    from mmrotate_plugin.engine.hooks.limits_hook import Limits
 
     jobs = find_jobs(Path(args.image), Path(args.out))
     if args.uncertainty:
         check_heat_maps(jobs)
     device = select_device(args.device)
-    cfg = cli.load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     set_uncertainty(cfg, args)
-    detector = Detector(cfg, cli.read_checkpoint(args.checkpoint), args.checkpoint, device=device)
+    detector = Detector(cfg, read_checkpoint(args.checkpoint), args.checkpoint, device=device)
     if args.uncertainty:
         tell_uncertainty(detector)
 
@@ -118,12 +117,11 @@ def draw_all(
     Raises:
         UsageError: If no file is an image, or a picture cannot be written.
     """
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.engine.images import ImageError
-    from mmrotate_plugin.engine.input_check import check_image
+    from mmrotate_plugin.engine.checks.input_images import check_image
+    from mmrotate_plugin.utils.atomic_files import write_whole
+    from mmrotate_plugin.utils.errors import ImageError, UsageError
     from mmrotate_plugin.visualization import encode_image
-    from mmrotate_plugin.visualization.draw import as_image
+    from mmrotate_plugin.visualization.boxes import as_image
 
     done, broken, others, first = 0, 0, [], ''
     for source, target in jobs:
@@ -133,7 +131,7 @@ def draw_all(
             found = detect(find, image, source, args.score_thr)
         except ImageError as error:
             if Path(args.image).is_file():
-                raise cli.UsageError(str(error)) from error
+                raise UsageError(str(error)) from error
             if source.suffix.lower() in (*WRITES, '.webp', '.gif'):
                 print(f'warning: {error}; skipped', file=sys.stderr)
                 broken += 1
@@ -144,25 +142,25 @@ def draw_all(
         try:
             pictures = draw(as_image(image, args.bands), found, detector, target)
         except ValueError as error:
-            raise cli.UsageError(f"--bands: '{source}': {error}") from error
+            raise UsageError(f"--bands: '{source}': {error}") from error
         try:
             for path, picture in pictures.items():
                 write_whole(path, encode_image(picture, path.suffix))
         except OSError as error:
-            raise cli.UsageError(f"--out '{target}' cannot be written: {error.strerror or error}") from error
+            raise UsageError(f"--out '{target}' cannot be written: {error.strerror or error}") from error
         done += 1
         print(f'{source}: {len(found.boxes)} detections -> {", ".join(map(str, pictures))}', flush=True)
     names = ', '.join(others[:5]) + (', ...' if len(others) > 5 else '')
     if done == 0:
         rest = f'; {len(others)} are not images: {names}' if others else ''
-        raise cli.UsageError(f"no file in '{args.image}' could be read as an image ({broken} broken{rest}{first})")
+        raise UsageError(f"no file in '{args.image}' could be read as an image ({broken} broken{rest}{first})")
     if others:
         print(f'warning: {len(others)} files of {args.image} are not images: {names}; skipped', file=sys.stderr)
     print(f'{done} of {done + broken} images drawn' + (f' in {args.out}' if len(jobs) > 1 else ''))
 
 
 def by_patches(detector: 'Detector', args: argparse.Namespace) -> 'PatchDetector':
-    from mmrotate_plugin.engine.patches import PatchDetector
+    from mmrotate_plugin.apis.large_images import PatchDetector
 
     overlap = args.patch_size // 5 if args.patch_overlap is None else args.patch_overlap
     batch_size = 1 if args.patch_batch_size is None else args.patch_batch_size
@@ -171,7 +169,7 @@ def by_patches(detector: 'Detector', args: argparse.Namespace) -> 'PatchDetector
 
 def set_uncertainty(cfg: 'Config', args: argparse.Namespace) -> None:
     """Wrap the model of a config if it is asked for; else one that is wrapped need not compute what is not drawn."""
-    from mmrotate_plugin.engine.uncertainty_setup import add_uncertainty, is_uncertain
+    from mmrotate_plugin.apis.uncertain_config import add_uncertainty, is_uncertain
 
     if args.uncertainty:
         add_uncertainty(cfg, noise_std=args.noise_std, method=args.method)
@@ -198,7 +196,7 @@ def tell_uncertainty(detector: 'Detector') -> None:
 
 def draw(image: 'Image', found: 'Detections', detector: 'Detector', target: Path) -> dict[Path, 'Image']:
     """The picture, and the heat map if there is one, by their files."""
-    from mmrotate_plugin.engine.uncertainty_bands import box_bands
+    from mmrotate_plugin.evaluation.functional.box_bands import box_bands
     from mmrotate_plugin.visualization import draw_boxes, heat_map
 
     bands = None if found.boxes_std is None else box_bands(found.boxes, found.boxes_std)
@@ -232,17 +230,17 @@ def check_heat_maps(jobs: list[tuple[Path, Path]]) -> None:
     Raises:
         UsageError: If one would.
     """
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.utils.errors import UsageError
 
     taken = {path.resolve(): path for job in jobs for path in job}
     for _, target in jobs:
         path = heat_map_name(target)
         if path.resolve() in taken:
-            raise cli.UsageError(f"the heat map of '{target}' would replace '{path}'; rename it, or give another --out")
+            raise UsageError(f"the heat map of '{target}' would replace '{path}'; rename it, or give another --out")
 
 
 def detect(find: 'Detector | PatchDetector', image: 'Image', source: Path, score_thr: float) -> 'Detections':
-    from mmrotate_plugin.engine.inference import ImageError
+    from mmrotate_plugin.utils.errors import ImageError
 
     try:
         return find(image, score_thr=score_thr)
@@ -256,27 +254,28 @@ def find_jobs(image: Path, out: Path) -> list[tuple[Path, Path]]:
     Raises:
         UsageError: If there is nothing to read, or the picture would replace an image.
     """
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.runner import writable_folder
+    from mmrotate_plugin.utils.errors import UsageError
 
     if not image.exists():
-        raise cli.UsageError(f"image '{image}' does not exist")
+        raise UsageError(f"image '{image}' does not exist")
     if image.is_file():
         names_file = out.suffix.lower() in WRITES and not out.is_dir()
         if not names_file and out.suffix and not out.is_dir():
-            raise cli.UsageError(f"--out '{out}' must end with one of {', '.join(WRITES)}, or be a folder")
+            raise UsageError(f"--out '{out}' must end with one of {', '.join(WRITES)}, or be a folder")
         target = out if names_file else out / picture_name(image)
         if target.resolve() == image.resolve():
-            raise cli.UsageError(f"--out '{out}' would replace the image itself; give another name")
-        cli.writable_folder(target.parent, '--out')
+            raise UsageError(f"--out '{out}' would replace the image itself; give another name")
+        writable_folder(target.parent, '--out')
         return [(image, target)]
     files = sorted(file for file in image.iterdir() if file.is_file() and not file.name.startswith('.'))
     if not files:
-        raise cli.UsageError(f"the folder '{image}' is empty: no images")
+        raise UsageError(f"the folder '{image}' is empty: no images")
     if out.is_file() or (out.suffix.lower() in WRITES and not out.is_dir()):
-        raise cli.UsageError(f"--out '{out}' is the name of one picture, but '{image}' is a folder; give a folder")
+        raise UsageError(f"--out '{out}' is the name of one picture, but '{image}' is a folder; give a folder")
     if out.resolve() == image.resolve():
-        raise cli.UsageError(f"--out '{out}' is the folder of the images, which would be replaced; give another one")
-    cli.writable_folder(out, '--out')
+        raise UsageError(f"--out '{out}' is the folder of the images, which would be replaced; give another one")
+    writable_folder(out, '--out')
     return [(file, out / picture_name(file)) for file in files]
 
 
@@ -287,9 +286,9 @@ def picture_name(file: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
-    return cli.run(image_demo, args)
+    return run(image_demo, args)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works uninstalled
 
-from mmrotate_plugin.datasets.scenes import CLASSES, Scene, draw_scene
+from mmrotate_plugin.datasets.synthetic.scenes import CLASSES, Scene, draw_scene
 
 MOST = 99_999  # scenes of a split; their names have five digits
 MARK = 'synthetic.json'  # says that this program made the directory, and from what

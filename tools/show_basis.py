@@ -64,21 +64,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def show_basis(args: argparse.Namespace) -> None:
     import torch
 
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.files import write_whole
-    from mmrotate_plugin.visualization import basis as pictures
+    from mmrotate_plugin.apis.runner import writable_folder
+    from mmrotate_plugin.utils.atomic_files import write_whole
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.visualization.plots import basis as pictures
 
     out = Path(args.out)
     one_file = out.suffix.lower() == '.png' and not out.is_dir()
     if out.suffix and not one_file and not out.is_dir():
-        raise cli.UsageError(f"--out '{out}' must end with .png, or be a folder")
+        raise UsageError(f"--out '{out}' must end with .png, or be a folder")
     torch.manual_seed(args.seed)
     layer, name = find_layer(args) if args.config else make_layer(args)
     try:
         coefficients = pictures.field_pair(layer.weight, args.field_pair)
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
-    folder = cli.writable_folder(out.parent if one_file else out, '--out')
+        raise UsageError(str(error)) from error
+    folder = writable_folder(out.parent if one_file else out, '--out')
 
     for title, text in pictures.describe(layer):
         print(f'{title:14}{text}')
@@ -89,7 +90,7 @@ def show_basis(args: argparse.Namespace) -> None:
         try:
             write_whole(path, page.png())
         except OSError as error:
-            raise cli.UsageError(f"--out '{path}' cannot be written: {error.strerror or error}") from error
+            raise UsageError(f"--out '{path}' cannot be written: {error.strerror or error}") from error
         print(path)
 
 
@@ -99,9 +100,9 @@ def make_layer(args: argparse.Namespace) -> 'tuple[ennConv | ennTrivialConv, str
     Raises:
         UsageError: If there is no such layer; the message is the layer's own.
     """
-    from mmrotate_plugin.engine import cli
     from mmrotate_plugin.equivariant import ennConv, ennTrivialConv
     from mmrotate_plugin.equivariant.fields import DEFAULT_GROUP
+    from mmrotate_plugin.utils.errors import UsageError
 
     kind, channels, size = (ennTrivialConv, 3, 7) if args.trivial_input else (ennConv, 64, 3)
 
@@ -118,7 +119,7 @@ def make_layer(args: argparse.Namespace) -> 'tuple[ennConv | ennTrivialConv, str
             group=DEFAULT_GROUP if args.group is None else args.group,
         )
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     k, dilation = layer.kernel_size[0], layer.dilation[0]
     name = f'{layer.group.lower()}_{"trivial" if args.trivial_input else "regular"}_{k}x{k}'
     return layer, name + f'_dilation{dilation}' * (dilation > 1)
@@ -131,17 +132,19 @@ def find_layer(args: argparse.Namespace) -> 'tuple[ennConv | ennTrivialConv, str
         UsageError: If the model cannot be built, the weights do not fit, or the layer is not steerable; the message
             names layers that are.
     """
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.checkpoint import describe_model, load_weights, read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
     from mmrotate_plugin.equivariant import ennConv, ennTrivialConv
+    from mmrotate_plugin.utils.errors import UsageError
 
-    cfg = cli.load_config(args.config)
-    checkpoint = cli.read_checkpoint(args.checkpoint, '--checkpoint') if args.checkpoint else None
+    cfg = load_config(args.config)
+    checkpoint = read_checkpoint(args.checkpoint, '--checkpoint') if args.checkpoint else None
 
-    from mmrotate_plugin.engine.inference import build_model
+    from mmrotate_plugin.apis.inference import build_model
 
     model = build_model(cfg)
     if checkpoint is not None:
-        cli.load_weights(model, checkpoint, args.checkpoint)
+        load_weights(model, checkpoint, args.checkpoint)
     path = DEFAULT_LAYER if args.layer is None else args.layer
     modules = dict(model.named_modules())
     steerable = [name for name, module in modules.items() if isinstance(module, (ennConv, ennTrivialConv))]
@@ -152,19 +155,19 @@ def find_layer(args: argparse.Namespace) -> 'tuple[ennConv | ennTrivialConv, str
         f'is a {type(modules[path]).__name__}, not a steerable convolution' if path in modules else 'does not exist'
     )
     if not steerable:
-        raise cli.UsageError(
-            f'{wrong}; {cli.describe_model(model)} has none: give it a backbone of type mmrotate_plugin.ReResNet'
+        raise UsageError(
+            f'{wrong}; {describe_model(model)} has none: give it a backbone of type mmrotate_plugin.ReResNet'
         )
     inside = [name for name in steerable if name.startswith(f'{path}.')] or steerable
     more = f', ... ({len(inside)} in all)' if len(inside) > 5 else ''
-    raise cli.UsageError(f'{wrong}; these would work: {", ".join(inside[:5])}{more}')
+    raise UsageError(f'{wrong}; these would work: {", ".join(inside[:5])}{more}')
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
-    return cli.run(show_basis, args)
+    return run(show_basis, args)
 
 
 if __name__ == '__main__':

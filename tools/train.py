@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--resume-schedule',
         choices=['checkpoint', 'config'],
-        help='whose learning rates a resumed training follows (default: the checkpoint\'s)',
+        help="whose learning rates a resumed training follows (default: the checkpoint's)",
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
     parser.add_argument(
@@ -38,9 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument('--seed', type=int, help='seed of the random numbers')
     parser.add_argument('--pictures', type=int, default=8, help='pictures per validation (default: 8, 0: none)')
-    parser.add_argument(
-        '--tensorboard', action='store_true', help='write scalars and pictures for TensorBoard too'
-    )
+    parser.add_argument('--tensorboard', action='store_true', help='write scalars and pictures for TensorBoard too')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -63,43 +61,50 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace) -> None:
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.checkpoints import DiskFullError, explain_full_disk
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.apis.config import load_config
+    from mmrotate_plugin.apis.runner import (
+        set_launcher,
+        set_work_dir,
+    )
+    from mmrotate_plugin.engine.runner.work_dir_checkpoints import DiskFullError, explain_full_disk
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.utils.messages import first_line
 
-    cfg = cli.load_config(args.config, args.cfg_options)
-    work_dir = cli.set_work_dir(cfg, args.work_dir, args.config)
+    cfg = load_config(args.config, args.cfg_options)
+    work_dir = set_work_dir(cfg, args.work_dir, args.config)
     if cfg.get('train_cfg') is None or cfg.get('optim_wrapper') is None:
-        raise cli.UsageError(f"config '{args.config}' has no train_cfg or no optim_wrapper: it cannot be trained")
+        raise UsageError(f"config '{args.config}' has no train_cfg or no optim_wrapper: it cannot be trained")
     change_config(cfg, args)
     checkpoint = None
     if args.resume:
         checkpoint = prepare_resume(cfg, args, work_dir)
     elif cfg.get('load_from') and '://' not in cfg.load_from:
-        cli.read_checkpoint(cfg.load_from, 'load_from')
+        read_checkpoint(cfg.load_from, 'load_from')
     cfg.resume = checkpoint is not None
 
-    cli.set_launcher(cfg, args.launcher, args.local_rank)
+    set_launcher(cfg, args.launcher, args.local_rank)
     try:
         with explain_full_disk():
             run_training(cfg, args, work_dir, checkpoint)
     except URLError as error:
-        raise cli.UsageError(
+        raise UsageError(
             f'pretrained weights cannot be downloaded ({error.reason}); put the file where init_cfg says, or '
             'train without: --cfg-options model.backbone.init_cfg=None'
         ) from error
     except DiskFullError as error:
-        raise cli.UsageError(
+        raise UsageError(
             f'the disk is full: {error}. {last_of(work_dir)}; make room, then the same command with --resume goes on'
         ) from error
     except FloatingPointError as error:
-        raise cli.UsageError(
+        raise UsageError(
             f'the training diverged: {error}. {last_of(work_dir)}. A lower learning rate (--cfg-options '
             'optim_wrapper.optimizer.lr=...) or clipping (optim_wrapper.clip_grad.max_norm=...) may help'
         ) from error
     except (NotImplementedError, RuntimeError, TypeError) as error:
         if args.amp and 'bfloat16' in str(error).lower().replace(' ', ''):
-            raise cli.UsageError(
-                f'--amp: this model uses an operation that has no bfloat16 on the CPU ({cli.first_line(error)}); '
+            raise UsageError(
+                f'--amp: this model uses an operation that has no bfloat16 on the CPU ({first_line(error)}); '
                 'train without --amp, or on a GPU'
             ) from error
         raise
@@ -107,7 +112,7 @@ def train(args: argparse.Namespace) -> None:
 
 def change_config(cfg: Config, args: argparse.Namespace) -> None:
     """What the options say, and the hooks of this program."""
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.utils.errors import UsageError
 
     if args.amp:
         use_amp(cfg)
@@ -116,7 +121,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if args.auto_scale_lr:
         scale = cfg.get('auto_scale_lr')
         if not scale or 'base_batch_size' not in scale:
-            raise cli.UsageError(
+            raise UsageError(
                 '--auto-scale-lr: the config does not say for which batch size its learning rate is meant; add '
                 'auto_scale_lr = dict(base_batch_size=...)'
             )
@@ -142,32 +147,34 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
 
 def prepare_resume(cfg: Config, args: argparse.Namespace, work_dir: Path) -> dict[str, Any] | None:
     """Read the checkpoint that the training goes on from, and put it and its seed into the config."""
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.resume_check import settle_schedule
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.engine.checks.resumed_run import settle_schedule
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.utils.messages import warn
 
     if args.resume == 'auto':
         path, checkpoint = read_last(work_dir)
         if checkpoint is None:
-            cli.warn(f"--resume: no checkpoint in '{work_dir}'; the training starts from the beginning")
+            warn(f"--resume: no checkpoint in '{work_dir}'; the training starts from the beginning")
             return None
     else:
-        path, checkpoint = args.resume, cli.read_checkpoint(args.resume, '--resume')
+        path, checkpoint = args.resume, read_checkpoint(args.resume, '--resume')
     absent = [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
     absent += [f'meta.{key}' for key in ('epoch', 'iter') if key not in checkpoint['meta']]
     if absent:
-        raise cli.UsageError(
+        raise UsageError(
             f"--resume '{path}' holds weights but no state of a training ({', '.join(absent)} missing); "
             f'to start a new training from them: --cfg-options load_from={path}'
         )
     try:
         for text in settle_schedule(cfg, checkpoint, args.resume_schedule):
-            cli.warn(f'--resume: {text}')
+            warn(f'--resume: {text}')
     except ValueError as error:
-        raise cli.UsageError(f"--resume '{path}': {error}") from error
+        raise UsageError(f"--resume '{path}': {error}") from error
     cfg.load_from = path
     seed = checkpoint['meta'].get('seed')
     if seed is not None and args.seed not in (None, seed):
-        raise cli.UsageError(f"--seed {args.seed}: the training of '{path}' has the seed {seed}; leave --seed out")
+        raise UsageError(f"--seed {args.seed}: the training of '{path}' has the seed {seed}; leave --seed out")
     if seed is not None:  # the data are shuffled by it before mmengine restores it
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
     return checkpoint
@@ -179,43 +186,52 @@ def read_last(work_dir: Path) -> tuple[str, dict[str, Any] | None]:
     Raises:
         UsageError: If there are some, and none is whole.
     """
-    from mmrotate_plugin.engine import cli
-    from mmrotate_plugin.engine.checkpoints import training_checkpoints
+    from mmrotate_plugin.apis.checkpoint import read_checkpoint
+    from mmrotate_plugin.engine.runner.work_dir_checkpoints import training_checkpoints
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.utils.messages import warn
 
     found = training_checkpoints(work_dir)
     for path in found:
         try:
-            return str(path), cli.read_checkpoint(str(path), '--resume')
-        except cli.UsageError as error:
-            cli.warn(f'{error}; the one before it is tried')
+            return str(path), read_checkpoint(str(path), '--resume')
+        except UsageError as error:
+            warn(f'{error}; the one before it is tried')
     if found:
-        raise cli.UsageError(f"--resume: none of the {len(found)} checkpoints of '{work_dir}' is whole")
+        raise UsageError(f"--resume: none of the {len(found)} checkpoints of '{work_dir}' is whole")
     return '', None
 
 
 def last_of(work_dir: Path) -> str:
     """A sentence, without its full stop, on the last checkpoint that is whole."""
-    from mmrotate_plugin.engine.checkpoints import damage, training_checkpoints
+    from mmrotate_plugin.engine.runner.work_dir_checkpoints import damage, training_checkpoints
 
     whole = [path for path in training_checkpoints(work_dir) if damage(path) is None]
     return f'The last good checkpoint is {whole[0]}' if whole else 'There is no checkpoint yet'
 
 
 def run_training(cfg: Config, args: argparse.Namespace, work_dir: Path, checkpoint: dict[str, Any] | None) -> None:
-    from mmrotate_plugin.engine import checks, cli
+    from mmrotate_plugin.apis.checkpoint import load_weights
+    from mmrotate_plugin.apis.runner import (
+        build_loop,
+        build_runner,
+        shorten_log_interval,
+        threaded_evaluation,
+    )
+    from mmrotate_plugin.engine.checks import before_run
 
-    runner = cli.build_runner(cfg)
+    runner = build_runner(cfg)
     if checkpoint is not None:
-        cli.load_weights(runner.model, checkpoint, cfg.load_from)
-    loop = cli.build_loop(runner, 'train')
+        load_weights(runner.model, checkpoint, cfg.load_from)
+    loop = build_loop(runner, 'train')
     if cfg.get('val_cfg') is not None:
-        cli.build_loop(runner, 'val')
-    checks.before_training(runner, checkpoint, args.resume_schedule)
+        build_loop(runner, 'val')
+    before_run.before_training(runner, checkpoint, args.resume_schedule)
     del checkpoint
-    cli.shorten_log_interval(runner, loop.max_iters, args.cfg_options)
+    shorten_log_interval(runner, loop.max_iters, args.cfg_options)
     runner.logger.info(f'{len(loop.dataloader.dataset)} images, {loop.max_iters} iterations; output in {work_dir}')
     try:
-        with cli.threaded_evaluation():
+        with threaded_evaluation():
             runner.train()
     except KeyboardInterrupt:
         runner.logger.warning(f'interrupted at iteration {runner.iter}; the same command with --resume goes on')
@@ -225,12 +241,12 @@ def run_training(cfg: Config, args: argparse.Namespace, work_dir: Path, checkpoi
 
 def use_tensorboard(cfg: Config) -> None:
     """Add mmengine's TensorBoard backend to the visualizer, and give it the pictures of detections."""
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.utils.errors import UsageError
 
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
-        raise cli.UsageError(f'--tensorboard: {error}; pip install tensorboard') from error
+        raise UsageError(f'--tensorboard: {error}; pip install tensorboard') from error
     visualizer = cfg.get('visualizer') or dict(type='Visualizer')
     backends = visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
     if not any('TensorboardVisBackend' in str(backend['type']) for backend in backends):
@@ -245,11 +261,12 @@ def use_amp(cfg: Config) -> None:
     """Make the optimizer wrapper one of mixed precision."""
     import torch
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.utils.errors import UsageError
+    from mmrotate_plugin.utils.messages import warn
 
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if str(kind).rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
-        raise cli.UsageError(f"--amp works with optim_wrapper.type='OptimWrapper', but the config has {kind!r}")
+        raise UsageError(f"--amp works with optim_wrapper.type='OptimWrapper', but the config has {kind!r}")
     if torch.cuda.is_available():
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -257,14 +274,14 @@ def use_amp(cfg: Config) -> None:
     for key in ('loss_scale', 'dtype', 'use_fsdp'):  # arguments of AmpOptimWrapper
         cfg.optim_wrapper.pop(key, None)
     cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
-    cli.warn('--amp without a GPU: bfloat16 autocast on the CPU, faster only on CPUs that compute in bfloat16')
+    warn('--amp without a GPU: bfloat16 autocast on the CPU, faster only on CPUs that compute in bfloat16')
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.run_command import run
 
-    return cli.run(train, args)
+    return run(train, args)
 
 
 if __name__ == '__main__':

@@ -2,12 +2,14 @@
 
 from . import functional  # registers the rules
 from .calibration import Calibration, calibrate
-from .containers import Sequential, concatenate_as
-from .dropout import NoDropout
+from .dropout_sampling import NoDropout
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian, NoMomentRule, moment_rule
 from .jacobian import jacobian_variance
-from .layers import (
+from .mc_dropout import Prediction, predict
+from .noise_estimation import estimate_noise
+from .paper.containers import Sequential, concatenate_as
+from .paper.layers import (
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -19,9 +21,7 @@ from .layers import (
     ReLU,
     Softmax,
 )
-from .noise_level import estimate_noise
-from .prediction import Prediction, predict
-from .resnet import (
+from .paper.resnet import (
     BasicBlock,
     Bottleneck,
     ResNet18ADF,

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ._eval_mode import eval_mode
 from .gains import remove_gains, set_gain, set_origin
 from .gaussian import Gaussian
-from .modes import eval_mode
-from .noise import Noise, expand_noise
+from .input_noise import Noise, expand_noise
 from .progress import track
 
 SMALLEST, LARGEST = 1e-2, 1e3  # gains

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .moment import Moment, callable_moment
+from .callable_moment import Moment, callable_moment
 
 Rule = TypeVar('Rule', bound=Callable[..., Any])
 

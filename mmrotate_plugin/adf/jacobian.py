@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._eval_mode import eval_mode
 from .gaussian import Gaussian
-from .modes import eval_mode
-from .noise import Noise, expand_noise
+from .input_noise import Noise, expand_noise
 
 CONSTANT = 'the outputs do not depend on the input by differentiable steps: their variance is unknown'
 

@@ -1,12 +1,12 @@
 """Data sets: synthetic scenes that need no files, DOTA's, HRSC2016's and DIOR's files as they are; transforms."""
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
-from .loading import LoadImageFromFile
-from .noise import AddNoise
-from .scenes import Scene, draw_scene
-from .synthetic import SyntheticAerialDataset
-from .transforms import SymmetricResize, resize_symmetric
-from .xml_files import DIORDataset, HRSCDataset
+from .hrsc_dior import DIORDataset, HRSCDataset
+from .synthetic.dataset import SyntheticAerialDataset
+from .synthetic.scenes import Scene, draw_scene
+from .transforms.add_noise import AddNoise
+from .transforms.loading import LoadImageFromFile
+from .transforms.symmetric_resize import SymmetricResize, resize_symmetric
 
 __all__ = [
     'AddNoise',

@@ -7,13 +7,13 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import typed
 from ..registry import DATASETS
-from .broken import BrokenFileError
+from ..utils.messages import some, warn
+from ..utils.typecheck import typed
 from .dota_format import parse_text
-from .folder_files import IMAGES, Folder, list_folder, suffixes_of
-from .labelled import LabelledDataset
-from .notices import some, warn
+from .labelled_dataset import LabelledDataset
+from .utils.broken_files import BrokenFileError
+from .utils.folder_files import IMAGES, Folder, list_folder, suffixes_of
 
 _LARGEST = 64 * 2**20  # bytes of a label file; DOTA's largest has 2 MB
 _NO_LABELS = ('classes', 'labels', 'license', 'readme')  # texts that tools put beside label files

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .foreign_formats import are_fractions, guess_line
-from .notices import clip
+from ..utils.messages import clip
+from .utils.foreign_formats import are_fractions, guess_line
 
 _THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
 FARTHEST = 1e6  # pixels; no image is as large, and sides of 1e20 overflow float32

@@ -1,14 +1,15 @@
-"""What runs beside the model: hooks, a metric, mixed precision on the CPU, and what the command-line tools share."""
+"""What runs around the model: hooks, optimizer wrappers, the state of a run, and checks before it starts."""
 
-from .amp import BFloat16OptimWrapper
-from .checkpoint_hook import WholeCheckpointHook
-from .divergence import StopAtDivergenceHook
-from .equivariance_hook import EquivarianceHook
-from .hooks import DetectionPicturesHook
-from .limits import LimitsHook
-from .resume_hook import ExactResumeHook
-from .schedule_hook import ConfigScheduleHook
-from .uncertainty_metric import UncertaintyMetric
+from .hooks import (
+    ConfigScheduleHook,
+    DetectionPicturesHook,
+    EquivarianceHook,
+    ExactResumeHook,
+    LimitsHook,
+    StopAtDivergenceHook,
+    WholeCheckpointHook,
+)
+from .optimizers import BFloat16OptimWrapper
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -18,6 +19,5 @@ __all__ = [
     'ExactResumeHook',
     'LimitsHook',
     'StopAtDivergenceHook',
-    'UncertaintyMetric',
     'WholeCheckpointHook',
 ]

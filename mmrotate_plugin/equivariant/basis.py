@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 from torch import Tensor
 
+from ._constants import Constant
 from ._e2cnn import E2CNN_LOCK, EmptyBasisException, e2cnn_on_numpy_2
-from .constants import Constant
 from .fields import parse_group
 
 MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to three times the ring's radius

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._constants import autocasts_cpu, is_compiling, is_plain, untraced
 from ._e2cnn import GeometricTensor
 from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis
-from .constants import autocasts_cpu, is_compiling, is_plain, untraced
 from .fields import DEFAULT_GROUP, count_fields
 from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .constants import Constant, is_transformed
+from ._constants import Constant, is_transformed
 
 
 class Spectrum(NamedTuple):

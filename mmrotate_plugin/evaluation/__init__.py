@@ -1,6 +1,6 @@
-"""How good detections are: metrics, and what they are made of."""
+"""Measure how good detections are: metrics, and the functions that they are made of."""
 
 from .errors import EvaluationError
-from .metrics import DOTAMetric
+from .metrics import DOTAMetric, UncertaintyMetric
 
-__all__ = ['DOTAMetric', 'EvaluationError']
+__all__ = ['DOTAMetric', 'EvaluationError', 'UncertaintyMetric']

@@ -2,8 +2,8 @@
 
 from . import layers, losses, roi_heads  # noqa: F401  registers them
 from .backbones import ADFResNet, ReResNet, ResNet
-from .complexity import mend_counters
 from .necks import ReFPN
+from .utils.complexity import mend_counters
 
 mend_counters()
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .draw import INK, PAPER, Image, as_image, put_text, text_size
+from .boxes import INK, PAPER, Image, as_image, put_text, text_size
 
 GROUND = 0.45  # of the grey image below a heat map
 MAP = cv2.COLORMAP_INFERNO  # dark to bright; in grey too

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian, NoDropout, predict
-from mmrotate_plugin.adf.dropout import may_drop, sampled_dropout, sampling_layers
+from mmrotate_plugin.adf.dropout_sampling import may_drop, sampled_dropout, sampling_layers
 
 DROPOUT, BATCH_NORM = torch.dropout, torch.batch_norm
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.adf.functional import normal
+from mmrotate_plugin.adf.functional import _normal
 
 
 def relu(x):
@@ -30,14 +30,14 @@ def inference():
 
 @pytest.mark.parametrize('use', [fake, transformed, inference])
 def test_first_use_leaves_a_sound_rule(use, monkeypatch):
-    monkeypatch.setattr(normal, '_constants', {})
+    monkeypatch.setattr(_normal, '_constants', {})
     expected = F.relu(Gaussian(torch.ones(3).double(), torch.full((3,), 1.1).double())).var.float()
     use()
     x = torch.ones(3, requires_grad=True)
     out = relu(x)
     out.sum().backward()
     assert torch.allclose(out, expected, rtol=1e-5) and x.grad.isfinite().all()
-    assert normal._constants and all(type(kept) is torch.Tensor for kept in normal._constants.values())
+    assert _normal._constants and all(type(kept) is torch.Tensor for kept in _normal._constants.values())
     fake()  # nor do kept constants stand in the way of fake tensors
 
 

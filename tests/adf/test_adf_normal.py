@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.special import erfcx
 
-from mmrotate_plugin.adf.functional import normal
+from mmrotate_plugin.adf.functional import _normal
 
 
 def density_and_tail(t):
     buffers = [torch.empty_like(t) for _ in range(3)]
-    density, tail = normal.density_and_tail(t, *buffers)
-    assert all(a.equal(b) for a, b in zip(normal.density_and_tail(t), (density, tail), strict=True))
+    density, tail = _normal.density_and_tail(t, *buffers)
+    assert all(a.equal(b) for a, b in zip(_normal.density_and_tail(t), (density, tail), strict=True))
     return density.double(), tail.double()
 
 
@@ -26,7 +26,7 @@ def reference(t):
 # float32: what the fit errs by, and eight roundings of values up to 0.4; float64: the error function's
 @pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1.4e-8 + 8 * 0.4 * 6e-8), (torch.float64, 1e-15)])
 def test_density_and_tail_are_those_of_scipy(dtype, tolerance):
-    t = torch.linspace(0, normal.FAR[dtype], 40_001, dtype=dtype)
+    t = torch.linspace(0, _normal.FAR[dtype], 40_001, dtype=dtype)
     expected_density, expected_tail = reference(t)
 
     density, tail = density_and_tail(t)
@@ -41,7 +41,7 @@ def test_density_and_tail_are_those_of_scipy(dtype, tolerance):
 
 
 def test_a_truncated_polynomial_would_fail(monkeypatch):
-    monkeypatch.setattr(normal, 'MILLS', normal.MILLS[1:])
+    monkeypatch.setattr(_normal, 'MILLS', _normal.MILLS[1:])
     t = torch.linspace(0, 6, 1001)
     assert (density_and_tail(t)[1] - reference(t)[1]).abs().max() > 1e-3
 
@@ -53,14 +53,14 @@ def test_blocks_give_what_the_whole_gives(dtype, threads, share, monkeypatch):
         return [torch.add(torch.mul(a, b, out=work), 1, out=out)]
 
     a, b = torch.randn(2, 1000).to(dtype).unbind()
-    (expected,) = normal.blockwise(function, (a, b), outputs=1, temporaries=1)
-    monkeypatch.setattr(normal, 'BLOCK', 65)  # 15 blocks, the last of them smaller
-    monkeypatch.setattr(normal, 'SHARE', share)
-    monkeypatch.setattr(normal, 'GRAIN', 33)
+    (expected,) = _normal.blockwise(function, (a, b), outputs=1, temporaries=1)
+    monkeypatch.setattr(_normal, 'BLOCK', 65)  # 15 blocks, the last of them smaller
+    monkeypatch.setattr(_normal, 'SHARE', share)
+    monkeypatch.setattr(_normal, 'GRAIN', 33)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        (out,) = normal.blockwise(function, (a, b), outputs=1, temporaries=1)
+        (out,) = _normal.blockwise(function, (a, b), outputs=1, temporaries=1)
     finally:
         torch.set_num_threads(before)
     assert out.dtype == dtype

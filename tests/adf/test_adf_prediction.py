@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.adf.prediction import predict
+from mmrotate_plugin.adf.mc_dropout import predict
 
 
 def head(p=0.4):

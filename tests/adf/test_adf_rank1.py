@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.adf.functional.rank1 import rank1_variance
+from mmrotate_plugin.adf.functional._rank1 import rank1_variance
 
 F = nn.functional
 

@@ -21,9 +21,9 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmrotate.structures.bbox import QuadriBoxes, RotatedBoxes
 
-from mmrotate_plugin import host_mends
+from mmrotate_plugin.apis.inference import map_on_image
 from mmrotate_plugin.datasets import SymmetricResize
-from mmrotate_plugin.engine.inference import map_on_image
+from mmrotate_plugin.hosts import mends
 from mmrotate_plugin.structures import CentredScale, bring_back, content_slices, stretch_rotated, whole_input
 
 KINDS = [  # those of the ready configs, and what users write
@@ -83,7 +83,9 @@ def shapes(rng, n):
 @pytest.mark.parametrize('options', KINDS)
 def test_labels_follow_pixels_and_detections_come_back_for_all_shapes(options, monkeypatch):
     # the pixels are looked at below; here only the map of 1000 shapes and boxes counts
-    monkeypatch.setattr('mmrotate_plugin.datasets.transforms.resize_symmetric', lambda image, *_: image)
+    monkeypatch.setattr(
+        'mmrotate_plugin.datasets.transforms.symmetric_resize.resize_symmetric', lambda image, *_: image
+    )
     rng = np.random.default_rng(0)
     step = SymmetricResize(**options)
     truth, labels, ideal, back, back_ideal = [], [], [], [], []
@@ -301,16 +303,16 @@ def test_maps_over_the_input_are_cut_to_the_image():
 def test_hosts_are_mended_also_where_they_are_imported_later(tmp_path, monkeypatch):
     (tmp_path / 'later_host.py').write_text('class RotatedBoxes:\n    def rescale_(self, scale_factor): ...\n')
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(host_mends.MENDS, 'later_host', host_mends._mend_rotated_boxes)
+    monkeypatch.setitem(mends.MENDS, 'later_host', mends._mend_rotated_boxes)
     try:
         assert importlib.import_module('later_host').RotatedBoxes.rescale_.of_host
         assert importlib.reload(sys.modules['later_host']).RotatedBoxes.rescale_.of_host
     finally:
         sys.modules.pop('later_host', None)
-    assert {'mmrotate.structures.bbox.rotated_boxes', 'mmdet.models.detectors.base'} <= set(host_mends.MENDS)
+    assert {'mmrotate.structures.bbox.rotated_boxes', 'mmdet.models.detectors.base'} <= set(mends.MENDS)
 
 
 def test_spawned_data_workers_import_this_package():
     pipeline = Compose([dict(type='Resize', scale=(9, 9))])
-    assert b'mmrotate_plugin.spawned' in pickle.dumps(pipeline)
+    assert b'mmrotate_plugin.hosts.data_workers' in pickle.dumps(pipeline)
     assert len(pickle.loads(pickle.dumps(pipeline)).transforms) == len(copy.deepcopy(pipeline).transforms) == 1

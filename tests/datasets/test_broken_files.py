@@ -9,8 +9,10 @@ import pytest
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from mmrotate_plugin.datasets import DOTADataset, broken, notices
-from mmrotate_plugin.datasets.broken import BrokenFileError, check_pixels, image_size
+from mmrotate_plugin.datasets import DOTADataset
+from mmrotate_plugin.datasets.utils import broken_files
+from mmrotate_plugin.datasets.utils.broken_files import BrokenFileError, check_pixels, image_size
+from mmrotate_plugin.utils import messages
 
 SHIP = '10 10 30 10 30 20 10 20 ship 0\n'
 COUNT = 200
@@ -47,7 +49,7 @@ def warned(monkeypatch, tmp_path):
             with file.open('a') as stream:
                 stream.write(text + '\n')
 
-    for module in (broken, notices):
+    for module in (broken_files, messages):
         monkeypatch.setattr(module, 'print_log', record)
     return lambda: file.read_text().splitlines() if file.is_file() else []
 

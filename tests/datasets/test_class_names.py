@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 
-from mmrotate_plugin.datasets import DOTADataset, SyntheticAerialDataset, notices
-from mmrotate_plugin.datasets.class_names import did_you_mean, metainfo_fault
-from mmrotate_plugin.engine import cli
-from mmrotate_plugin.engine.dataset_check import find_class_faults, has_objects, reader_hint
+from mmrotate_plugin.apis.config import load_config
+from mmrotate_plugin.datasets import DOTADataset, SyntheticAerialDataset
+from mmrotate_plugin.datasets.utils.class_names import did_you_mean, metainfo_fault
+from mmrotate_plugin.engine.checks.dataset_classes import find_class_faults, has_objects, reader_hint
+from mmrotate_plugin.utils import messages
+from mmrotate_plugin.utils.errors import UsageError
 
 BOX = '10 10 30 10 30 20 10 20'
 
@@ -19,7 +21,7 @@ BOX = '10 10 30 10 30 20 10 20'
 def said(monkeypatch):
     """What is said, with its level."""
     texts = []
-    monkeypatch.setattr(notices, 'print_log', lambda text, logger, level: texts.append((level, text)))  # noqa: ARG005
+    monkeypatch.setattr(messages, 'print_log', lambda text, logger, level: texts.append((level, text)))  # noqa: ARG005
     return texts
 
 
@@ -94,12 +96,12 @@ def test_classes_of_a_part_keep_their_colours_and_new_ones_get_some(read):
 
 @pytest.mark.parametrize('key', ['classes', 'CLASSES'])
 def test_a_config_in_the_manner_of_mmdet_2(key, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, 'register_hosts', lambda: None)  # takes seconds
+    monkeypatch.setattr('mmrotate_plugin.apis.config.register_hosts', lambda: None)  # takes seconds
     (tmp_path / 'c.py').write_text(
         f"model = dict(type='X')\ntrain_dataloader = dict(dataset=dict(type='DOTADataset', {key}=('ship')))\n"
     )
-    with pytest.raises(cli.UsageError, match=rf'train_dataloader\.dataset\.{key}: .*write metainfo=dict\(classes='):
-        cli.load_config(str(tmp_path / 'c.py'))
+    with pytest.raises(UsageError, match=rf'train_dataloader\.dataset\.{key}: .*write metainfo=dict\(classes='):
+        load_config(str(tmp_path / 'c.py'))
 
 
 @pytest.mark.parametrize(

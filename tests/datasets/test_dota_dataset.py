@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS as ROOT_DATASETS
 
-from mmrotate_plugin.datasets import DOTADataset, DOTAv2Dataset, DOTAv15Dataset, notices
+from mmrotate_plugin.datasets import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
 from mmrotate_plugin.datasets.dota_format import parse_difficulty
 from mmrotate_plugin.registry import DATASETS
+from mmrotate_plugin.utils import messages
 
 SHIP = '10 10 30 10 30 20 10 20 ship 0'
 
@@ -24,7 +25,7 @@ def warned(monkeypatch):
         if level == logging.WARNING:
             texts.append(text)
 
-    monkeypatch.setattr(notices, 'print_log', record)
+    monkeypatch.setattr(messages, 'print_log', record)
     return texts
 
 

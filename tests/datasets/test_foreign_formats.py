@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmrotate_plugin.datasets import DOTADataset, notices
-from mmrotate_plugin.datasets.foreign_formats import WANTED, describe, guess_line
+from mmrotate_plugin.datasets import DOTADataset
+from mmrotate_plugin.datasets.utils.foreign_formats import WANTED, describe, guess_line
+from mmrotate_plugin.utils import messages
 
 SHIP = '10 10 30 10 30 20 10 20 ship 0'
 LINES = [
@@ -52,7 +53,7 @@ def test_lines(line, key):
 @pytest.fixture
 def said(monkeypatch):
     texts = []
-    monkeypatch.setattr(notices, 'print_log', lambda text, **_: texts.append(text))
+    monkeypatch.setattr(messages, 'print_log', lambda text, **_: texts.append(text))
     return texts
 
 

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.dataset import BaseDataset, RepeatDataset
 
-from mmrotate_plugin.datasets import DOTADataset, notices
-from mmrotate_plugin.datasets.broken import BrokenFileError
-from mmrotate_plugin.datasets.confinement import files_outside
+from mmrotate_plugin.datasets import DOTADataset
 from mmrotate_plugin.datasets.dota_format import BadAnnotation, check_polygon, parse_line
+from mmrotate_plugin.datasets.utils.broken_files import BrokenFileError
+from mmrotate_plugin.datasets.utils.path_check import files_outside
+from mmrotate_plugin.utils import messages
 
 FUZZ = settings(
     max_examples=150,
@@ -76,7 +77,7 @@ def test_any_content_is_read_or_refused_line_by_line(folder, datasets, content):
     said = []
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter('error')  # of numpy's overflows
-        patch.setattr(notices, 'print_log', lambda text, **_: said.append(text))
+        patch.setattr(messages, 'print_log', lambda text, **_: said.append(text))
         if b'\0' in content:
             with pytest.raises(BrokenFileError, match='zero bytes'):
                 datasets[0]._read(path, 60, 40)
@@ -115,7 +116,7 @@ def test_a_good_line_survives_all_that_surrounds_it(folder, datasets):
     path.write_bytes(b'nonsense\n' * 100_000)
     with pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr(notices, 'print_log', lambda text, **_: said.append(text))
+        patch.setattr(messages, 'print_log', lambda text, **_: said.append(text))
         assert datasets[0]._read(path, 60, 40) == [] and len(said[0]) < 3000 and '100000 of 100000' in said[0]
 
 

@@ -9,8 +9,8 @@ from mmcv.transforms import LoadImageFromFile as HostLoader
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
-from mmrotate_plugin.datasets.image_files import ImageKindError, read_header, turn
-from mmrotate_plugin.datasets.loading import LoadImageFromFile
+from mmrotate_plugin.datasets.transforms.loading import LoadImageFromFile
+from mmrotate_plugin.datasets.utils.image_headers import ImageKindError, read_header, turn
 
 tifffile = pytest.importorskip('tifffile')
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

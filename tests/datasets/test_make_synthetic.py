@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmrotate_plugin.datasets import DOTADataset, draw_scene
-from mmrotate_plugin.datasets.scenes import CLASSES
+from mmrotate_plugin.datasets.synthetic.scenes import CLASSES
 
 SCRIPT = Path(__file__).parents[2] / 'tools/make_synthetic.py'
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import mmrotate_plugin.datasets
-from mmrotate_plugin.datasets.layouts import LAYOUTS
-from mmrotate_plugin.datasets.scenes import CLASSES, PALETTE, corners, draw_scene, lay_out, paint
-from mmrotate_plugin.datasets.sketch import Sketch
-from mmrotate_plugin.datasets.sprites import KINDS
+from mmrotate_plugin.datasets.synthetic.canvas import Sketch
+from mmrotate_plugin.datasets.synthetic.layouts import LAYOUTS
+from mmrotate_plugin.datasets.synthetic.objects import KINDS
+from mmrotate_plugin.datasets.synthetic.scenes import CLASSES, PALETTE, corners, draw_scene, lay_out, paint
 
 PACKAGE = str(Path(mmrotate_plugin.datasets.__file__).parents[1])
 DEFAULTS = {'num_objects': (6, 14), 'scale': (0.9, 1.3)}
@@ -33,10 +33,11 @@ def test_scene_does_not_depend_on_order_or_process():
     # a process that has numpy and OpenCV only: neither torch nor mmengine is loaded by the scenes
     code = f"""
 import hashlib, sys, types
-for name, path in (('mmrotate_plugin', {PACKAGE!r}), ('mmrotate_plugin.datasets', {PACKAGE + '/datasets'!r})):
+for name in ('', '.datasets', '.datasets.synthetic'):
+    path, name = {PACKAGE!r} + name.replace('.', '/'), 'mmrotate_plugin' + name
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-from mmrotate_plugin.datasets.scenes import draw_scene
+from mmrotate_plugin.datasets.synthetic.scenes import draw_scene
 s = draw_scene(3, 5, size=97)
 print(hashlib.sha256(s.image.tobytes() + s.labels.tobytes() + s.rboxes.tobytes()).hexdigest())
 assert 'torch' not in sys.modules and 'mmengine' not in sys.modules

@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from torch.utils.data import DataLoader
 
 from mmrotate_plugin.datasets import SyntheticAerialDataset, draw_scene
-from mmrotate_plugin.datasets.scenes import CLASSES
-from mmrotate_plugin.datasets.synthetic import draw_address
+from mmrotate_plugin.datasets.synthetic.dataset import draw_address
+from mmrotate_plugin.datasets.synthetic.scenes import CLASSES
 from mmrotate_plugin.registry import DATASETS
 
 SMALL = {'length': 8, 'seed': 5, 'size': 97}

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmrotate_plugin.datasets import DIORDataset, HRSCDataset, notices
-from mmrotate_plugin.datasets.broken import BrokenFileError
+from mmrotate_plugin.datasets import DIORDataset, HRSCDataset
+from mmrotate_plugin.datasets.utils.broken_files import BrokenFileError
+from mmrotate_plugin.utils import messages
 
 PLACES = ('left_top', 'right_top', 'right_bottom', 'left_bottom')
 
@@ -21,7 +22,7 @@ def said(monkeypatch):
         if level == logging.WARNING:
             texts.append(text)
 
-    monkeypatch.setattr(notices, 'print_log', record)
+    monkeypatch.setattr(messages, 'print_log', record)
     return texts
 
 

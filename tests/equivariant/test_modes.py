@@ -11,8 +11,8 @@ from torch._subclasses import FakeTensorMode
 from torch.func import functional_call, functionalize, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 
 from mmrotate_plugin.equivariant import ennBN, ennConv, ennGroupPool, ennReLU, ennTrivialConv, fourier
+from mmrotate_plugin.equivariant._constants import Constant, is_plain
 from mmrotate_plugin.equivariant.basis import steerable_basis
-from mmrotate_plugin.equivariant.constants import Constant, is_plain
 from mmrotate_plugin.equivariant.fourier import circulant_conv, spectrum, transforms
 from mmrotate_plugin.testing import randomize_norms_, relative_error
 

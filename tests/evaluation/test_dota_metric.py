@@ -40,9 +40,7 @@ def scene(rng, name, difficult=0.0):
     boxes += rng.normal(0, 1, boxes.shape) * [1.5, 1.5, 1.5, 1.5, 0.05]
     found = np.concatenate([labels[:12][: len(near)], rng.integers(0, 2, len(boxes) - len(near))])
     hard = rng.random(12) < difficult
-    return sample(
-        name, boxes, rng.random(len(boxes)), found, truth[~hard], labels[~hard], truth[hard], labels[hard]
-    )
+    return sample(name, boxes, rng.random(len(boxes)), found, truth[~hard], labels[~hard], truth[hard], labels[hard])
 
 
 def evaluate(samples, **options):
@@ -118,7 +116,7 @@ def test_perfect_predictions_of_other_names_are_perfect(rng):
 
 
 def test_both_metrics_of_the_package_match_alike(rng):
-    from mmrotate_plugin.engine import UncertaintyMetric
+    from mmrotate_plugin.evaluation import UncertaintyMetric
 
     samples = [scene(rng, i, 0.4) for i in range(6)]
     hits = 0

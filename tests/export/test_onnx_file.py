@@ -14,9 +14,9 @@ pytest.importorskip('onnxruntime')
 from mmdet.registry import MODELS
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.export import Unsupported, export_onnx, symbolics
-from mmrotate_plugin.export.network import Network
-from mmrotate_plugin.export.onnx_file import _run, _write
+from mmrotate_plugin.export import Unsupported, export_onnx, onnx_symbolics
+from mmrotate_plugin.export.onnx_export import _run, _write
+from mmrotate_plugin.export.onnx_network import Network
 from mmrotate_plugin.testing import randomize_norms_, relative_error
 
 LEVELS = [16, 32]
@@ -124,7 +124,7 @@ def test_erfc_keeps_its_digits_where_one_minus_erf_has_none():
 
 
 def test_a_wrong_operator_is_noticed(monkeypatch):
-    monkeypatch.setattr(symbolics, '_exp2', lambda g, x: g.op('Exp', x))
+    monkeypatch.setattr(onnx_symbolics, '_exp2', lambda g, x: g.op('Exp', x))
     assert export_onnx(Detector(SHORT), torch.randn(IMAGE)).difference > 1e-3
 
 

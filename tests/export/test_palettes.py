@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmrotate_plugin.export.files import colour_datasets, dataset_meta
+from mmrotate_plugin.export.writers import colour_datasets, dataset_meta
 
 pytest.importorskip('mmrotate')
 EIGHTEEN = tuple(f'class{i}' for i in range(18))

@@ -11,10 +11,10 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import MODELS
 
-from mmrotate_plugin.engine import cli
+from mmrotate_plugin.apis.config import load_config
 from mmrotate_plugin.export import Unsupported, plain_config, plain_weights
-from mmrotate_plugin.export.parts import PARTS
-from mmrotate_plugin.export.pipelines import plain_imports, plain_runtime
+from mmrotate_plugin.export.runtime_config import plain_imports, plain_runtime
+from mmrotate_plugin.export.standalone_modules import PARTS
 from mmrotate_plugin.testing import randomize_norms_, relative_error
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -148,7 +148,7 @@ def test_names_of_the_hosts_stay_theirs():
 @pytest.mark.parametrize('folder', sorted(p.name for p in CONFIGS.glob('[!_]*') if p.is_dir()))
 def test_configs_of_every_kind_become_the_hosts_own(folder):
     pytest.importorskip('mmrotate')
-    cfg = cli.load_config(str(min((CONFIGS / folder).glob('*.py'))))
+    cfg = load_config(str(min((CONFIGS / folder).glob('*.py'))))
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     model, _, needed = plain_config(cfg.model, lambda: [(1025, 833)])
     runtime, _, more = plain_runtime(cfg)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mmrotate_plugin.export.verify import Prediction, compare
+from mmrotate_plugin.export.verification import Prediction, compare
 
 RNG = np.random.default_rng(0)
 COUNT = 400

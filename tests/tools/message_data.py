@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from mmrotate_plugin.apis.runner import build_loop
 from mmrotate_plugin.datasets import DOTADataset, HRSCDataset, LoadImageFromFile
-from mmrotate_plugin.engine import cli
 
 IMAGE = np.full((40, 60, 3), 90, np.uint8)
 SHIP = '10 10 30 10 30 20 10 20 ship 0'
@@ -92,11 +92,11 @@ def other_counts(folder: Path) -> None:
 
 
 def unknown_compression(folder: Path) -> None:
-    from mmrotate_plugin.datasets import image_files
+    from mmrotate_plugin.datasets.utils import image_headers
 
     path = tiff(folder, np.zeros((20, 30, 6), np.uint8))
     with Path(path).open('rb') as file:
-        kind = image_files.read_header(file).kind
+        kind = image_headers.read_header(file).kind
 
     class Broken:
         def __init__(self, *_: Any) -> None:
@@ -106,7 +106,7 @@ def unknown_compression(folder: Path) -> None:
 
     own, tifffile.TiffFile = tifffile.TiffFile, Broken
     try:
-        image_files.read_tiff(b'II*\0', kind, path)
+        image_headers.read_tiff(b'II*\0', kind, path)
     finally:
         tifffile.TiffFile = own
 
@@ -119,7 +119,7 @@ def network(channels: int = 3, mean: float = 100.0) -> Any:
 
 
 def check_image(image: Any, **options: Any) -> None:
-    from mmrotate_plugin.engine.input_check import check_image as check
+    from mmrotate_plugin.engine.checks.input_images import check_image as check
 
     check(network(**options), image, "'a.png'")
 
@@ -139,10 +139,10 @@ def outside(folder: Path) -> None:
     data.data_list[0]['img_path'] = str(folder.parent / 'b.png')
     loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=data))
     cfg = Config(dict(train_dataloader=dict(dataset=dict(type='DOTADataset'))))
-    cli.build_loop(SimpleNamespace(cfg=cfg, train_loop=loop, model=network()), 'train')
+    build_loop(SimpleNamespace(cfg=cfg, train_loop=loop, model=network()), 'train')
 
 
 def no_images(_: Path) -> None:
     loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=[]))
     cfg = Config(dict(train_dataloader=dict(dataset=dict(type='DOTADataset'))))
-    cli.build_loop(SimpleNamespace(cfg=cfg, train_loop=loop, model=network()), 'train')
+    build_loop(SimpleNamespace(cfg=cfg, train_loop=loop, model=network()), 'train')

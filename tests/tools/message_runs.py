@@ -14,9 +14,15 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmrotate_plugin import adf
-from mmrotate_plugin.engine import cli
+from mmrotate_plugin.apis import config
+from mmrotate_plugin.apis.checkpoint import load_weights
+from mmrotate_plugin.apis.config import load_config
+from mmrotate_plugin.apis.runner import set_launcher
+from mmrotate_plugin.engine.checks import before_run
 from mmrotate_plugin.equivariant import ennConv
 from mmrotate_plugin.evaluation import DOTAMetric
+from mmrotate_plugin.utils.errors import UsageError
+from mmrotate_plugin.utils.messages import warn
 
 BOX = [10.0, 10, 30, 30, 0.1]
 MODEL = dict(type='X', backbone=dict(type='X'))
@@ -47,7 +53,7 @@ def host_metric(**options: Any) -> Any:
 
 
 def judge_nothing(_: Path) -> None:
-    from mmrotate_plugin.engine.evaluation_checks import TruthGuard
+    from mmrotate_plugin.engine.checks.evaluation_setup import TruthGuard
 
     metric = host_metric()
     TruthGuard(metric)
@@ -72,7 +78,7 @@ class Data:
 
 
 def prepare(metric: Any, name: str = 'a', save_best: Any = None) -> None:
-    from mmrotate_plugin.engine.evaluation_checks import prepare_evaluation
+    from mmrotate_plugin.engine.checks.evaluation_setup import prepare_evaluation
 
     metric.dataset_meta = metric.dataset_meta or dict(classes=('ship',))
     loader, evaluator = SimpleNamespace(dataset=Data(name)), SimpleNamespace(metrics=[metric])
@@ -85,18 +91,16 @@ def submission(folder: Path, image: str = 'a__1__0___0', name: str = 'ship') -> 
     try:
         check_submission([image], (name,), folder)
     except ValueError as error:
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def classes_of_checkpoint(_: Path) -> None:
-    from mmrotate_plugin.engine import checks
-
     checkpoint = {'meta': {'dataset_meta': {'classes': ('ship', 'plane')}}, 'state_dict': {}}
-    checks.check_classes({}, checkpoint, 'a.pth', ('plane', 'ship'))
+    before_run.check_classes({}, checkpoint, 'a.pth', ('plane', 'ship'))
 
 
 def heads_of_others(_: Path) -> None:
-    from mmrotate_plugin.engine import resume_hook
+    from mmrotate_plugin.engine.hooks import resume_hook
 
     runner = SimpleNamespace(
         _train_loop=1, train_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=Data())), cfg={},
@@ -107,24 +111,24 @@ def heads_of_others(_: Path) -> None:
 
 def sampled_kernels(_: Path) -> None:
     from mmrotate_plugin.models import ReResNet
-    from mmrotate_plugin.models.conversion import to_mmrotate
+    from mmrotate_plugin.models.utils.weight_conversion import to_mmrotate
 
     net = ReResNet(18, base_channels=8, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
     state = to_mmrotate(net.state_dict())
     kernels = net.layer1[0].conv1.basis.samples.flatten(3)
     name = "layer1.0.conv1._basisexpansion.block_expansion_('regular', 'regular').sampled_basis"
-    cli.load_weights(net, {'state_dict': {**state, name: 2 * kernels}, 'meta': {}}, 'a.pth')
+    load_weights(net, {'state_dict': {**state, name: 2 * kernels}, 'meta': {}}, 'a.pth')
 
 
 def plain_weights(_: Path) -> None:
     from mmrotate_plugin.models import ReResNet, ResNet
 
     options = dict(depth=18, base_channels=8, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
-    cli.load_weights(ReResNet(**options), {'state_dict': ResNet(**options).state_dict(), 'meta': {}}, 'a.pth')
+    load_weights(ReResNet(**options), {'state_dict': ResNet(**options).state_dict(), 'meta': {}}, 'a.pth')
 
 
 def resume(change: Callable[[Config], None], done: int = 1) -> list[str]:
-    from mmrotate_plugin.engine.resume_check import settle_schedule
+    from mmrotate_plugin.engine.checks.resumed_run import settle_schedule
 
     def config() -> Config:
         return Config(dict(
@@ -138,55 +142,55 @@ def resume(change: Callable[[Config], None], done: int = 1) -> list[str]:
     try:
         texts = settle_schedule(cfg, {'meta': meta, 'optimizer': {}}, None)
     except ValueError as error:  # as tools/train.py does it
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     for text in texts:
-        cli.warn(text)
+        warn(text)
     return texts
 
 
 def diverge(_: Path) -> None:
-    from mmrotate_plugin.engine.divergence import StopAtDivergenceHook
+    from mmrotate_plugin.engine.hooks.divergence_hook import StopAtDivergenceHook
 
     runner = SimpleNamespace(iter=0, optim_wrapper=None)
     try:
         StopAtDivergenceHook(patience=1).after_train_iter(runner, 0, None, {'loss': torch.tensor(float('nan'))})
     except FloatingPointError as error:  # as tools/train.py does it
-        raise cli.UsageError(f'the training diverged: {error}') from error
+        raise UsageError(f'the training diverged: {error}') from error
 
 
 def limits(_: Path) -> None:
-    from mmrotate_plugin.engine.limits import Limits
+    from mmrotate_plugin.engine.hooks.limits_hook import Limits
 
     model = torch.nn.Identity()
     model.test_cfg = dict(nms=dict(iou_threshold=0.1), max_per_img=1, nms_pre=5)
     seen = Limits(model)
     with seen.watching():
         model([SimpleNamespace(pred_instances=SimpleNamespace(scores=torch.ones(1)))])
-    cli.warn(seen.hint('images'))
+    warn(seen.hint('images'))
 
 
 def unimportable(_: Path) -> None:
     from mmrotate_plugin.export import Unsupported
-    from mmrotate_plugin.export.onnx_file import require
+    from mmrotate_plugin.export.onnx_export import require
 
     try:
         require('no_such_module')
     except Unsupported as error:  # as tools/export.py does it
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def no_scope(_: Path) -> None:
     """mmrotate is wanted and not there."""
     import sys
 
-    own, host = cli.register_hosts, sys.modules.pop('mmrotate', None)
-    cli.register_hosts = lambda: None
+    own, host = config.register_hosts, sys.modules.pop('mmrotate', None)
+    config.register_hosts = lambda: None
     try:
         cfg = _ / 'a.json'
         cfg.write_text(json.dumps({'model': MODEL, 'default_scope': 'mmrotate'}))
-        cli.load_config(str(cfg))
+        load_config(str(cfg))
     finally:
-        cli.register_hosts = own
+        config.register_hosts = own
         if host is not None:
             sys.modules['mmrotate'] = host
 
@@ -199,17 +203,15 @@ def geometric(_: Path) -> None:
 
 
 def other_validation(_: Path) -> None:
-    from mmrotate_plugin.engine import checks
-
     other = Data()
     other.metainfo = {'classes': ('plane',)}
-    checks.check_same_classes(Data(), other, 'val_dataloader')
+    before_run.check_same_classes(Data(), other, 'val_dataloader')
 
 
 def unknown_best(_: Path) -> None:
     from mmengine.hooks import CheckpointHook
 
-    from mmrotate_plugin.engine.metric_keys import unknown_metric
+    from mmrotate_plugin.engine.checks.metric_keys import unknown_metric
 
     metric = DOTAMetric()
     metric.dataset_meta = dict(classes=('ship',))
@@ -218,7 +220,7 @@ def unknown_best(_: Path) -> None:
     )
     hooks = [CheckpointHook(save_best='mAP', rule='greater')]
     wrong, _ = unknown_metric(SimpleNamespace(hooks=hooks, val_loop=loop, param_schedulers=[]))
-    raise cli.UsageError(wrong)  # as `checks.before_training` does it
+    raise UsageError(wrong)  # as `checks.before_training` does it
 
 
 def forgotten_launcher(_: Path) -> None:
@@ -226,7 +228,7 @@ def forgotten_launcher(_: Path) -> None:
 
     os.environ.update(TORCHELASTIC_RUN_ID='x', WORLD_SIZE='2')
     try:
-        cli.set_launcher(Config(), 'none', 0)
+        set_launcher(Config(), 'none', 0)
     finally:
         for name in ('TORCHELASTIC_RUN_ID', 'WORLD_SIZE', 'LOCAL_RANK'):
             os.environ.pop(name, None)
@@ -235,13 +237,13 @@ def forgotten_launcher(_: Path) -> None:
 def full_disk(_: Path) -> None:
     import errno
 
-    from mmrotate_plugin.engine.checkpoints import DiskFullError, explain_full_disk
+    from mmrotate_plugin.engine.runner.work_dir_checkpoints import DiskFullError, explain_full_disk
 
     try:
         with explain_full_disk():
             raise OSError(errno.ENOSPC, 'No space left on device', 'epoch_1.pth')
     except DiskFullError as error:  # as tools/train.py does it
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def sixths(_: Path) -> None:
@@ -259,7 +261,7 @@ def no_pair(_: Path) -> None:
 
 
 def no_dropout(_: Path) -> None:
-    from mmrotate_plugin.engine.uncertainty_evaluation import Evaluation, Plan
+    from mmrotate_plugin.evaluation.method_comparison import Evaluation, Plan
 
     plan = Plan((), ('dropout',), num_images=4, num_fit=1)
     Evaluation(torch.nn.Conv2d(3, 3, 1), [0] * 9, [0] * 9, None, plan)
@@ -267,18 +269,16 @@ def no_dropout(_: Path) -> None:
 
 def no_counterpart(_: Path) -> None:
     from mmrotate_plugin.export import Unsupported
-    from mmrotate_plugin.export.plain import plain_config
+    from mmrotate_plugin.export.model_config import plain_config
 
     try:
         plain_config(dict(neck=dict(type='mmrotate_plugin.ennGroupPool')), list)
     except Unsupported as error:  # as tools/export.py does it
-        raise cli.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def labels_by_number(_: Path) -> None:
-    from mmrotate_plugin.engine import checks
-
-    checks.check_labels(dict(pipeline=[dict(rect_obj_labels=[9, 11])]), Data(), 'train_dataloader')
+    before_run.check_labels(dict(pipeline=[dict(rect_obj_labels=[9, 11])]), Data(), 'train_dataloader')
 
 
 def take_adam(cfg: Config) -> None:

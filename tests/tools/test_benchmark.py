@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.engine.benchmark import (
+from mmrotate_plugin.apis.benchmark.measure import (
     detection_runs,
     find,
     interleave,
@@ -28,7 +28,7 @@ from mmrotate_plugin.engine.benchmark import (
 )
 from mmrotate_plugin.equivariant import export
 from mmrotate_plugin.models import ReResNet
-from mmrotate_plugin.visualization.benchmark import MARKERS, as_text, quantity, write_into
+from mmrotate_plugin.visualization.plots.benchmark import MARKERS, as_text, quantity, write_into
 
 pytest.importorskip('mmdet')
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,7 +181,7 @@ def test_what_is_not_there_is_left_out_with_a_reason(bench, monkeypatch):
             raise ModuleNotFoundError(name='mmrotate')
         return import_module(name)
 
-    monkeypatch.setattr('mmrotate_plugin.engine.benchmark.import_module', import_without_mmrotate)
+    monkeypatch.setattr('mmrotate_plugin.apis.benchmark.measure.import_module', import_without_mmrotate)
     status, out, _, report = bench(*SMALL, '--networks', 'plain,adf,mmrotate,C8', '--measures', 'eval')
     assert status == 0
     assert set(report['left_out']) == {'adf', 'mmrotate'}
@@ -335,7 +335,7 @@ def test_compiled_passes_are_compared_with_a_compiled_baseline(bench, monkeypatc
 
 def test_detectors_are_timed_by_each_rule(bench, monkeypatch):
     pytest.importorskip('mmrotate')
-    from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
+    from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
 
     config = 'configs/adf/uncertain-rotated-fcos_adfr18_fpn_synthetic.py'
     runs = detection_runs(str(ROOT / config), None, torch.device('cpu'), images=1)

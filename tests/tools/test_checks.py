@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmrotate_plugin.utils import messages
+
 pytest.importorskip('mmrotate')
 pytestmark = pytest.mark.usefixtures('fresh_visualizers')
 
@@ -49,10 +51,9 @@ def rates() -> dict[str, dict[int, float]]:
 
 @pytest.fixture
 def said(monkeypatch) -> list[str]:
-    from mmrotate_plugin.engine import cli
 
     texts = []
-    monkeypatch.setattr(cli, 'warn', texts.append)
+    monkeypatch.setattr(messages, 'print_log', lambda text, **_: texts.append(text))
     logging.getLogger('mmengine').setLevel(logging.CRITICAL)
     return texts
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from mmrotate_plugin.equivariant._e2cnn import e2cnn_on_numpy_2
 from mmrotate_plugin.models import ReFPN, ReResNet
-from mmrotate_plugin.models.conversion import ConversionError, group_of, to_mmrotate, to_plugin
-from mmrotate_plugin.models.weights import MisfitError
+from mmrotate_plugin.models.utils.weight_check import MisfitError
+from mmrotate_plugin.models.utils.weight_conversion import ConversionError, group_of, to_mmrotate, to_plugin
 from mmrotate_plugin.testing import randomize_norms_
 
 

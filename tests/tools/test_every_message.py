@@ -23,9 +23,11 @@ from message_data import BOAT, IMAGE, SHIP
 from mmengine.logging import MMLogger
 
 from mmrotate_plugin import adf
-from mmrotate_plugin.engine import cli
+from mmrotate_plugin.apis.config import load_config
+from mmrotate_plugin.apis.run_command import run
 from mmrotate_plugin.equivariant import ennConv
 from mmrotate_plugin.evaluation import DOTAMetric
+from mmrotate_plugin.utils.errors import UsageError
 
 pytest.importorskip('mmrotate')
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,10 +75,12 @@ TRIGGERS = {
     'both say how to start': (TRAIN, 'model.backbone.pretrained=x model.backbone.init_cfg.type=Pretrained'),
     'a comma is missing': (CONFIG_TOOLS, 'train_dataloader.dataset.metainfo.classes=ship'),
     'which nothing reads: write metainfo=dict(classes=': (
-        BUILDS, 'train_dataloader.dataset.metainfo.CLASSES=[ship]',
+        BUILDS,
+        'train_dataloader.dataset.metainfo.CLASSES=[ship]',
     ),
     'takes 1 or 3 values of mean': (
-        BUILDS, 'model.backbone.in_channels=2 model.data_preprocessor.mean=[1,1] model.data_preprocessor.std=[1,1]',
+        BUILDS,
+        'model.backbone.in_channels=2 model.data_preprocessor.mean=[1,1] model.data_preprocessor.std=[1,1]',
     ),
     'the config does not say for which batch size': (TRAIN, 'auto_scale_lr=None --auto-scale-lr'),
     'without a GPU: only --launcher pytorch': (TRAIN, 'log_level=INFO --launcher slurm'),
@@ -184,20 +188,23 @@ ELSEWHERE = {  # message: file of the test, and what it says there
     'set-up:': ('test_setup.py', 'set-up:'),
     'undefined symbol: _ZN': ('test_setup.py', 'undefined symbol'),
     'does not support to load mmrotate_plugin config': ('test_hosts_tools.py', 'does not support to load'),
-    "object of type 'GeometricTensor' has no len()": ('engine/test_cuda_operators.py', 'GeometricTensor'),
+    "object of type 'GeometricTensor' has no len()": ('engine/checks/test_compiled_operators.py', 'GeometricTensor'),
     'riroi_align_rotated_forward_impl: implementation for device cpu not found': (
-        'engine/test_cuda_operators.py', 'implementation for device'),
+        'engine/checks/test_compiled_operators.py', 'implementation for device'),
     'nms_rotated_impl: implementation for device cuda:0 not found': (
-        'engine/test_cuda_operators.py', 'implementation for device cuda:0 not found'),
+        'engine/checks/test_compiled_operators.py', 'implementation for device cuda:0 not found'),
     "module 'collections' has no attribute 'Sequence'": ('conftest.py', '1.0.0rc1'),  # a host that does not import
-    'Weights only load failed': ('test_checkpoints.py', 'loading'),  # torch's refusal, in a program that is not ours
-    'number their classes differently': ('engine/test_class_check.py', "in the first and 'small-vehicle' in number 2"),
+    'Weights only load failed': ('utils/test_safe_load.py', 'loading'),  # torch's, in a program not ours
+    'number their classes differently': (
+        'engine/checks/test_head_classes.py', "in the first and 'small-vehicle' in number 2"),
     "'Tensor' object is not callable": ('adf/test_adf_arithmetic.py', 'mean'),
 }  # fmt: skip
 NECKS = {
     'carafe': "type='mmdet.FPN_CARAFE', out_channels=8, num_outs=2",
     'doubling': "type='mmdet.CSPNeXtPAFPN', out_channels=8, num_csp_blocks=1, norm_cfg=dict(type='BN')",
 }
+
+
 def messages() -> list[str]:
     """Headings of the page: the texts that users search for."""
     return re.findall(r'^### `(.+?)`(?: |,|$)', PAGE.read_text(encoding='utf-8'), re.MULTILINE)
@@ -211,12 +218,12 @@ class Touches:
 @pytest.fixture(scope='module')
 def files(small_config, scenes, tmp_path_factory):
     """Good files by the names in the command lines, and bad checkpoints."""
-    from mmrotate_plugin.engine.inference import build_model
+    from mmrotate_plugin.apis.inference import build_model
 
     root = tmp_path_factory.mktemp('messages')
 
     def save(name, options=()):
-        state = build_model(cli.load_config(str(small_config), list(options))).state_dict()
+        state = build_model(load_config(str(small_config), list(options))).state_dict()
         torch.save({'state_dict': state, 'meta': {}}, root / name)
         return state
 
@@ -234,7 +241,7 @@ def files(small_config, scenes, tmp_path_factory):
         text = f"_base_ = '{small_config}'\nmodel = dict(neck=dict(_delete_=True, in_channels=[8, 16], {neck}))\n"
         Path(bad[name]).write_text(text)
         bad[f'{name}_ckpt'] = str(root / f'{name}.pth')
-        torch.save(build_model(cli.load_config(bad[name])).state_dict(), bad[f'{name}_ckpt'])
+        torch.save(build_model(load_config(bad[name])).state_dict(), bad[f'{name}_ckpt'])
     places = {name: str(root / f'{name}.pth') for name in ('cut', 'damaged', 'evil', 'headless', 'other')}
     places |= {**bad, 'ckpt': str(root / 'good.pth'), 'cfg': str(small_config)}
     refusing = root / 'refusing.py'
@@ -306,7 +313,7 @@ def one_line(capsys, status, message):
 @pytest.mark.parametrize('message', REFUSED)
 def test_what_a_shared_part_refuses_is_one_line(message, tmp_path, capsys):
     capsys.readouterr()
-    one_line(capsys, cli.run(REFUSED[message], tmp_path), message)
+    one_line(capsys, run(REFUSED[message], tmp_path), message)
 
 
 @pytest.mark.parametrize('message', TOLD)
@@ -324,9 +331,9 @@ def test_what_is_told_ends_nothing(message, small_config, tmp_path, capsys, monk
     cause = TOLD[message]
     try:
         if isinstance(cause, str):
-            status = cli.run(lambda options: cli.load_config(str(small_config), options), cause.split())
+            status = run(lambda options: load_config(str(small_config), options), cause.split())
         else:
-            status = cli.run(cause, tmp_path)
+            status = run(cause, tmp_path)
     finally:
         logger.setLevel(level)
     assert status == 0, capsys.readouterr().err
@@ -347,7 +354,7 @@ SHARED = {
 @pytest.mark.parametrize(('function', 'name'), [(f, name) for f, names in SHARED.items() for name in names])
 def test_tools_read_and_build_by_the_same_functions(function, name, files, tool, tmp_path, capsys, monkeypatch):
     def refuse(*_, **__):
-        raise cli.UsageError('the sentinel')
+        raise UsageError('the sentinel')
 
     monkeypatch.setattr(f'mmrotate_plugin.{function}', refuse)
     one_line(capsys, tool(name)(command(name, files, tmp_path)), 'the sentinel')

@@ -19,10 +19,11 @@ pytest.importorskip('safetensors')
 from mmengine.config import Config
 from safetensors import safe_open
 
-from mmrotate_plugin.datasets.scenes import CLASSES
-from mmrotate_plugin.engine import cli, inference
-from mmrotate_plugin.export import Unsupported, files, parts, verify
-from mmrotate_plugin.export.verify import Difference, Prediction
+from mmrotate_plugin.apis import inference
+from mmrotate_plugin.apis.config import load_config
+from mmrotate_plugin.datasets.synthetic.scenes import CLASSES
+from mmrotate_plugin.export import Unsupported, standalone_modules, verification, writers
+from mmrotate_plugin.export.verification import Difference, Prediction
 from mmrotate_plugin.testing import randomize_norms_
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def checkpoints(tmp_path_factory):
     folder, paths = tmp_path_factory.mktemp('checkpoints'), {}
     for name, config in CONFIGS.items():
         torch.manual_seed(0)
-        model = randomize_norms_(inference.build_model(cli.load_config(str(config))))
+        model = randomize_norms_(inference.build_model(load_config(str(config))))
         if name != 'redet':
             torch.nn.init.normal_(model.bbox_head.conv_cls.weight, std=0.1)
             torch.nn.init.normal_(model.bbox_head.conv_reg.weight, std=0.05)
@@ -54,10 +55,12 @@ def checkpoints(tmp_path_factory):
 def exported(checkpoints, tool, tmp_path_factory):
     """Folders that the tool wrote, what the detectors found, and what was printed. The child process comes later."""
     folder, found, printed = tmp_path_factory.mktemp('exported'), {}, {}
-    predict = verify.predict_here
+    predict = verification.predict_here
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, 'predict_without_us', lambda jobs: [Prediction([], [], [], [], ['mmdet']) for _ in jobs])
-        patch.setattr(verify, 'compare', lambda *_: Difference(0, 0, 0, 1, 0, 1e-4))
+        patch.setattr(
+            verification, 'predict_without_us', lambda jobs: [Prediction([], [], [], [], ['mmdet']) for _ in jobs]
+        )
+        patch.setattr(verification, 'compare', lambda *_: Difference(0, 0, 0, 1, 0, 1e-4))
         for name, options in (
             ('fcos', ['--onnx', 'heads', '--dynamic', *SMALL]), ('redet', SMALL), ('adf', SMALL)
         ):  # fmt: skip
@@ -66,7 +69,7 @@ def exported(checkpoints, tool, tmp_path_factory):
                 found[name] = image, predict(detector, image)
                 return found[name][1]
 
-            patch.setattr(verify, 'predict_here', keep)
+            patch.setattr(verification, 'predict_here', keep)
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 command = [str(CONFIGS[name]), str(checkpoints[name]), '--out', str(folder / name), *options]
                 assert tool('export')(command) == 0
@@ -76,23 +79,23 @@ def exported(checkpoints, tool, tmp_path_factory):
 
 def test_detections_are_equal_where_this_package_and_e2cnn_cannot_be_imported(exported, tmp_path):
     folder, found, _ = exported
-    changed = torch.load(folder / 'fcos' / files.CHECKPOINT)
+    changed = torch.load(folder / 'fcos' / writers.CHECKPOINT)
     changed['state_dict']['backbone.layer1.0.conv1.weight'][0].mul_(1.5)
     torch.save(changed, tmp_path / 'changed.pth')
     jobs = []
     for name, (image, _) in found.items():
         cv2.imwrite(str(tmp_path / f'{name}.png'), image)
-        jobs.append((folder / name / files.CONFIG, folder / name / files.CHECKPOINT, tmp_path / f'{name}.png'))
+        jobs.append((folder / name / writers.CONFIG, folder / name / writers.CHECKPOINT, tmp_path / f'{name}.png'))
     jobs.append((jobs[0][0], tmp_path / 'changed.pth', jobs[0][2]))
-    *there, wrong = verify.predict_without_us(jobs)
+    *there, wrong = verification.predict_without_us(jobs)
     for name, prediction in zip(found, there, strict=True):
         image, here = found[name]
-        difference = verify.compare(here, prediction, max(image.shape[:2]), 1e-4)
+        difference = verification.compare(here, prediction, max(image.shape[:2]), 1e-4)
         assert difference.passes and difference.count > 20, (name, difference)
         assert prediction.parts == ['mmdet.models.backbones.resnet.ResNet', 'mmdet.models.necks.fpn.FPN']
         assert prediction.classes == list(CLASSES)
         assert prediction.maps[0].shape[-1] in (13, 25), 'the resizing of the config was done there too'
-    assert not verify.compare(found['fcos'][1], wrong, max(found['fcos'][0].shape[:2]), 1e-4).passes
+    assert not verification.compare(found['fcos'][1], wrong, max(found['fcos'][0].shape[:2]), 1e-4).passes
 
 
 def test_files_and_what_they_say(exported):
@@ -103,40 +106,40 @@ def test_files_and_what_they_say(exported):
         for file in (folder / name).glob('*.py'):
             code = '\n'.join(line for line in file.read_text().splitlines() if not line.startswith('#'))
             assert 'mmrotate_plugin' not in code and 'e2cnn' not in code and 'from .' not in code
-        state = torch.load(folder / name / files.CHECKPOINT)
+        state = torch.load(folder / name / writers.CHECKPOINT)
         assert len(state['meta']['dataset_meta']['classes']) == len(state['meta']['dataset_meta']['palette']) == 5
-        with safe_open(folder / name / files.SAFETENSORS, 'pt') as tensors:
+        with safe_open(folder / name / writers.SAFETENSORS, 'pt') as tensors:
             assert sorted(tensors.keys()) == sorted(state['state_dict'])
             assert all(torch.equal(tensors.get_tensor(key), value) for key, value in state['state_dict'].items())
             assert json.loads(tensors.metadata()['classes']) == list(state['meta']['dataset_meta']['classes'])
-        report = json.loads((folder / name / files.REPORT).read_text())
+        report = json.loads((folder / name / writers.REPORT).read_text())
         assert all(output['difference'] < 1e-4 for output in report['onnx']['outputs'].values())
         assert report['onnx']['input']['image'] == [1, 3, 97, 97] and len(report['onnx']['input']['mean']) == 3
         assert 'make_synthetic.py' in printed[name]
-    assert len(json.loads((folder / 'fcos' / files.REPORT).read_text())['onnx']['checked_sizes']) == 2
-    adf = json.loads((folder / 'adf' / files.REPORT).read_text())['onnx']['outputs']
+    assert len(json.loads((folder / 'fcos' / writers.REPORT).read_text())['onnx']['checked_sizes']) == 2
+    adf = json.loads((folder / 'adf' / writers.REPORT).read_text())['onnx']['outputs']
     assert list(adf) == ['level0_mean', 'level0_var', 'level1_mean', 'level1_var']
     assert 'CascadeRoIHead, with its RoI align, stays in torch' in printed['redet']
     assert 'gains are left out' in printed['adf'] and 'UncertainDetector stay here' in printed['adf']
 
 
 def test_configs_are_for_the_hosts_alone(exported):
-    cfg = Config.fromfile(exported[0] / 'redet' / files.CONFIG)
+    cfg = Config.fromfile(exported[0] / 'redet' / writers.CONFIG)
     assert cfg.custom_imports.imports == ['exported_ri_roi_align', 'exported_symmetric_resize']
     assert cfg.model.type == 'mmdet.CascadeRCNN' and cfg.model.backbone.type == 'mmdet.ResNet'
     assert cfg.model.neck.upsample_cfg == dict(mode='bilinear', align_corners=True), 'sides of 32m + 1'
-    assert cfg.model.roi_head.bbox_roi_extractor[1].roi_layer.type == parts.ROI_ALIGN
+    assert cfg.model.roi_head.bbox_roi_extractor[1].roi_layer.type == standalone_modules.ROI_ALIGN
     for part in ('train', 'val', 'test'):
         dataset = cfg[f'{part}_dataloader'].dataset
         assert dataset.type == 'mmrotate.DOTADataset' and dataset.pipeline[0].type == 'mmdet.LoadImageFromFile'
         assert 'length' not in dataset and dataset.data_root.startswith('data/synthetic/')
     assert not {'synthetic_train', 'group', 'work_dir', 'load_from'} & set(cfg)
-    adf = Config.fromfile(exported[0] / 'adf' / files.CONFIG)
+    adf = Config.fromfile(exported[0] / 'adf' / writers.CONFIG)
     assert [metric.type for metric in adf.test_evaluator] == ['mmrotate.DOTAMetric']
 
 
 def test_what_still_needs_e2cnn_is_noticed(tool, checkpoints, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(files, 'FIND', "__import__('e2cnn')\n")
+    monkeypatch.setattr(writers, 'FIND', "__import__('e2cnn')\n")
     command = [str(CONFIGS['fcos']), str(checkpoints['fcos']), '--out', str(tmp_path / 'out'), '--formats', 'config']
     assert tool('export')([*command, *SMALL]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -155,7 +158,7 @@ def test_images_that_are_given_are_used(tool, checkpoints, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / 'image.png'), np.random.default_rng(0).integers(0, 255, (50, 97, 3), np.uint8))
     command = [str(CONFIGS['fcos']), str(checkpoints['fcos']), '--formats', 'onnx', '--out', str(tmp_path / 'out')]
     assert tool('export')([*command, '--img', str(tmp_path / 'image.png'), *SMALL]) == 0
-    assert json.loads((tmp_path / 'out' / files.REPORT).read_text())['onnx']['input']['image'] == [1, 3, 65, 97]
+    assert json.loads((tmp_path / 'out' / writers.REPORT).read_text())['onnx']['input']['image'] == [1, 3, 65, 97]
     assert 'image.png, 97 x 50 pixels' in capsys.readouterr().out
 
 
@@ -173,7 +176,7 @@ def test_wrong_input_is_one_line(tool, checkpoints, tmp_path, capsys, monkeypatc
     good = [fcos, str(checkpoints['fcos']), '--out', out]
     assert "--img: 'no.png' cannot be read" in error(*good, '--img', 'no.png')
     pooled = [str(CONFIGS['redet']), redet, '--out', out, '--formats', 'config', *SMALL, 'model.neck.group_pool=max']
-    assert "pools its orientations away" in error(*pooled)
+    assert 'pools its orientations away' in error(*pooled)
     shutil.copy(checkpoints['fcos'], tmp_path / 'weights.pth')
     text = error(fcos, str(tmp_path / 'weights.pth'), '--out', str(tmp_path))
     assert 'which would be replaced; give another folder' in text
@@ -192,7 +195,7 @@ def test_wrong_input_is_one_line(tool, checkpoints, tmp_path, capsys, monkeypatc
 def test_parts_of_ours_without_a_counterpart_are_refused():
     from mmengine.registry import init_default_scope
 
-    from mmrotate_plugin.export.pipelines import plain_imports, plain_runtime
+    from mmrotate_plugin.export.runtime_config import plain_imports, plain_runtime
     from mmrotate_plugin.registry import TRANSFORMS
 
     init_default_scope('mmrotate')
@@ -220,8 +223,8 @@ def test_parts_of_ours_without_a_counterpart_are_refused():
 
     resize = dict(type='RandomChoiceResize', resize_type='mmrotate_plugin.SymmetricResize', scales=[65])
     plain, _, needed = plain_runtime(Config(dict(test_dataloader=dict(dataset=dict(pipeline=[resize])))))
-    assert needed == {parts.RESIZE}
-    assert plain['test_dataloader']['dataset']['pipeline'][0]['resize_type'] == parts.RESIZE
+    assert needed == {standalone_modules.RESIZE}
+    assert plain['test_dataloader']['dataset']['pipeline'][0]['resize_type'] == standalone_modules.RESIZE
 
     @TRANSFORMS.register_module(force=True)
     class Unknown(TRANSFORMS.get('mmrotate_plugin.SymmetricResize')):

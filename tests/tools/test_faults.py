@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmrotate_plugin.engine import cli, files
-from mmrotate_plugin.engine.checkpoints import damage
+from mmrotate_plugin.engine.runner.work_dir_checkpoints import damage
+from mmrotate_plugin.utils import atomic_files, messages
 
 pytest.importorskip('mmrotate')
 pytestmark = [
@@ -146,6 +146,7 @@ def at(iteration, fault=kill):
 
 def kill_amid_writing(name):
     """Killed when half of a checkpoint is on the disk."""
+
     def prepare(runner):  # noqa: ARG001
         fdopen = os.fdopen
 
@@ -169,7 +170,7 @@ def kill_amid_writing(name):
 
             return Half()
 
-        files.os.fdopen = half
+        atomic_files.os.fdopen = half
 
     return prepare
 
@@ -237,11 +238,9 @@ def test_killed_while_a_checkpoint_is_written(uninterrupted, child, start, tmp_p
     capsys.readouterr()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    uninterrupted, start, tmp_path, monkeypatch, capsys
-):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(uninterrupted, start, tmp_path, monkeypatch, capsys):
     warnings = []
-    monkeypatch.setattr(cli, 'warn', warnings.append)
+    monkeypatch.setattr(messages, 'print_log', lambda text, **_: warnings.append(text))
     for name in ('epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'):
         shutil.copy(uninterrupted / name, tmp_path)
     cut, flipped = tmp_path / 'epoch_3.pth', tmp_path / 'epoch_2.pth'

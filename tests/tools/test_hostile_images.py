@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip('mmrotate')
-from mmrotate_plugin.engine import cli
-from mmrotate_plugin.engine.inference import Detector, ImageError, read_image
+from mmrotate_plugin.apis.checkpoint import read_checkpoint
+from mmrotate_plugin.apis.config import load_config
+from mmrotate_plugin.apis.inference import Detector, read_image
+from mmrotate_plugin.utils.errors import ImageError
 
 FUZZ = settings(
     max_examples=80,
@@ -62,8 +64,8 @@ WHOLE = {
 
 @pytest.fixture(scope='module')
 def detector(tiny_config, trained):
-    checkpoint = cli.read_checkpoint(str(trained / 'epoch_1.pth'))
-    return Detector(cli.load_config(str(tiny_config)), checkpoint, 'epoch_1.pth', device=torch.device('cpu'))
+    checkpoint = read_checkpoint(str(trained / 'epoch_1.pth'))
+    return Detector(load_config(str(tiny_config)), checkpoint, 'epoch_1.pth', device=torch.device('cpu'))
 
 
 @pytest.mark.parametrize('name', WHOLE)

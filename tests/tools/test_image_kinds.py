@@ -12,11 +12,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mmrotate_plugin.apis.config import load_config
+from mmrotate_plugin.apis.inference import build_model
 from mmrotate_plugin.datasets import draw_scene
-from mmrotate_plugin.engine import cli
-from mmrotate_plugin.engine.images import ImageError
-from mmrotate_plugin.engine.inference import build_model
-from mmrotate_plugin.engine.input_check import check_config, check_first_image, check_image
+from mmrotate_plugin.engine.checks.input_images import check_config, check_first_image, check_image
+from mmrotate_plugin.utils.errors import ImageError, UsageError
 
 tifffile = pytest.importorskip('tifffile')
 pytest.importorskip('mmrotate')
@@ -131,7 +131,7 @@ def test_any_number_of_channels_in_every_tool(count, change, suffix, load, tool,
     folder.mkdir()
     cfg = config(tiny_config, scenes, rewritten(scenes, folder, change, suffix), suffix, load, count)
     torch.manual_seed(0)
-    model = build_model(cli.load_config(str(cfg)))
+    model = build_model(load_config(str(cfg)))
     checkpoint, out, image = tmp_path / 'random.pth', tmp_path / 'out', str(folder / f'images/scene0.{suffix}')
     torch.save({'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': ('plane',)}}}, checkpoint)
     run = [str(cfg), str(checkpoint)]
@@ -161,13 +161,13 @@ def test_lengths_that_do_not_go_together_are_named(change, message):
     backbone = dict(type='mmdet.ResNet', in_channels=4)
     for wrap in (lambda model: model, lambda model: dict(type='UncertainDetector', detector=model)):
         check_config(Config(dict(model=wrap(dict(data_preprocessor=given, backbone=backbone)))))
-        with pytest.raises(cli.UsageError) as error:
+        with pytest.raises(UsageError) as error:
             check_config(Config(dict(model=wrap(dict(data_preprocessor={**given, **change}, backbone=backbone)))))
         assert message in str(error.value)
 
 
 def test_raw_values_want_their_own_mean():
-    from mmrotate_plugin.models.data_preprocessors.det import DetDataPreprocessor
+    from mmrotate_plugin.models.data_preprocessors.det_data_preprocessor import DetDataPreprocessor
 
     class Net(torch.nn.Module):
         def __init__(self, mean, std):
@@ -188,7 +188,7 @@ def test_raw_values_want_their_own_mean():
 def test_the_data_preprocessor_takes_any_number_of_channels():
     from mmdet.models.data_preprocessors import DetDataPreprocessor as HostDetDataPreprocessor
 
-    from mmrotate_plugin.models.data_preprocessors.det import DetDataPreprocessor
+    from mmrotate_plugin.models.data_preprocessors.det_data_preprocessor import DetDataPreprocessor
 
     mean, std = [float(i) for i in range(5)], [1.0 + i for i in range(5)]
     ours = DetDataPreprocessor(mean=mean, std=std, pad_size_divisor=8)
@@ -229,7 +229,7 @@ def test_the_configs_of_the_page_train_a_step(number, name, change, suffix, tmp_
         else:
             cv2.imwrite(str(path), pixels)
         (folder / 'labelTxt/a.txt').write_text('10 10 40 12 39 25 9 23 plane 0\n')
-    cfg = cli.load_config('config.py')
+    cfg = load_config('config.py')
     model = build_model(cfg)
     data = DATASETS.build(cfg.train_dataloader.dataset)
     check_first_image(model, data)

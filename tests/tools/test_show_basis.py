@@ -52,9 +52,9 @@ def checkpoint(tmp_path_factory) -> Path:
     pytest.importorskip('mmdet')
     from mmengine.registry import init_default_scope
 
-    from mmrotate_plugin.engine import cli
+    from mmrotate_plugin.apis.config import load_config
 
-    cfg = cli.load_config(str(SYNTHETIC))
+    cfg = load_config(str(SYNTHETIC))
     from mmdet.registry import MODELS
 
     init_default_scope('mmdet')

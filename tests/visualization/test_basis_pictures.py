@@ -5,7 +5,7 @@ import torch
 
 from mmrotate_plugin.equivariant import ennConv, ennTrivialConv
 from mmrotate_plugin.equivariant.basis import steerable_basis
-from mmrotate_plugin.visualization import basis as pictures
+from mmrotate_plugin.visualization.plots import basis as pictures
 
 SCALE = pictures.DOTS / 100
 

@@ -3,7 +3,7 @@ import math
 import cv2
 import numpy as np
 
-from mmrotate_plugin.visualization.equivariance import PanelRow, equivariance_figure
+from mmrotate_plugin.visualization.plots.equivariance import PanelRow, equivariance_figure
 
 
 def decode(data):

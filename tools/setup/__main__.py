@@ -120,7 +120,8 @@ def variables() -> dict[str, str]:
 
 def uv_progress(log: str, _seconds: float) -> str:
     begun, ended = (set(re.findall(rf'{word} ([\w.-]+)', log)) for word in ('Downloading', 'Downloaded'))
-    return f'fetching {", ".join(sorted(begun - ended))}' if begun - ended else 'at work'
+    left = sorted(begun - ended, key=lambda name: name != 'torch')
+    return f'{len(left)} large packages to come, {left[0]} among them' if left else 'at work'
 
 
 def make(keys: dict[str, str], usable: bool) -> None:

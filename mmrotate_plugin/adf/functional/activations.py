@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import Elementwise, apply, is_compiling
+from .._compiler import Elementwise, apply, is_compiling
 from ..gaussian import Gaussian, moment_rule
-from .normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_and_tail, wide
+from ._normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_and_tail, wide
 
 
 def widened(x: Gaussian) -> Gaussian:

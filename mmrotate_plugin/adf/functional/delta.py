@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ..gaussian import DELTA, RULES, Gaussian
 from . import activations, pooling
 from .maxima import NO_INDICES
-from .plain import channels_last
+from .plain_mean import channels_last
 
 
 def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gaussian is never changed in place

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import is_compiling
+from .._compiler import is_compiling
 from ..gaussian import Gaussian, NoMomentRule, moment_rule
-from .rank1 import rank1_variance
+from ._rank1 import rank1_variance
 
 Pair = int | tuple[int, ...]
 

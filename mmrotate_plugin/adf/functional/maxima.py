@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler import Elementwise, apply, constant_result
+from .._compiler import Elementwise, apply, constant_result
 from ..gaussian import Gaussian, moment_rule
-from .normal import FAR, Buffer, Moments, blockwise, cumulative, density_and_tail
+from ._normal import FAR, Buffer, Moments, blockwise, cumulative, density_and_tail
 
 Size = int | Sequence[int]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiler import constant_result, is_compiling, is_tracing
+from .._compiler import constant_result, is_compiling, is_tracing
 from ..gaussian import Gaussian, moment_rule
 from .maxima import NO_INDICES, Size, like, max_over, single_precision, tree_max
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..gaussian import Gaussian, NoMomentRule, moment_rule
+from ._normal import wide
 from .linear import constants_only
-from .normal import wide
 
 
 @moment_rule(F.normalize)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..gaussian import Gaussian, moment_rule
+from ._normal import wide
 from .arithmetic import mean as mean_of
-from .normal import wide
 
 
 @moment_rule(torch.var, Tensor.var)

@@ -1,5 +1,6 @@
 """Metrics of OpenMMLab's evaluator."""
 
 from .dota_metric import DOTAMetric
+from .uncertainty_metric import UncertaintyMetric
 
-__all__ = ['DOTAMetric']
+__all__ = ['DOTAMetric', 'UncertaintyMetric']

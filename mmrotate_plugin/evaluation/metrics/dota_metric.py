@@ -9,8 +9,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump
 from mmengine.logging import print_log
 
-from ...arguments import typed
 from ...registry import METRICS
+from ...utils.typecheck import typed
 from ..errors import EvaluationError
 from ..functional.ground_truth import is_labelled, name_of, truth_of
 from ..functional.mean_ap import ClassAP, class_ap, mean_ap, parts_of_class

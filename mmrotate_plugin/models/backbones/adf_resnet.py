@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...adf import Gaussian
-from ...adf.compiler import is_compiling
+from ...adf._compiler import is_compiling
 from ...adf.gains import misfit
 from ...adf.gaussian import VARIANCE_RULES
-from ...adf.noise import check_noise, fill_noise
-from ...arguments import typed
+from ...adf.input_noise import check_noise, fill_noise
 from ...registry import MODELS, register
+from ...utils.typecheck import typed
 from .resnet import ResNet
 
 DEFAULT_NOISE_VARIANCE = 1e-3

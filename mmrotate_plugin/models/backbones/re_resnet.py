@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import nn
 
-from ...arguments import typed
 from ...equivariant import ennAvgPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
+from ...utils.typecheck import typed
 from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
-from ..weights import note_group, refuse_another_backbone, something_must_load
+from ..utils.weight_check import note_group, refuse_another_backbone, something_must_load
 from .resnet import ResNet
 
 

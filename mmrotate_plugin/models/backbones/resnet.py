@@ -10,10 +10,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ... import checkpoints
 from ...adf import accept_gains
-from ...arguments import typed
 from ...registry import MODELS
+from ...utils import safe_load
+from ...utils.typecheck import typed
 from ..layers import Cfg
 from ._blocks import ARCHITECTURES, Block
 
@@ -207,7 +207,7 @@ class ResNet(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; weights from a checkpoint are kept as they are."""
-        with checkpoints.loading():
+        with safe_load.loading():
             super().init_weights()
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         if not any(str(cfg['type']).endswith('Pretrained') for cfg in cfgs):

@@ -5,7 +5,7 @@ from typing import Any
 from mmdet.models.detectors import CascadeRCNN
 
 from ...registry import MODELS
-from ..groups import check_groups
+from ..utils.group_check import check_groups
 
 
 @MODELS.register_module()

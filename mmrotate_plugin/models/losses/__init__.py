@@ -1,5 +1,5 @@
 """Losses of detectors' heads."""
 
-from .heteroscedastic import HeteroscedasticLoss
+from .heteroscedastic_loss import HeteroscedasticLoss
 
 __all__ = ['HeteroscedasticLoss']

@@ -8,13 +8,13 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ... import checkpoints
-from ...arguments import typed
 from ...equivariant import ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
+from ...utils import safe_load
+from ...utils.typecheck import typed
 from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
-from ..weights import note_group, refuse_another_neck, something_must_load
+from ..utils.weight_check import note_group, refuse_another_neck, something_must_load
 
 ACTIVATIONS: dict[str | None, Cfg | None] = {None: None, 'relu': {'type': 'ReLU'}}
 
@@ -109,7 +109,7 @@ class ReFPN(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; a checkpoint without any key of this network is an error."""
-        with something_must_load(self), checkpoints.loading():
+        with something_must_load(self), safe_load.loading():
             super().init_weights()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:

@@ -1,5 +1,5 @@
-"""What passes the uncertainty of a backbone on to the detections."""
+"""Pass the uncertainty of a backbone on to the detections."""
 
-from . import deform_conv, roi_align
+from . import rules_deform_conv, rules_roi_align
 
-__all__ = ['deform_conv', 'roi_align']  # imported to register their rules
+__all__ = ['rules_deform_conv', 'rules_roi_align']  # imported to register their rules

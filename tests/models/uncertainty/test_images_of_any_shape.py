@@ -11,7 +11,7 @@ from torch import nn
 pytest.importorskip('mmrotate')
 from mmdet.structures import DetDataSample
 
-from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
+from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
 from mmrotate_plugin.structures import CentredScale
 
 SIZE = 65

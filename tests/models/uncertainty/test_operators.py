@@ -10,8 +10,9 @@ from torch import nn
 
 from mmrotate_plugin.adf import Gaussian, NoMomentRule
 from mmrotate_plugin.models.roi_heads.ri_roi_align import RiRoIAlignRotated
-from mmrotate_plugin.models.uncertainty import deform_conv, operators, roi_align
-from mmrotate_plugin.models.uncertainty.operators import operator_rules
+from mmrotate_plugin.models.uncertainty import operator_rules as operators
+from mmrotate_plugin.models.uncertainty import rules_deform_conv, rules_roi_align
+from mmrotate_plugin.models.uncertainty.operator_rules import operator_rules
 
 # corner cases: over the border, outside, smaller than a pixel, of no extent, another image
 BOXES = [[0, 4, 6, 30, 21], [1, -9, -7, 12, 20], [0, 17, 9, 19, 10], [1, 60, 60, 80, 90], [0, 8, 8, 8, 8],
@@ -173,7 +174,9 @@ def test_variances_are_the_same_in_small_pieces(monkeypatch):
     conv, offset = DeformConv2d(2, 2, 3, padding=1).double(), torch.randn(2, 18, 9, 8, dtype=torch.float64)
 
     def both():
-        return roi_align.roi_align_rotated(layer, x.var, rois_of(TURNED)), deform_conv.deform_conv(conv, x.var, offset)
+        return rules_roi_align.roi_align_rotated(layer, x.var, rois_of(TURNED)), rules_deform_conv.deform_conv(
+            conv, x.var, offset
+        )
 
     with torch.no_grad():
         whole = both()
@@ -277,9 +280,9 @@ def test_variances_learn():
 def test_lower_precision_stays_close(dtype):
     layer, x = RoIAlign(2, 0.25, 2), random_gaussian(1, 2, 9, 8)
     rois = rois_of(BOXES[:1])
-    expected = roi_align.roi_align(layer, x.var, rois)
+    expected = rules_roi_align.roi_align(layer, x.var, rois)
     actual = operators._propagate(
-        layer, roi_align.roi_align, layer.forward, Gaussian(x.mean.to(dtype), x.var.to(dtype)), rois.to(dtype)
+        layer, rules_roi_align.roi_align, layer.forward, Gaussian(x.mean.to(dtype), x.var.to(dtype)), rois.to(dtype)
     )
     assert actual.dtype == dtype
     # a position near 10 has a rounding error of 5 units of 2^-11 or 2^-24 and the weights change as much

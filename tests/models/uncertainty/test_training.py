@@ -10,9 +10,9 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
+from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
 from mmrotate_plugin.models.losses import HeteroscedasticLoss
-from mmrotate_plugin.models.uncertainty.tracing import UnsupportedDetector
+from mmrotate_plugin.models.uncertainty.head_trace import UnsupportedDetector
 
 mmrotate = pytest.importorskip('mmrotate')
 

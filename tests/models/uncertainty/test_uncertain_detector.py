@@ -9,8 +9,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmrotate_plugin.adf import NoMomentRule
-from mmrotate_plugin.models.detectors.uncertain import UncertainDetector
-from mmrotate_plugin.models.uncertainty.calibration import calibrate_detector
+from mmrotate_plugin.models.detectors.uncertain_detector import UncertainDetector
+from mmrotate_plugin.models.uncertainty.detector_calibration import calibrate_detector
 
 mmrotate = pytest.importorskip('mmrotate')
 
@@ -216,7 +216,7 @@ def test_fitted_errors_go_with_the_state_dict(small):
     from mmengine.structures import InstanceData
     from mmrotate.structures import RotatedBoxes
 
-    from mmrotate_plugin.engine.uncertainty_errors import fit_detector_errors
+    from mmrotate_plugin.evaluation.error_fit import fit_detector_errors
 
     model = UncertainDetector(copy.deepcopy(small[1]), noise_variance=1e-3)
     images = [torch.randint(0, 255, (3, SIZE, SIZE), dtype=torch.uint8) for _ in range(2)]

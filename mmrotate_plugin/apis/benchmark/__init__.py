@@ -1,0 +1,1 @@
+"""Measure speed and memory of networks as ratios of interleaved pairs."""

@@ -1,0 +1,232 @@
+"""A trained detector as a function from an image to boxes."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..adf import NoMomentRule
+from ..engine.checks import before_run
+from ..engine.checks.checkpoint_classes import configured_meta, names_and_palette
+from ..engine.checks.compiled_operators import check_operators
+from ..engine.checks.head_classes import wrong_count
+from ..engine.checks.input_images import check_image
+from ..models.uncertainty.head_trace import UnsupportedDetector
+from ..models.utils.group_check import check_groups
+from ..structures import offset_of
+from ..utils.errors import ImageError, UsageError
+from ..utils.messages import first_line, reason_of, warn
+from ..visualization import class_colours
+from .checkpoint import load_weights
+from .image_reader import ImageReader, read_image
+from .uncertain_config import inner_model
+
+__all__ = [
+    'Detections',
+    'Detector',
+    'ImageError',
+    'best_first',
+    'build_model',
+    'image_pipeline',
+    'read_image',
+    'select_device',
+]
+
+
+@dataclass
+class Detections:
+    """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first.
+
+    Of an `UncertainDetector`, their standard deviations too, of the shapes of boxes and scores, and if it was asked for
+    `score_map` the largest of a score at each pixel of the image, (H, W).
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    boxes_std: NDArray[np.float32] | None = None
+    scores_std: NDArray[np.float32] | None = None
+    score_std_map: NDArray[np.float32] | None = None
+
+
+def select_device(name: str | None) -> torch.device:
+    """The device of that name; without a name, a GPU if there is one.
+
+    Raises:
+        UsageError: If the name is unknown or the device is not there.
+    """
+    if name is None:
+        return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"--device '{name}' cannot be used: {first_line(error)}") from error
+    return device
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, its weights still to come: what the config would initialise from is not read.
+
+    Raises:
+        UsageError: If a name is not registered, an argument is refused, or the groups of two parts differ.
+    """
+    from mmdet.registry import MODELS
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import init_default_scope
+
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    detector = inner_model(cfg)
+    if detector.get('backbone') and 'init_cfg' in detector.backbone:
+        detector.backbone.init_cfg = None
+    try:
+        # a copy: heads of the DETR family write tensors into what they are built from
+        model = revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
+        check_groups(model)
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise UsageError(f'the model of the config cannot be built: {reason_of(error)}') from error
+    return model
+
+
+class Detector:
+    """The model of a config with the weights of a checkpoint.
+
+    mmdet's `init_detector` loads what fits, asks the test data set for its palette and so needs it to exist, and takes
+    COCO's names for a checkpoint without any; here the weights must fit and the names come from the checkpoint, else
+    from the config. Colours go with names, whatever their order.
+
+    Args:
+        cfg: The config; its test pipeline prepares the images.
+        checkpoint: As `read_checkpoint` returns it.
+        path: Its file, for messages.
+
+    Raises:
+        UsageError: If the model cannot be built or the weights do not fit.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: Mapping[str, Any], path: str, *, device: torch.device) -> None:
+        self.model = build_model(cfg)
+        load_weights(self.model, checkpoint, path)
+        self.model.cfg = cfg
+        self.model.to(device).eval()
+        try:
+            check_operators(self.model, training=False)
+        except NotImplementedError as error:
+            raise UsageError(f'the model cannot run here: {error}') from error
+        configured = configured_meta(cfg) or {}
+        result = "the checkpoint's names are used"
+        before_run.check_classes(cfg, checkpoint, path, configured.get('classes'), whose='the config', result=result)
+        names, palette = names_and_palette(cfg, checkpoint)
+        self.classes: list[str] = list(names)
+        if (text := wrong_count(self.model, names, f"the checkpoint '{path}' or its config")) is not None:
+            warn(text)
+        self.colours = class_colours(len(self.classes) or 20, palette)
+        self.pipeline = image_pipeline(cfg)
+        self.read = ImageReader.of(cfg)  # a file, as the test pipeline reads it
+
+    def __call__(self, image: NDArray[np.uint8], *, score_thr: float = 0.0) -> Detections:
+        """Detect on one image, (H, W) or (H, W, C), as `read` gives it.
+
+        Raises:
+            UsageError: If an `UncertainDetector` holds a detector that it cannot take.
+            ImageError: If the test pipeline cannot take its size, or the network its channels.
+        """
+        from mmdet.apis import inference_detector
+
+        check_image(self.model, image, 'the image')
+
+        try:
+            sample = inference_detector(self.model, image, test_pipeline=self.pipeline)
+        except (NoMomentRule, UnsupportedDetector) as error:
+            raise UsageError(f'no uncertainty of this detector: {error}') from error
+        scores_map = sample.get('score_std_map')
+        if scores_map is not None:  # of the network's input
+            scores_map = map_on_image(scores_map, sample.metainfo, image.shape[:2])
+        found = sample.pred_instances
+        return best_first(found[found.scores >= score_thr], scores_map)
+
+
+def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Interpolate a map over the network's input at the pixels of the image.
+
+    Args:
+        values: (h, w), one for each pixel of the network's input.
+        meta: Metainfo of the sample; without an offset in its `scale_factor`, the image fills the whole map.
+        shape: (H, W) of the image.
+
+    Returns:
+        (H, W), without what lies on the padding.
+    """
+    offset = offset_of(meta)
+    if not any(offset):
+        return cv2.resize(values.cpu().numpy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    scale = meta['scale_factor']
+    axes = [  # of the centres of the image's pixels, from -1 at one border of the map to 1 at the other
+        ((torch.arange(side, device=values.device) + 0.5) * scale[i] + offset[i]) * 2 / values.shape[1 - i] - 1
+        for i, side in enumerate(shape[::-1])
+    ]
+    y, x = torch.meshgrid(axes[1], axes[0], indexing='ij')
+    at = torch.stack([x, y], -1)[None].to(values)
+    out = F.grid_sample(values[None, None], at, mode='bilinear', padding_mode='border', align_corners=False)
+    return out[0, 0].cpu().numpy()
+
+
+def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:
+    """What a detector predicts, as arrays."""
+    found = found[found.scores.argsort(descending=True)]
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
+    return Detections(
+        boxes.cpu().numpy(),
+        found.labels.cpu().numpy(),
+        found.scores.cpu().numpy(),
+        *(None if std is None else std.cpu().numpy() for std in stds),
+        scores_map,
+    )
+
+
+def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The test pipeline for an array instead of a file, without the steps that want annotations.
+
+    It raises ImageError for images that a step cannot take, such as one whose shorter side is resized to nothing.
+    """
+    from mmcv.transforms import Compose
+    from mmdet.utils import get_test_pipeline_cfg
+
+    try:
+        steps = [dict(step) for step in get_test_pipeline_cfg(cfg.copy())]
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+        raise UsageError('the config has no test_dataloader with a pipeline to prepare images') from error
+    if untyped := [step for step in steps if 'type' not in step]:
+        raise UsageError(f"a step of the test pipeline has no 'type': {str(untyped[0])[:200]}")
+    names = [str(step['type']).rpartition('.')[2] for step in steps]
+    kept = [
+        step
+        for step, name in zip(steps, names, strict=True)
+        if not (name.startswith('Load') or name == 'ConvertBoxType')
+    ]
+    try:
+        pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise UsageError(f'the test pipeline cannot be built: {reason_of(error)}') from error
+
+    def prepare(data: dict[str, Any]) -> dict[str, Any]:
+        height, width = data['img'].shape[:2]
+        try:
+            return pipeline(data)
+        except cv2.error as error:
+            raise ImageError(
+                f"an image of {width} x {height} pixels cannot go through the config's test pipeline; is a side too "
+                f'short for its resizing? ({error.err} in {error.func})'
+            ) from error
+
+    return prepare

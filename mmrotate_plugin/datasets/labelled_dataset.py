@@ -1,0 +1,94 @@
+"""What data sets of images and label files share: checks of classes and boxes, counts, difficulty."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from .dota_format import Annotation, BadAnnotation, check_polygon
+from .utils.broken_files import SkipsBrokenFiles
+from .utils.class_names import classes_fault, complete_metainfo
+from .utils.filter_cfg import filter_empty
+from .utils.object_census import Census
+
+
+class LabelledDataset(SkipsBrokenFiles, BaseDataset):
+    """Base of `DOTADataset`, `HRSCDataset` and `DIORDataset`.
+
+    A subclass calls `_begin`, then `_instances` for each label file, then `_end`.
+
+    Args:
+        diff_thr: Objects of a difficulty above it are marked to be ignored. None: in a test those that are difficult
+            at all, in a training none.
+        strict: Raise at the first object, image or label file that cannot be used.
+        check_pixels: Decode every image at the start.
+        kwargs: Of mmengine's BaseDataset.
+
+    Raises:
+        ValueError: If `metainfo` has classes that cannot be, or `data_prefix` or `ann_file` is of a wrong kind.
+    """
+
+    METAINFO: dict[str, Any] = {'classes': (), 'palette': []}
+    UNIT = 'object'  # of a label file
+    FILTERS: tuple[str, ...] = ()  # that filter_empty does not know
+
+    def __init__(
+        self, diff_thr: int | None = None, *, strict: bool = False, check_pixels: bool = False, **kwargs
+    ) -> None:
+        self.diff_thr = diff_thr
+        prefix, labels = kwargs.get('data_prefix'), kwargs.get('ann_file')
+        if prefix is not None and not isinstance(prefix, Mapping):
+            raise ValueError(f"data_prefix={prefix!r} must be a dict, such as data_prefix=dict(img_path='images/')")
+        if labels is not None and not isinstance(labels, str):
+            raise ValueError(f'ann_file={labels!r} must be one path; ConcatDataset joins several data sets')
+        kwargs['metainfo'] = complete_metainfo(kwargs.get('metainfo'), self.METAINFO)
+        super().__init__(strict=strict, check_pixels=check_pixels, **kwargs)
+
+    def filter_data(self) -> list[dict]:
+        """Apply `filter_cfg`; in test mode keep everything."""
+        return filter_empty(self, others=self.FILTERS)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of the objects in one image."""
+        return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
+
+    def _begin(self) -> None:
+        """Start to count objects."""
+        fault = classes_fault(self.metainfo['classes'])  # once more: they may come from a file
+        if fault is not None:
+            raise ValueError(f'metainfo: {fault}')
+        self._census = Census(self.metainfo['classes'], self.METAINFO['classes'], unit=self.UNIT, strict=self.strict)
+
+    def _instances(
+        self, path: Path | str, found: Iterable[tuple[int, Annotation | BadAnnotation]], width: int, height: int
+    ) -> list[dict]:
+        """The usable objects of one label file; the others are named and counted."""
+        threshold = self.diff_thr if self.diff_thr is not None else 0 if self.test_mode else math.inf
+        instances, refused, total = [], [], 0
+        for number, item in found:
+            total += 1
+            try:
+                if isinstance(item, BadAnnotation):
+                    raise item
+                check_polygon(item.polygon, width, height)
+                label = self._census.label(item.name)
+            except BadAnnotation as error:
+                refused.append((number, error))
+                if self.strict:
+                    break
+                continue
+            if label is not None:
+                flag = int(item.difficulty > threshold)
+                instances.append(dict(bbox=item.polygon, bbox_label=label, ignore_flag=flag) | item.extra)
+        self._census.refuse(path, refused, total)
+        return instances
+
+    def _end(self, where: str) -> None:
+        """Say what was left out.
+
+        Raises:
+            ValueError: If nothing can be used.
+        """
+        self._census.report(where, training=not self.test_mode)

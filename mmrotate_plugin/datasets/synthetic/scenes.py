@@ -1,0 +1,241 @@
+"""Synthetic aerial scenes: rotated objects of several classes on varied ground, drawn from a seed.
+
+Scene (seed, index) is the same in every process and in any order, for given versions of numpy and OpenCV.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.random import Generator, SeedSequence, default_rng
+
+from .canvas import Sketch, corners, raster
+from .clutter import CLUTTER
+from .layouts import LAYOUTS
+from .objects import CLASSES, KINDS, PALETTE, Brush, grey, shade
+from .textures import smooth_noise, texture
+
+__all__ = ['CLASSES', 'PALETTE', 'Scene', 'corners', 'draw_scene', 'lay_out', 'noise_levels', 'paint', 'photograph']
+
+ALL_ANGLES = (-180.0, 180.0)
+_FINE = 3  # cells per pixel and side while painting; averaged at the end
+_SMALLEST = 32
+_COURSE, _GROUND, _CAMERA, _LOOKS, _NOISE = range(5)  # independent streams of one scene
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and what is in it.
+
+    Attributes:
+        image: (H, W, 3) uint8, BGR.
+        labels: (N,) int64, indices into CLASSES.
+        rboxes: (N, 5) float64: cx, cy, w, h in pixels, angle in radians, -pi to pi. w lies along the heading.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    rboxes: np.ndarray
+
+    @property
+    def polygons(self) -> np.ndarray:
+        """(N, 4, 2) corners in pixels; the edge from the first to the second points ahead."""
+        return corners(self.rboxes)
+
+
+def draw_scene(
+    seed: int,
+    index: int,
+    *,
+    size: int | tuple[int, int] = 193,
+    num_objects: int | tuple[int, int] = (6, 14),
+    scale: tuple[float, float] = (0.9, 1.3),
+    angles: tuple[float, float] = ALL_ANGLES,
+    noise_std: float | tuple[float, float] = 0.0,
+) -> Scene:
+    """Draw scene number `index` of the endless series `seed`.
+
+    Args:
+        size: Side of a square image or (width, height), in pixels.
+        num_objects: How many objects, or the least and the most. A small image may not have room for all of them;
+            then it has fewer. 0 gives a scene without objects.
+        scale: Least and most factor on the objects' sizes; one factor per scene.
+        angles: Least and most angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie along
+            the image's axes.
+        noise_std: Standard deviation of white noise, grey levels, that is added to the picture of the camera: a number,
+            or one for the left half and one for the right.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it.
+    """
+    levels = noise_levels(noise_std)
+    sketch = lay_out(seed, index, size=size, num_objects=num_objects, scale=scale, angles=angles)
+    image = photograph(paint(sketch, seed, index), _stream(seed, index, _CAMERA))
+    if any(levels):
+        image = add_noise(image, levels, _stream(seed, index, _NOISE))
+    return Scene(image, sketch.labels, sketch.rboxes)
+
+
+def noise_levels(noise_std: float | Sequence[float]) -> tuple[float, float]:
+    """Of the left and the right half.
+
+    Raises:
+        ValueError: If they are not one or two numbers from 0 on.
+    """
+    levels = tuple(noise_std) if isinstance(noise_std, Sequence) else (noise_std, noise_std)
+    if len(levels) != 2 or not all(isinstance(x, (int, float)) and math.isfinite(x) and x >= 0 for x in levels):
+        raise ValueError(f'noise_std={noise_std}: must be grey levels from 0 on, or a pair (left half, right half)')
+    return float(levels[0]), float(levels[1])
+
+
+def add_noise(image: np.ndarray, levels: tuple[float, float], rng: Generator) -> np.ndarray:
+    """White noise of so many grey levels in the left and the right half, (H, W, 3) uint8."""
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    middle = image.shape[1] // 2
+    noise[:, :middle] *= levels[0]
+    noise[:, middle:] *= levels[1]
+    return np.rint(image + noise).clip(0, 255).astype(np.uint8)
+
+
+def lay_out(
+    seed: int,
+    index: int,
+    *,
+    size: int | tuple[int, int],
+    num_objects: int | tuple[int, int],
+    scale: tuple[float, float],
+    angles: tuple[float, float] = ALL_ANGLES,
+) -> Sketch:
+    """What `draw_scene` draws, before it is painted: the objects alone cost a fraction of the image."""
+    width, height = (size, size) if isinstance(size, int) else size
+    low, high = (num_objects, num_objects) if isinstance(num_objects, int) else num_objects
+    if min(width, height) < _SMALLEST:
+        raise ValueError(f'size={size}: both sides must be at least {_SMALLEST} pixels')
+    if not 0 <= low <= high:
+        raise ValueError(f'num_objects={num_objects}: must be a number from 0 on, or a pair (least, most)')
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError(f'scale={scale}: must be a pair (least, most) of positive factors')
+    if not -360 <= angles[0] <= angles[1] <= 360:
+        raise ValueError(f'angles={angles}: must be a pair (least, most) of degrees within -360 and 360')
+    if seed < 0 or index < 0:
+        raise ValueError(f'seed={seed}, index={index}: both must be 0 or more')
+    rng = _stream(seed, index, _COURSE)
+    sketch = Sketch(rng, width, height, rng.uniform(*scale), int(rng.integers(low, high + 1)), angles)
+    LAYOUTS[rng.integers(len(LAYOUTS))](sketch)
+    return sketch
+
+
+def _stream(seed: int, index: int, *purpose: int) -> Generator:
+    return default_rng(SeedSequence(seed, spawn_key=(index, *purpose)))
+
+
+def paint(sketch: Sketch, seed: int, index: int, *, shadows: bool = True) -> np.ndarray:
+    """What stands on the ground in the light of the sun, (H, W, 3) uint8."""
+    rng = _stream(seed, index, _GROUND)
+    canvas = _paint_ground(sketch, rng)
+    elevation = rng.uniform(0.5, 1.3)  # shadow length over object height
+    azimuth = rng.uniform(-np.pi, np.pi)
+    sun = np.array([np.cos(azimuth), np.sin(azimuth)])
+
+    looks = _stream(seed, index, _LOOKS)
+    placed = []  # (pen, sprite)
+    for name, rbox in [*sketch.clutter, *sketch.items]:
+        x, y = (min(int(v) * _FINE, n - 1) for v, n in zip(rbox[:2], canvas.shape[1::-1], strict=True))
+        under = cv2.mean(canvas[max(y - 12, 0) : y + 12, max(x - 12, 0) : x + 12])
+        pen = _Pen(rbox)
+        brush = Brush(looks, (rbox[2], rbox[3]), grey(under), tuple(pen.axes @ sun))
+        sprite = CLUTTER[name](brush) if isinstance(name, str) else KINDS[name].paint(brush)
+        placed.append((pen, sprite))
+    if shadows:
+        canvas = _cast_shadows(canvas, placed, -sun * elevation, rng.uniform(0.35, 0.6))
+    for pen, sprite in placed:
+        for polygon, colour in sprite.parts:
+            pen.fill(canvas, polygon, colour)
+    return cv2.resize(canvas, (sketch.width, sketch.height), interpolation=cv2.INTER_AREA)
+
+
+class _Pen:
+    """Paints polygons given in the frame of a box (-1..1) on a canvas of _FINE cells per pixel."""
+
+    def __init__(self, rbox: np.ndarray) -> None:
+        x, y, w, h, a = rbox.tolist()
+        self.axes = np.array([(math.cos(a), math.sin(a)), (-math.sin(a), math.cos(a))])
+        self.matrix = self.axes * ((w / 2,), (h / 2,)) * _FINE
+        self.centre = np.array((x, y)) * _FINE - 0.5
+
+    def cells(self, polygon: np.ndarray) -> np.ndarray:
+        return polygon @ self.matrix + self.centre
+
+    def fill(self, canvas: np.ndarray, polygon: np.ndarray, colour: tuple) -> None:
+        _fill(canvas, self.cells(polygon), colour)
+
+
+def _fill(canvas: np.ndarray, cells: np.ndarray, colour: tuple | int) -> None:
+    cv2.fillPoly(canvas, [np.rint(cells * 16).astype(np.int32)], colour, lineType=cv2.LINE_8, shift=4)
+
+
+def _paint_ground(sketch: Sketch, rng: Generator) -> np.ndarray:
+    """The ground with its markings at _FINE cells per pixel, uint8."""
+    shape = sketch.height, sketch.width
+    image = np.zeros((*shape, 3), np.float32)
+    for polygon, kind in sketch.grounds:
+        cover = texture(kind, rng, shape)
+        if polygon is None:
+            image = cover
+        else:
+            image += (cover - image) * _mask([polygon], shape, blur=3)
+    if sketch.foam:
+        foam = _mask(sketch.foam, shape, blur=7) * (0.55 + 0.3 * smooth_noise(rng, shape, 2.5)[..., None])
+        water = _zone_before_objects(sketch, shape)
+        image += (235 - image) * foam.clip(0, 0.8) * water
+    fine = cv2.resize(image.clip(0, 255).astype(np.uint8), (shape[1] * _FINE, shape[0] * _FINE))
+    for polygon, colour in sketch.marks:
+        raster(fine, polygon, shade(colour, rng.uniform(0.85, 1.0)), _FINE)
+    return fine
+
+
+def _zone_before_objects(sketch: Sketch, shape: tuple[int, int]) -> np.ndarray:
+    """1 on water, 0 on land, (H, W, 1) float32."""
+    water = np.zeros(shape, np.uint8)
+    for polygon, kind in sketch.grounds:
+        if polygon is None:
+            water[:] = 255 * (kind == 'water')
+        else:
+            raster(water, polygon, 255 * (kind == 'water'))
+    return (water / np.float32(255))[..., None]
+
+
+def _mask(polygons: list[np.ndarray], shape: tuple[int, int], blur: int) -> np.ndarray:
+    """Polygons with soft edges, (H, W, 1) float32 in 0..1."""
+    mask = np.zeros(shape, np.uint8)
+    for polygon in polygons:
+        raster(mask, polygon)
+    return cv2.blur(mask, (blur, blur))[..., None] / np.float32(255)
+
+
+def _cast_shadows(canvas: np.ndarray, placed: list, offset: np.ndarray, strength: float) -> np.ndarray:
+    """Darken the ground away from the sun by what stands on it."""
+    mask = np.zeros(canvas.shape[:2], np.uint8)
+    for pen, sprite in placed:
+        reach = offset * sprite.height * _FINE
+        for polygon in sprite.outline:
+            base = pen.cells(polygon)
+            _fill(mask, cv2.convexHull(np.concatenate([base, base + reach]).astype(np.float32))[:, 0], 255)
+    keep = 255 - cv2.convertScaleAbs(cv2.blur(mask, (_FINE, _FINE)), alpha=strength)
+    return cv2.multiply(canvas, cv2.merge([keep, keep, keep]), scale=1 / 255)
+
+
+def photograph(image: np.ndarray, rng: Generator) -> np.ndarray:
+    """Exposure, contrast, colour cast, haze, blur and noise of a camera."""
+    shape = image.shape[:2]
+    if rng.random() < 0.35:
+        image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.4, 0.8))
+    out = image.astype(np.float32)
+    pivot = np.float32(out.mean())
+    out = (out - pivot) * np.float32(rng.uniform(0.7, 1.2)) + pivot * np.float32(rng.uniform(0.8, 1.2))
+    out *= rng.uniform(0.93, 1.07, 3).astype(np.float32)
+    out += (8 * smooth_noise(rng, shape, max(shape) / 2))[..., None]
+    out += rng.standard_normal((*shape, 1), dtype=np.float32) * np.float32(rng.uniform(1, 7))
+    return np.rint(out).clip(0, 255).astype(np.uint8)

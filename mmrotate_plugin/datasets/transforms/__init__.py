@@ -1,0 +1,7 @@
+"""Transforms of a data pipeline: loading, resizing about the centre, noise, corruptions."""
+
+from .add_noise import AddNoise
+from .loading import LoadImageFromFile
+from .symmetric_resize import SymmetricResize, resize_symmetric
+
+__all__ = ['AddNoise', 'LoadImageFromFile', 'SymmetricResize', 'resize_symmetric']

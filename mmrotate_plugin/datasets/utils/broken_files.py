@@ -1,0 +1,202 @@
+"""Image files that are broken: empty, cut off, or not to be decoded; and what a data set does about them."""
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
+
+from ...utils.errors import ImageError
+from ..transforms.loading import LoadImageFromFile
+from .image_headers import SIDEWAYS, TIFF_MAGIC, Header, ImageKindError, any_size, read_header
+from .loader_check import LoaderCheck, find_loader
+
+_TAIL = 1024  # bytes; programs may append something behind the end marker
+_ENDS = ((b'\x89PNG', b'IEND'), (b'\xff\xd8\xff', b'\xff\xd9'))
+
+
+class BrokenFileError(ValueError):
+    """A file of a data set that cannot be used; the message names it and says why."""
+
+
+def lacks_end(head: bytes, tail: bytes) -> bool:
+    """Whether a PNG or JPEG was cut off, from its first bytes and its last `_TAIL` ones.
+
+    Decoders return grey, or nothing, for what is missing, and only some of them say so.
+    """
+    return any(head.startswith(start) and end not in tail[-_TAIL:] for start, end in _ENDS)
+
+
+def checked_header(path: Path) -> Header:
+    """The header of an image file that has its end.
+
+    Raises:
+        BrokenFileError: If the file is empty, has no header of an image, or was cut off.
+    """
+    head = b''
+    try:
+        with path.open('rb') as file:
+            head = file.read(16)
+            file.seek(0, 2)
+            size = file.tell()
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+            if not size:
+                raise BrokenFileError(f'{path} is an empty file')
+            file.seek(0)
+            header = read_header(file)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        hint = ''
+        if head.startswith(TIFF_MAGIC) and isinstance(error, UnidentifiedImageError):
+            hint = '; is it one of several bands, which needs tifffile (pip install tifffile)?'
+        raise BrokenFileError(f'{path} cannot be read as an image ({error}{hint})') from error
+    if lacks_end(head, tail):
+        raise BrokenFileError(f'{path} is broken: its end is missing after {size} bytes')
+    return header
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image, from the file's header.
+
+    Raises:
+        BrokenFileError: If the file is empty, has no header of an image, or was cut off.
+    """
+    header = checked_header(path)
+    turned = header.kind.orientation >= SIDEWAYS
+    return (header.height, header.width) if turned else (header.width, header.height)
+
+
+def check_pixels(path: Path) -> None:
+    """Decode a whole image. A JPEG, TIFF or BMP with wrong bytes amid it has no checksum, and may pass.
+
+    Raises:
+        BrokenFileError: If that fails.
+    """
+    tiff = checked_header(path).kind.format == 'TIFF'
+    try:
+        if tiff:  # Pillow cannot open those of several bands
+            LoadImageFromFile(color_type='unchanged').stored(str(path))
+        else:
+            with any_size(), Image.open(path) as image:
+                image.load()
+    except ImageKindError:
+        pass  # whole, but nothing here decompresses it
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BrokenFileError(f'{path} cannot be decoded ({error})') from error
+
+
+class SkipsBrokenFiles:
+    """What a dataset does about broken files, for classes that inherit from it and from mmengine's BaseDataset.
+
+    Args:
+        strict: Raise at the first of them.
+        check_pixels: Decode every image at the start.
+        kwargs: Of the dataset.
+    """
+
+    def __init__(self, *, strict: bool = False, check_pixels: bool = False, **kwargs) -> None:
+        self.strict = strict
+        self.check_pixels = check_pixels
+        self._left_out: list[BrokenFileError] = []
+        self._loads: LoaderCheck | None = None
+        self._damaged = torch.zeros(0, dtype=torch.bool)
+        super().__init__(**kwargs)
+
+    def full_init(self) -> None:
+        """Read the data set, once."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        # shared by the worker processes, so that each damaged image is named and counted once
+        self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def prepare_data(self, idx: int) -> Any:
+        """One sample through the pipeline; None for a damaged image in a training, which then takes another.
+
+        Raises:
+            BrokenFileError: For such an image in a test, or with `strict`.
+        """
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            try:
+                check_pixels(Path(self.get_data_info(idx)['img_path']))
+            except BrokenFileError as reason:
+                if self.strict or self.test_mode:
+                    hint = '' if self.strict else '; check_pixels=True leaves such images out from the start'
+                    raise BrokenFileError(f'{reason}{hint}') from error
+                if not self._damaged[idx]:
+                    self._damaged[idx] = True
+                    _warn(f'{reason}; another image takes its place ({int(self._damaged.sum())} such images so far)')
+                return None
+            raise  # not the image's fault
+
+    def _check_image(self, path: Path) -> tuple[int, int]:
+        """Width and height as the pipeline's loader gives them; looks at the pixels too if asked to.
+
+        Raises:
+            BrokenFileError: For a broken file.
+            ImageKindError: For one that the loader cannot read right.
+        """
+        if self._loads is None:
+            self._loads = LoaderCheck(find_loader(self.pipeline.transforms))
+        header = checked_header(path)
+        if self.check_pixels:
+            check_pixels(path)
+        return self._loads.size(path, header)
+
+    def _or_none(self, read: Callable[..., dict], *args: Any) -> dict | None:
+        """What `read` returns, or None for a broken file, which is named and noted."""
+        try:
+            return read(*args)
+        except BrokenFileError as error:
+            if self.strict:
+                raise
+            self._left_out.append(error)
+            _warn(f'{error}; the image is left out')
+            return None
+
+    def _keep_usable(self, found: Sequence[dict | None]) -> list[dict]:
+        """The images that are not broken; tells how many are, and what the loader leaves out of the others.
+
+        Raises:
+            ImageKindError: If the pipeline's loader cannot read them right.
+        """
+        broken, self._left_out = self._left_out, []
+        if broken and len(broken) == len(found):
+            raise ValueError(f'none of {len(found)} images can be used; the first one: {broken[0]}')
+        if broken:
+            _warn(f'{len(broken)} of {len(found)} images are left out, because they or their label files are broken')
+        for note in self._loads.finish() if self._loads is not None else ():
+            _warn(note)
+        return [info for info in found if info is not None]
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def read_whole_header(path: Path) -> Header | None:
+    """The header of an image file, None for kinds that only OpenCV knows.
+
+    Raises:
+        ImageError: If it cannot be read, is empty, or was cut off.
+    """
+    if path.exists() and not path.is_file():
+        raise ImageError(f"'{path}' is not a file")  # reading a pipe would wait
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"'{path}' cannot be read: {error.strerror}") from error
+    if not data:
+        raise ImageError(f"'{path}' is an empty file")
+    if lacks_end(data, data):
+        raise ImageError(f"'{path}' is broken: its end is missing after {len(data)} bytes")
+    try:
+        return read_header(io.BytesIO(data))
+    except (OSError, SyntaxError, ValueError):
+        return None

@@ -1,0 +1,199 @@
+"""Data sets of a list of image names and an XML file for each image, read object by object."""
+
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, ParseError
+
+from mmengine.fileio import get, list_from_file
+from PIL import Image
+
+from ..utils.messages import clip, some, warn
+from .dota_format import FARTHEST, Annotation, BadAnnotation, parse_difficulty
+from .labelled_dataset import LabelledDataset
+from .utils.broken_files import BrokenFileError
+from .utils.folder_files import IMAGES, suffixes_of
+from .utils.foreign_formats import describe, guess_xml
+
+Found = Iterator[tuple[int, Annotation | BadAnnotation]]
+
+
+class XMLDataset(LabelledDataset):
+    """A list of image names, and an XML file for each; the base of `HRSCDataset` and `DIORDataset`.
+
+    Args:
+        diff_thr: See `LabelledDataset`.
+        img_suffix: Ending of the images' names, or several; capitals do not matter.
+        backend_args: Of mmengine's file backend, for files that are not on a local disk. There the sizes of the images
+            are those in the XML files, and broken images show when they are decoded.
+        kwargs: Of `LabelledDataset`.
+    """
+
+    FILTERS = ('bbox_min_size',)
+    OBJECTS = 'object'  # path of an object in the XML file
+    KINDS = ('dior', 'voc', 'xml')  # of foreign_formats, which the files may be
+
+    def __init__(
+        self,
+        diff_thr: int | None,
+        img_suffix: str | Sequence[str],
+        backend_args: dict | None,
+        file_client_args: dict | None,
+        **kwargs,
+    ) -> None:
+        if file_client_args is not None:
+            raise ValueError(f'file_client_args={file_client_args!r} is of mmdet 2; write backend_args')
+        if (kwargs.get('filter_cfg') or {}).get('bbox_min_size') is not None and kwargs.get('test_mode'):
+            raise ValueError("filter_cfg has 'bbox_min_size', which is for a training; leave it out in a test")
+        self.img_suffix = suffixes_of(img_suffix)
+        self.backend_args = backend_args
+        super().__init__(diff_thr, **kwargs)
+
+    @property
+    def bbox_min_size(self) -> float:
+        """Boxes with a shorter side are marked to be ignored in a training, pixels."""
+        return (self.filter_cfg or {}).get('bbox_min_size') or 0
+
+    def load_data_list(self) -> list[dict]:
+        """Read all XML files."""
+        self._begin()
+        self._resized: list[str] = []
+        usable = self._keep_usable([self._or_none(self._describe, name) for name in self._names()])
+        self._end(self.ann_file)
+        if self._resized:
+            warn(
+                f'{self.ann_file}: {len(self._resized)} images have another size than their XML files say '
+                f'({some(self._resized, 3)}); boxes are taken as pixels of the images'
+            )
+        return usable
+
+    def _names(self) -> list[str]:
+        """Names of the list file, without blank lines, suffixes and repetitions."""
+        if not self.backend_args and not os.path.isfile(self.ann_file):
+            what = 'is a folder, not a file' if os.path.isdir(self.ann_file) else 'does not exist'
+            raise FileNotFoundError(
+                f'ann_file: {self.ann_file!r} {what}. It must be a list of image names, one a line '
+                f'(data_root={self.data_root!r} is put in front of it).'
+            )
+        names: dict[str, None] = {}
+        for line in list_from_file(self.ann_file, backend_args=self.backend_args):
+            words = line.lstrip('\ufeff').split()
+            if len(words) == 2 and words[1] in ('1', '0', '-1'):  # whether a class is there, in Pascal VOC's lists
+                words = words[:1]
+            stem, suffix = os.path.splitext(' '.join(words))
+            names[stem if suffix.lower() in (*IMAGES, '.xml') else stem + suffix] = None
+        names.pop('', None)
+        if not names:
+            raise ValueError(f'ann_file: {self.ann_file!r} names no image')
+        return list(names)
+
+    def _describe(self, name: str) -> dict:
+        image, label = self._image(name), self._label(name)
+        size = None if self.backend_args else self._check_image(Path(image))
+        try:
+            root = ElementTree.fromstring(get(label, backend_args=self.backend_args))
+        except (ParseError, OSError, ValueError) as error:
+            raise BrokenFileError(f'{label} cannot be used ({type(error).__name__}: {error})') from error
+        for element in root.iter():  # a namespace would hide every field
+            element.tag = element.tag.rpartition('}')[2]
+        said = self._size(root)
+        width, height = size or said or self._decoded(image)
+        if said is not None and said != (width, height):
+            self._resized.append(f'{name}: {width} x {height}, not {said[0]} x {said[1]}')
+        objects = root.findall(self.OBJECTS)
+        if not objects:
+            self._check_kind(label, root)
+        return dict(
+            img_id=name,
+            file_name=os.path.basename(image),
+            img_path=image,
+            xml_path=label,
+            width=width,
+            height=height,
+            instances=self._shrink(self._instances(label, self._read(objects), width, height)),
+        )
+
+    def _read(self, objects: list[Element]) -> Found:
+        for number, element in enumerate(objects, 1):
+            try:
+                yield number, self._object(element)
+            except BadAnnotation as error:
+                yield number, error
+
+    def _shrink(self, instances: list[dict]) -> list[dict]:
+        """Mark boxes below `bbox_min_size`."""
+        if self.bbox_min_size:
+            for one in instances:
+                x1, y1, x2, y2, x3, y3 = one['bbox'][:6]
+                if min(math.hypot(x2 - x1, y2 - y1), math.hypot(x3 - x2, y3 - y2)) < self.bbox_min_size:
+                    one['ignore_flag'] = 1
+        return instances
+
+    def _check_kind(self, path: str, root: Element) -> None:
+        """Refuse a file that has objects, but those of another data set."""
+        kind = guess_xml(ElementTree.tostring(root, encoding='unicode'))
+        if kind not in self.KINDS:
+            raise BrokenFileError(f'{path} has no {self.OBJECTS}; it looks like {describe(kind)}')
+
+    def _decoded(self, path: str) -> tuple[int, int]:
+        try:
+            with Image.open(io.BytesIO(get(path, backend_args=self.backend_args))) as image:
+                return image.size
+        except OSError as error:
+            raise BrokenFileError(f'{path} cannot be read as an image ({error})') from error
+
+    def _with_suffix(self, path: str) -> str:
+        """The image file of that name, or, if there is none, the one that is missing."""
+        there = [path + form for suffix in self.img_suffix for form in (suffix, suffix.upper())]
+        return next((file for file in there if not self.backend_args and os.path.exists(file)), there[0])
+
+    def _image(self, name: str) -> str:
+        raise NotImplementedError
+
+    def _label(self, name: str) -> str:
+        raise NotImplementedError
+
+    def _size(self, root: Element) -> tuple[int, int] | None:
+        raise NotImplementedError
+
+    def _object(self, element: Element) -> Annotation:
+        raise NotImplementedError
+
+
+def number_in(element: Element, name: str) -> float:
+    """The finite number in a field.
+
+    Raises:
+        BadAnnotation: If it is missing, or something else.
+    """
+    text = (element.findtext(name) or '').strip()
+    if not text:
+        raise BadAnnotation(f'the field {name} is missing')
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadAnnotation(f'the field {name} is {clip(text)!r}, no number') from None
+    if not abs(value) <= FARTHEST:
+        raise BadAnnotation(f'the field {name} is {clip(text)}; it must be finite and below {FARTHEST:.0f}')
+    return value
+
+
+def difficulty_of(element: Element) -> int:
+    text = element.findtext('difficult')
+    if text is None or not text.strip():
+        return 0
+    difficulty = parse_difficulty(text)
+    if difficulty is None:
+        raise BadAnnotation(f'the field difficult is {clip(text)!r}; 0 is easy, 1 is difficult')
+    return difficulty
+
+
+def whole_pair(first: str | None, second: str | None) -> tuple[int, int] | None:
+    """Two whole numbers, or None if one of them is missing or none."""
+    try:
+        return int(float(first or '')), int(float(second or ''))
+    except (ValueError, OverflowError):
+        return None

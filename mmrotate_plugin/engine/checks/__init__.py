@@ -1,0 +1,1 @@
+"""Compare config, data, checkpoint and model before the first iteration, so that no mistake costs a run."""

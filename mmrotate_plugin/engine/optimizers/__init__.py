@@ -1,0 +1,5 @@
+"""Wrappers of optimizers."""
+
+from .bf16_optim_wrapper import BFloat16OptimWrapper
+
+__all__ = ['BFloat16OptimWrapper']

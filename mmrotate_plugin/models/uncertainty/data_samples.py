@@ -1,0 +1,79 @@
+"""Standard deviations in OpenMMLab's data samples."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...adf import Gaussian
+from ...adf.mc_dropout import Running
+
+
+def values_of(samples: Sequence[Any]) -> Tensor:
+    """Boxes and scores of all images, (N, 4 + 1) or (N, 5 + 1)."""
+    parts = [torch.cat([tensor_of(s.pred_instances.bboxes), s.pred_instances.scores[:, None]], 1) for s in samples]
+    return torch.cat(parts)
+
+
+def detach_detections(samples: Sequence[Any]) -> None:
+    """Free the graph that detections hang on."""
+    for sample in samples:
+        found = sample.pred_instances
+        for name, value in list(found.items()):
+            if isinstance(value, Tensor):
+                setattr(found, name, value.detach())
+            elif isinstance(getattr(value, 'tensor', None), Tensor):
+                value.tensor = value.tensor.detach()
+
+
+def put_stds(samples: Sequence[Any], data: Tensor, model: Tensor | None, error: Tensor | None = None) -> None:
+    """Give each sample's `pred_instances` the standard deviations of its rows.
+
+    Args:
+        samples: With detections.
+        data: (N, D + 1) variances by the image's noise, of box and score.
+        model: Those by the weights, or None.
+        error: (D, 2), factors and constants that the variances of boxes, of data and model together, are given.
+    """
+    parts = {'': data} if model is None else {'': data + model, '_data': data, '_model': model}
+    if error is not None:
+        error = error.to(data)
+        boxes, score = parts[''][:, :-1], parts[''][:, -1:]
+        parts[''] = torch.cat([boxes * error[:, 0] + error[:, 1], score], 1)
+    sizes = [len(sample.pred_instances) for sample in samples]
+    for suffix, variance in parts.items():
+        for sample, std in zip(samples, variance.sqrt().split(sizes), strict=True):
+            sample.pred_instances.set_field(std[:, -1].contiguous(), f'scores_std{suffix}')
+            sample.pred_instances.set_field(std[:, :-1].contiguous(), f'bboxes_std{suffix}')
+
+
+def put_score_maps(samples: Sequence[Any], maps: Sequence[Tensor | Gaussian], size: tuple[int, int]) -> None:
+    """Give each sample `score_std_map`, (h, w): the largest standard deviation of a score at each pixel.
+
+    Args:
+        samples: With `img_shape`, (h, w) of the image without padding.
+        maps: Logits of a dense head, (B, channels, H, W) for each level; scores are their sigmoids.
+        size: Of the batch, (H, W).
+    """
+    levels = [torch.sigmoid(level).std.amax(1, keepdim=True) for level in maps if isinstance(level, Gaussian)]
+    if not levels:
+        raise ValueError('score_map=True needs a dense head or an RPN, whose scores are maps; this detector has none')
+    whole = torch.stack([F.interpolate(level, size, mode='bilinear')[:, 0] for level in levels]).amax(0)
+    for sample, values in zip(samples, whole, strict=True):
+        height, width = sample.metainfo.get('img_shape', size)[:2]
+        sample.score_std_map = values[:height, :width].clone()
+
+
+def variance_of(values: Iterable[Tensor]) -> Tensor:
+    """Unbiased variance over an iterable, of which no two are held at a time."""
+    moments = Running()
+    for value in values:
+        moments.add(value, None)
+    return moments.result().model_variance
+
+
+def tensor_of(boxes: Any) -> Tensor:
+    """The tensor of boxes, which mmdet and mmrotate may wrap."""
+    return getattr(boxes, 'tensor', boxes)

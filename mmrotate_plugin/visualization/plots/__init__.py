@@ -1,0 +1,1 @@
+"""Figures of measurements: calibration, equivariance, benchmarks, steerable bases."""
