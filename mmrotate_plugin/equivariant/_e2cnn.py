@@ -3,8 +3,8 @@
 e2cnn 0.2.3 is no longer maintained. Its bases of C_N and D_N were built on Python 3.11 to 3.14 with numpy 1.26 to 2.4
 and scipy 1.15 to 1.17. What stands in the way there:
 
-- numpy 2 refuses ``np.array(x, copy=False)`` where a copy is needed, and numpy 2.3 dropped ``ndarray.tostring``: see
-  `e2cnn_on_numpy_2`.
+- numpy 2 refuses ``np.array(x, copy=False)`` where a copy is needed: see `e2cnn_on_numpy_2`.
+- numpy 2.3 dropped ``ndarray.tostring``: see `_hash_of_a_kernel`.
 - Its source has escapes such as ``'\\{'``, which Python from 3.12 on warns of when it compiles them. That happens once,
   in `mmrotate_plugin._dependencies`, which imports e2cnn first and leaves such warnings out.
 - ``np.float``, gone since numpy 1.24, is in its representations of O(2) alone, which nothing here uses.
@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
 
 import e2cnn.kernels.utils
 import numpy as np
@@ -39,29 +38,26 @@ E2CNN_LOCK = threading.RLock()
 
 @contextmanager
 def e2cnn_on_numpy_2() -> Iterator[None]:
-    """Let e2cnn 0.2.3 sample the kernels of D_N, and build its own convolutions with them, under numpy 2.
+    """Let e2cnn 0.2.3 sample the kernels of D_N under numpy 2.
 
     Its ``e2cnn.kernels.utils`` writes ``np.array(x, copy=False)`` for "copy only if needed", which numpy 2 spells
-    ``np.asarray(x)`` and refuses for a plain number. The hash of a kernel calls ``ndarray.tostring``; its own
-    convolutions need it, the bases here do not.
+    ``np.asarray(x)`` and refuses for a plain number.
     """
     utils = e2cnn.kernels.utils
     names = {name: getattr(np, name) for name in ('ndarray', 'empty', 'cos', 'sin')}
-    array = SimpleNamespace(**names, array=lambda x, copy=True: np.array(x) if copy else np.asarray(x))
-    mends: list[tuple[Any, str, Any]] = [(utils, 'np', array)]
-    if not hasattr(np.ndarray, 'tostring'):
-        kernels = (irreps_basis.R2FlipsSolution, irreps_basis.R2FlipsDiscreteRotationsSolution)
-        mends += [(kernel, '__hash__', _hash_of_a_kernel) for kernel in kernels]
-    originals = [getattr(owner, name) for owner, name, _ in mends]
-    for owner, name, mend in mends:
-        setattr(owner, name, mend)
+    utils.np = SimpleNamespace(**names, array=lambda x, copy=True: np.array(x) if copy else np.asarray(x))
     try:
         yield
     finally:
-        for (owner, name, _), original in zip(mends, originals, strict=True):
-            setattr(owner, name, original)
+        utils.np = np
 
 
 def _hash_of_a_kernel(kernel: irreps_basis.IrrepBasis) -> int:
-    """What e2cnn means by its own."""
+    """What e2cnn means by its own, which calls ``ndarray.tostring``."""
     return hash((kernel.in_irrep, kernel.out_irrep, kernel.mu.tobytes(), kernel.gamma))
+
+
+# e2cnn's own convolutions of D_N ask for the hash as long as they live, so this mend stays on. Our bases need none.
+if not hasattr(np.ndarray, 'tostring'):
+    for _kernel in (irreps_basis.R2FlipsSolution, irreps_basis.R2FlipsDiscreteRotationsSolution):
+        _kernel.__hash__ = _hash_of_a_kernel
