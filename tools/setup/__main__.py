@@ -53,7 +53,8 @@ def all_keys() -> dict[str, str]:
     about = json.dumps([project['build-system'], project['project'], project['tool']['setuptools']])
     version = (ROOT / 'mmrotate_plugin/version.py').read_text(encoding='utf-8')
     mmcv = f'{MMCV}=={PINS[MMCV]}\n{PINS["torch"]}\n'
-    everything = f'{LOCK}{about}{version}{ROOT}'
+    importable = sorted(file.parent.name for file in ROOT.glob('mmrotate_plugin*/__init__.py'))
+    everything = f'{LOCK}{about}{version}{importable}{ROOT}'
     return {key: hash_of(text) for key, text in dict(packages=str(PACKAGES), mmcv=mmcv, done=everything).items()}
 
 
