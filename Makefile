@@ -1,4 +1,4 @@
-# make setup | test | test-legacy | docs | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
+# make setup | test | quick | coverage | test-legacy | docs | demo | clean; `make` alone says what each does. Options: PYTHON=..., VENV=..., ARGS=...
 VENV ?= .venv
 export VENV
 LEGACY_VENV ?= .venv-legacy
@@ -6,15 +6,18 @@ ARGS ?=
 # processes that share the tests, each file in one of them; each takes about 2 GB of memory
 TEST_PROCESSES ?= 2
 PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+QUICK = -m 'not slow' tests/equivariant tests/adf tests/evaluation
 # OpenMP's threads spin while they wait; where something else uses a core, that makes small layers five times slower
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup test test-legacy docs demo clean
+.PHONY: help setup check test quick coverage test-legacy docs demo clean
 
 help:
-	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 15 minutes on 2 cores)'
+	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 10 minutes on 2 cores)'
 	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
-	@echo 'make test    set-up, then ruff and all tests (ARGS="tests/test_packaging.py -k lock" for some of them)'
+	@echo 'make test    set-up, then ruff, mypy, import-linter and all tests (ARGS="tests/test_packaging.py -k lock" for some)'
+	@echo 'make quick   the same with a minute of tests: what to run before each commit'
+	@echo 'make coverage   all tests, and which lines they reach; as HTML in build/coverage'
 	@echo 'make test-legacy   the tests on the original stack, in $(LEGACY_VENV): torch 2.0.1, mmcv 2.0.1, mmdet 3.0.0'
 	@echo 'make docs    set-up, then the pages of docs/ as HTML in build/docs; a warning is an error'
 	@echo 'make clean   remove $(VENV) and everything built; results in work_dirs stay'
@@ -23,11 +26,23 @@ help:
 setup:
 	@PYTHON='$(PYTHON)' bash tools/setup.sh
 
-test: setup
+# what needs no test to be found
+check: setup
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/lint-imports
+
+test: check
 	$(VENV)/bin/python $(PYTEST)
 
-# the tests alone: ruff reads the same files there
+quick: check
+	$(VENV)/bin/python $(PYTEST) $(QUICK)
+
+coverage: setup
+	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term --cov-report=html:build/coverage
+
+# the tests alone: the linters read the same files there
 test-legacy:
 	@LOCK=requirements-legacy.lock VENV='$(LEGACY_VENV)' PYTHON='$(PYTHON)' bash tools/setup.sh
 	$(LEGACY_VENV)/bin/python $(PYTEST)
@@ -43,5 +58,5 @@ demo: setup
 # only what the set-up made: a directory of that name without its stamps stays
 clean:
 	@for venv in '$(VENV)' '$(LEGACY_VENV)'; do if [ -d "$$venv/.setup" ]; then rm -rf "$$venv"; fi; done
-	rm -rf build *.egg-info .pytest_cache .ruff_cache
-	find mmrotate_plugin tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .coverage .coverage.*
+	find mmrotate_plugin* tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} +

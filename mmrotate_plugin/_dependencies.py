@@ -5,6 +5,7 @@ distribution: installing it would overwrite one with the other. So the check is 
 """
 
 import importlib
+import warnings
 
 # import name -> (distribution of the onedl forks, distribution of the originals)
 REQUIRED = {
@@ -25,7 +26,9 @@ def check_dependencies(required: dict[str, tuple[str, str]] = REQUIRED) -> None:
     missing = []
     for name in required:
         try:
-            importlib.import_module(name)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', SyntaxWarning)  # on the source of others, where this run compiles it
+                importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
                 raise _broken(name, error) from error

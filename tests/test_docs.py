@@ -2,7 +2,7 @@
 
 Every line ``python tools/NAME.py ...`` in a fence ```` ```sh ```` is run, in an empty folder. Lines in a fence
 ```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher starts, are only compared with
-the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would do (tests/test_packaging.py does
+the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would do (tests/test_setup.py does
 it), and the extras of ``pip install`` have to exist.
 """
 
@@ -12,6 +12,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -119,8 +120,8 @@ def test_quoted_extras_exist():
     lines = [line for line in [*shell_lines('pip '), *shell_lines('CFLAGS')] if 'install' in line]
     extras = {name for line in lines for name in re.findall(r"'\.\[(\w+)\]'", line)}
     assert {'onedl', 'openmmlab'} <= extras
-    declared = (ROOT / 'setup.py').read_text(encoding='utf-8').split('extras_require')[1]
-    assert {name for name in extras if f"'{name}': [" not in declared} == set()
+    declared = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']['optional-dependencies']
+    assert extras <= set(declared)
 
 
 def test_commands_are_told_apart():

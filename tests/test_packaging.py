@@ -1,278 +1,33 @@
-"""The set-up, the lock file, the metadata, and what an import says where something is missing."""
+"""The lock files, the metadata, and what an import says where something is missing."""
 
 import email
-import os
 import re
 import shutil
-import signal
-import stat
 import subprocess
 import sys
-import time
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mmrotate_plugin._dependencies import check_dependencies
+from mmrotate_plugin.version import __version__
 
 ROOT = Path(__file__).parents[1]
-LOCK = ROOT / 'requirements.lock'
-LEGACY = {'LOCK': 'requirements-legacy.lock', 'VENV': '.venv-legacy', 'STUB_WHEEL': 'mmcv'}
+LOCK, LEGACY = 'requirements.lock', 'requirements-legacy.lock'
 # what each lock file leaves out of the dependencies: opencv-python needs libGL, triton needs a GPU
-LOCKS = {'requirements.lock': {'opencv-python'}, LEGACY['LOCK']: {'opencv-python', 'triton'}}
-
-# Stands in for Python, pip included, and notes what it was asked for.
-STUB = r"""#!/usr/bin/env bash
-case "$1 $2" in
-    '-c '*ensurepip*) echo "$STUB_PYTHON"; exit ;;
-    '-c '*CUDA_HOME*) echo cpu; exit ;;
-    '-c '*SOABI*) echo stub; exit ;;
-    '-c import pip') exit ;;
-    '-m virtualenv') exit 1 ;;
-    '-c '*nms_rotated*) set -- try ;;
-esac
-printf '%s\n' "$*" >> "$STUB_CALLS"
-if [[ -n $STUB_FAIL && "$*" == *"$STUB_FAIL"* ]]; then echo "$STUB_REASON"; exit 1; fi
-if [[ -n $STUB_HANG && "$*" == *"$STUB_HANG"* ]]; then echo $$ > "$STUB_CALLS.pid"; exec sleep 60; fi
-case "$1 $2 $3" in
-    '-m venv '*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-    '-m pip wheel')
-        while [[ $1 != -w ]]; do shift; done
-        mkdir -p "$2" && touch "$2/${STUB_WHEEL:-onedl_mmcv}-0-any.whl" ;;
-esac
-"""
-
-
-class Project:
-    """A copy of what the set-up reads, with a Python that only pretends."""
-
-    def __init__(self, path: Path) -> None:
-        self.root = path / 'project'
-        self.calls = path / 'calls'
-        self.calls.touch()
-        self.venv = self.root / '.venv'
-        for name in ('tools/setup.sh', *LOCKS, 'setup.py', 'mmrotate_plugin/version.py'):
-            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, self.root / name)
-        self.bin = path / 'bin'
-        self.bin.mkdir()
-        for name in ('python3', 'python3.12', 'python3.11', 'python3.10'):
-            self.program(name, STUB)
-        self.env = {
-            'PATH': f'{self.bin}:/usr/bin:/bin',
-            'HOME': str(path),
-            'CI': 'true',
-            'CXX': 'true',
-            'STUB_PYTHON': '3.11 1 1',
-            'STUB_CALLS': str(self.calls),
-            'MMROTATE_PLUGIN_CACHE': str(path / 'cache'),
-        }
-
-    def program(self, name: str, text: str) -> None:
-        file = self.bin / name
-        file.write_text(text)
-        file.chmod(file.stat().st_mode | stat.S_IXUSR)
-
-    def start(self, **env: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            ['bash', 'tools/setup.sh'],
-            cwd=self.root,
-            env={**self.env, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def setup(self, **env: str) -> tuple[int, str, str]:
-        process = self.start(**env)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
-
-    def done(self) -> list[str]:
-        """What the pretended Python was asked for since the last call, shortened."""
-        lines = self.calls.read_text().splitlines()
-        self.calls.write_text('')
-        steps = r'-m venv|tools\.txt|torch\.txt|libraries\.txt|download|tarfile|pip wheel|\.whl|^try| -e '
-        words = [re.search(steps, line) for line in lines]
-        return [word[0].strip() if word else line for word, line in zip(words, lines, strict=True)]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
-
-
-COMPILE = ['download', 'tarfile', 'pip wheel', '.whl', 'try']
-FULL = ['-m venv', 'tools.txt', 'torch.txt', 'libraries.txt', *COMPILE, '-e', 'try']
-
-
-def test_setup_runs_every_step_once_then_costs_nothing(project):
-    code, out, err = project.setup()
-    assert (code, err) == (0, '')
-    assert project.done() == FULL
-    assert '\033' not in out and '\r' not in out
-    assert 'typically' in out.split('2.8 GB')[1].splitlines()[0]
-
-    code, out, err = project.setup()
-    assert (code, err) == (0, '') and 'up to date' in out
-    assert project.done() == []
-
-
-def test_setup_continues_after_an_interruption(project):
-    process = project.start(STUB_HANG='torch.txt')
-    pid_file = Path(f'{project.calls}.pid')
-    limit = time.monotonic() + 30
-    while not (pid_file.exists() and pid_file.read_text().strip()) and time.monotonic() < limit:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and 'the next run continues' in err
-    with pytest.raises(ProcessLookupError):  # what it had started is gone too
-        os.kill(int(pid_file.read_text()), 0)
-    assert project.done() == FULL[:3]
-
-    assert project.setup()[0] == 0
-    assert project.done() == FULL[2:]
-
-
-def test_setup_starts_a_half_made_environment_again_but_leaves_a_foreign_one(project):
-    (project.venv / '.setup').mkdir(parents=True)  # the stamp of the finished environment is missing
-    code, out, _ = project.setup(STUB_FAIL='tools.txt', STUB_REASON='ERROR: No matching distribution found for pip==26')
-    assert code == 1 and 'starting it again' in out
-    assert project.done() == FULL[:2]
-
-    shutil.rmtree(project.venv)
-    (project.venv / 'lib').mkdir(parents=True)
-    code, _, err = project.setup()
-    assert code == 1 and 'was not made by this set-up' in err and (project.venv / 'lib').is_dir()
-
-
-def test_setup_repeats_only_what_a_changed_lock_file_concerns(project):
-    assert project.setup()[0] == 0
-    project.done()
-    lock = project.root / 'requirements.lock'
-    lock.write_text(re.sub(r'pytest==\S+', 'pytest==0.1', lock.read_text()))
-    assert project.setup()[0] == 0
-    assert project.done() == ['libraries.txt', 'try']
-
-
-def test_setup_reuses_a_compiled_mmcv_only_for_the_same_torch_and_only_if_it_works(project):
-    assert project.setup()[0] == 0
-    project.done()
-    shutil.rmtree(project.venv)
-    assert project.setup()[0] == 0  # a second clone on the same machine
-    assert project.done() == [*FULL[:4], '.whl', 'try', '-e', 'try']
-
-    lock = project.root / 'requirements.lock'
-    lock.write_text(re.sub(r'(?m)^torch==\S+', 'torch==9.9', lock.read_text()))
-    code, out, err = project.setup(STUB_FAIL='try', STUB_REASON='ImportError: undefined symbol: _ZN5torch')
-    assert project.done() == ['torch.txt', *COMPILE]
-    assert code == 1 and 'undefined symbol' in err and len(err.splitlines()) == 1
-    assert 'setup-mmcv.log' in err
-
-    shutil.rmtree(project.venv)
-    lock.write_text(LOCK.read_text())
-    code, out, _ = project.setup(STUB_FAIL='try', STUB_REASON='ImportError: undefined symbol: _ZN5torch')
-    assert code == 1 and 'the kept copy does not work' in out
-    assert project.done() == [*FULL[:4], '.whl', 'try', *COMPILE]
-
-
-@pytest.mark.parametrize(
-    'env, said',
-    [
-        ({'STUB_PYTHON': '3.8 1 1'}, ['needs Python 3.10, 3.11 or 3.12', 'python3 is 3.8', 'PYTHON=']),
-        ({'STUB_PYTHON': '3.13 1 1'}, ['needs Python 3.10, 3.11 or 3.12', 'python3 is 3.13']),
-        ({'PYTHON': '/nowhere/python3'}, ['needs Python', 'none in /nowhere/python3']),
-        ({'CXX': '/nowhere/c++'}, ['missing: a C++17 compiler;', 'apt-get install g++']),
-        ({'STUB_PYTHON': '3.11 0 1'}, ['missing: Python.h of Python 3.11;', 'apt-get install python3.11-dev']),
-        (
-            {'STUB_PYTHON': '3.12 0 0', 'CXX': '/nowhere/c++'},
-            ['the venv module of Python 3.12', 'apt-get install python3.12-venv g++ python3.12-dev'],
-        ),
-        ({'VENV': '/dev/null/venv'}, ['cannot write to /dev/null']),
-    ],
-)
-def test_setup_says_in_one_line_what_is_missing(project, env, said):
-    if env.get('STUB_PYTHON', '').endswith('0 0') and shutil.which('virtualenv', path='/usr/bin:/bin'):
-        pytest.skip('virtualenv stands in for venv here')
-    code, out, err = project.setup(**env)
-    assert code == 1 and len(err.splitlines()) == 1 and out == ''
-    assert [text for text in said if text not in err] == []
-    assert project.done() == [] and not project.venv.exists()
-
-
-def test_setup_refuses_a_full_disk_before_it_begins(project):
-    project.program('df', 'echo header\necho "/dev/x 99999999 1 3145728 99% /"\n')
-    code, _, err = project.setup()
-    assert code == 1 and err.splitlines() == [
-        f'set-up: needs 9 GB of free disk space at {project.venv}, but 3 GB are free'
-    ]
-    assert project.done() == []
-
-
-@pytest.mark.parametrize(
-    'reason, said',
-    [
-        ('OSError: [Errno 28] No space left on device', 'the disk is full'),
-        ('NewConnectionError: [Errno -3] Temporary failure in name resolution', 'the package index cannot be reached'),
-        ('c++: fatal error: Killed signal terminated program cc1plus', 'out of memory (try MAX_JOBS=1)'),
-        ('ERROR: No matching distribution found for torch==2.12.1', 'No matching distribution found for torch==2.12.1'),
-    ],
-)
-def test_setup_gives_the_reason_of_a_failed_step_and_its_log(project, reason, said):
-    code, _, err = project.setup(STUB_FAIL='torch.txt', STUB_REASON=reason)
-    log = project.venv / 'setup-torch.log'
-    assert code == 1 and err == f'set-up: torch failed: {err.split(": ", 2)[2]}' and len(err.splitlines()) == 1
-    assert said in err and str(log) in err and reason in log.read_text()
-
-
-def test_setup_keeps_an_environment_of_another_python_until_told(project):
-    assert project.setup()[0] == 0
-    project.done()
-    other = {'PYTHON': 'python3.12', 'STUB_PYTHON': '3.12 1 1'}
-    code, _, err = project.setup(**other)
-    assert code == 1 and "was made with Python 3.11, not 3.12: run 'make clean' first" in err
-    assert project.setup(PYTHON='python3.11')[1].endswith('is up to date\n')
-    assert project.done() == []
-
-
-def test_ci_runs_make_test_and_that_sets_up_lints_and_tests():
-    assert 'exec make test\n' in (ROOT / '.ci/run').read_text() and os.access(ROOT / '.ci/run', os.X_OK)
-    env = {key: value for key, value in os.environ.items() if not key.startswith('MAKE')}
-    plan = subprocess.run(['make', '-n', 'test'], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
-    assert re.search(r'setup\.sh.*-m ruff check \..*-m pytest', plan, re.DOTALL)
-
-
-def test_setup_makes_the_original_stack_from_its_own_lock_file_beside_the_other(project):
-    code, _, err = project.setup(**LEGACY, STUB_PYTHON='3.12 1 1')
-    assert code == 1 and 'needs Python 3.11 (found: python3 is 3.12' in err and project.done() == []
-
-    assert project.setup()[0] == 0
-    project.done()
-    assert project.setup(**LEGACY)[0] == 0
-    assert (project.root / '.venv-legacy/.setup/done').is_file() and project.done() == FULL
-    assert project.setup()[1].endswith('is up to date\n')  # that of the forks is as it was
-    assert project.setup(**LEGACY)[1].endswith('.venv-legacy is up to date\n')
-
-
-def test_make_test_legacy_sets_up_the_original_stack_and_tests_there():
-    env = {key: value for key, value in os.environ.items() if not key.startswith(('MAKE', 'VENV'))}
-    command = ['make', '-n', 'test-legacy', 'ARGS=tests/adf']
-    plan = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"LOCK=requirements-legacy.lock VENV='?\.venv-legacy.*setup\.sh\n", plan)
-    assert re.search(r'\.venv-legacy/bin/python -m pytest .*tests/adf', plan)
-    assert 'legacy' not in (ROOT / '.ci/run').read_text()
+LEFT_OUT = {LOCK: {'opencv-python'}, LEGACY: {'opencv-python', 'triton'}}
 
 
 # ---- the lock files
 
 
-def locked(name: str = LOCK.name) -> dict[str, str]:
+def locked(name: str = LOCK) -> dict[str, str]:
     lines = [line.split(' #')[0].strip() for line in (ROOT / name).read_text().splitlines()]
     lines = [line for line in lines if line and not line.startswith('#')]
     loose = [line for line in lines if not re.fullmatch(r'[A-Za-z0-9][\w.-]*==\d[\w.]*', line)]
@@ -289,8 +44,47 @@ def test_lock_pins_everything_once():
     assert 'opencv-python' not in pins  # would need libGL
 
 
+def test_lock_has_all_that_is_wanted():
+    lines = [line.split('#')[0].strip() for line in (ROOT / 'requirements.in').read_text().splitlines()]
+    wanted = [Requirement(line) for line in lines if line]
+    pins = locked()
+    wrong = [str(need) for need in wanted if not need.specifier.contains(pins[canonicalize_name(need.name)])]
+    assert wrong == [] and len(wanted) > 20
+    extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+    extras = {Requirement(text).name for name in ('export', 'tiff', 'dev', 'docs', 'test') for text in extras[name]}
+    assert extras - {'mmrotate_plugin', 'pre-commit'} <= {need.name for need in wanted}
+
+
+def test_all_places_name_the_same_pythons():
+    pythons = re.search(r'^# Python: (.*)', (ROOT / LOCK).read_text(), re.MULTILINE)[1].split()[::-1]
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    found = [text.split(' :: ')[-1] for text in project['project']['classifiers'] if ':: Python :: 3.' in text]
+    assert found == pythons and project['project']['requires-python'] == f'>={pythons[0]}'
+    assert project['tool']['ruff']['target-version'] == f'py{pythons[0].replace(".", "")}'
+    workflow = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())
+    assert workflow['jobs']['test']['strategy']['matrix']['python'] == pythons
+    in_words = f'Python {", ".join(pythons[:-1])} or {pythons[-1]}'
+    for page in ('README.md', 'docs/install.md'):
+        assert in_words in ' '.join((ROOT / page).read_text().split()), page
+
+
+def test_pre_commit_runs_the_programs_of_the_lock_file():
+    repos = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())['repos']
+    assert [repo['repo'] for repo in repos] == ['local']  # another one would have versions of its own
+    hooks = {hook['id']: hook for hook in repos[0]['hooks']}
+    assert set(hooks) == {'ruff-check', 'ruff-format', 'mypy', 'import-linter'} and set(locked()) > {'ruff', 'mypy'}
+    assert all(hook['language'] == 'system' and hook['entry'].startswith('.venv/bin/') for hook in hooks.values())
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert citation['version'] == __version__ and citation['license'] == 'Apache-2.0'
+    titles = [reference['title'] for reference in citation['references']]
+    assert any('ReDet' in t for t in titles) and any('Steerable' in t for t in titles)
+
+
 def test_legacy_lock_pins_the_original_stack():
-    pins = locked(LEGACY['LOCK'])
+    pins = locked(LEGACY)
     original = dict(torch='2.0.1', torchvision='0.15.2', mmcv='2.0.1', mmengine='0.10.7', mmdet='3.0.0')
     assert original.items() <= pins.items() and pins['numpy'].startswith('1.26.')
     assert int(pins['setuptools'].split('.')[0]) < 70
@@ -299,8 +93,12 @@ def test_legacy_lock_pins_the_original_stack():
     assert len(shared) == 5 and {name: pins[name] for name in shared} == {name: locked()[name] for name in shared}
 
 
+def on_the_original_stack() -> bool:
+    return metadata.version('torch') == locked(LEGACY)['torch']
+
+
 def test_lock_has_every_dependency_at_a_version_that_fits():
-    here = LEGACY['LOCK'] if metadata.version('torch') == locked(LEGACY['LOCK'])['torch'] else LOCK.name
+    here = LEGACY if on_the_original_stack() else LOCK
     pins, wrong, seen = locked(here), [], 0
     for name in pins:
         try:
@@ -313,7 +111,7 @@ def test_lock_has_every_dependency_at_a_version_that_fits():
             if need.marker and not need.marker.evaluate({'extra': ''}):
                 continue
             pin = pins.get(canonicalize_name(need.name))
-            if need.name not in LOCKS[here] and (pin is None or not need.specifier.contains(pin, prereleases=True)):
+            if need.name not in LEFT_OUT[here] and (pin is None or not need.specifier.contains(pin, prereleases=True)):
                 wrong.append(f'{name} needs {text}, locked is {pin}')
     assert wrong == []
     assert seen > 40
@@ -325,11 +123,13 @@ def test_lock_has_every_dependency_at_a_version_that_fits():
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built from a copy: pip builds in place and would leave its traces in the checkout."""
+    if on_the_original_stack():
+        pytest.skip('its setuptools is too old for pyproject.toml; the set-up builds with another one there')
     path = tmp_path_factory.mktemp('wheel')
-    for name in ('mmrotate_plugin', 'configs'):
+    for name in [p.name for p in ROOT.glob('mmrotate_plugin*') if p.suffix != '.egg-info'] + ['configs']:
         ignore = shutil.ignore_patterns('__pycache__')
         shutil.copytree(ROOT / name, path / 'source' / name, symlinks=True, ignore=ignore)
-    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml'):
+    for name in ('pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml'):
         shutil.copy(ROOT / name, path / 'source' / name)
     command = [
         sys.executable,
@@ -348,7 +148,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_wheel_holds_all_modules_and_configs(wheel):
     have = set(wheel.namelist())
-    modules = {str(file.relative_to(ROOT)) for file in (ROOT / 'mmrotate_plugin').rglob('*.py')}
+    files = [file for folder in ROOT.glob('mmrotate_plugin*') for file in folder.rglob('*.py')]
+    modules = {str(file.relative_to(ROOT)) for file in files if '.mim' not in file.parts}
     configs = {f'mmrotate_plugin/.mim/{file.relative_to(ROOT)}' for file in (ROOT / 'configs').rglob('*.py')}
     configs |= {f'mmrotate_plugin/.mim/{file.relative_to(ROOT)}' for file in (ROOT / 'configs').rglob('*.yml')}
     assert modules - have == set() and configs - have == set() and configs
@@ -365,10 +166,16 @@ def test_distribution_requires_nothing_that_an_openmmlab_environment_has_its_own
         extra: {need.name for need in needs if need.marker and need.marker.evaluate({'extra': extra})}
         for extra in info.get_all('Provides-Extra')
     }
-    assert hard == {'e2cnn'}
+    assert hard == {'e2cnn', 'shtab'}
     assert extras['onedl'] == {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmrotate'}
     assert extras['openmmlab'] == {'mmengine', 'mmcv', 'mmdet', 'mmrotate'}
-    assert info['Requires-Python'] == '>=3.10' and info['Version'] == '0.1.0'
+    assert info['Requires-Python'] == '>=3.11' and info['Version'] == __version__ == '0.2.0'
+    assert info['License-Expression'] == 'Apache-2.0' and info['License-File'] == 'LICENSE'
+
+
+def test_the_wheel_brings_the_command(wheel):
+    points = wheel.read(next(n for n in wheel.namelist() if n.endswith('/entry_points.txt'))).decode()
+    assert 'mmrotate-plugin = mmrotate_plugin_cli.main:main' in points.splitlines()
 
 
 def test_configs_are_found_by_the_name_of_the_package(tmp_path):

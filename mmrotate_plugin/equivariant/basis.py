@@ -8,19 +8,15 @@ scales them to equal norm and keeps them.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 
-import e2cnn.kernels.utils
 import numpy as np
-from e2cnn.kernels import EmptyBasisException
 from torch import Tensor
 
 from ._constants import Constant
-from .fields import E2CNN_LOCK, parse_group
+from ._e2cnn import E2CNN_LOCK, EmptyBasisException, e2cnn_on_numpy_2
+from .fields import parse_group
 
 MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to three times the ring's radius
 RING_WIDTH = 0.6  # standard deviations of the Gaussian rings, in units of the undilated grid
@@ -144,22 +140,6 @@ def _solve(group: str, kernel_size: int, dilation: int, trivial_input: bool) -> 
         in_irrep=tuple(str(e['in_irrep']) for e in elements),
         out_irrep=tuple(str(e['out_irrep']) for e in elements),
     )
-
-
-@contextmanager
-def e2cnn_on_numpy_2() -> Iterator[None]:
-    """Let e2cnn 0.2.3 sample the kernels of D_N under numpy 2.
-
-    Its ``e2cnn.kernels.utils`` calls ``np.array(x, copy=False)`` for "copy only if needed". numpy 2 spells that
-    ``np.asarray(x)``, and refuses the call for a plain number.
-    """
-    utils = e2cnn.kernels.utils
-    names = {name: getattr(np, name) for name in ('ndarray', 'empty', 'cos', 'sin')}
-    utils.np = SimpleNamespace(**names, array=lambda x, copy=True: np.array(x) if copy else np.asarray(x))
-    try:
-        yield
-    finally:
-        utils.np = np
 
 
 def _grid(kernel_size: int, dilation: int) -> np.ndarray:

@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from e2cnn.nn import GeometricTensor
 from torch import Tensor, nn
 
 from ._constants import autocasts_cpu, is_compiling, is_tracing
+from ._e2cnn import GeometricTensor
 from ._kept_tensors import KeptTensors
 from ._kernel import named_padding, square
 from .basis import SteerableBasis, steerable_basis

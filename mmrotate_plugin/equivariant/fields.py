@@ -5,16 +5,12 @@ channel ``f * |G| + g`` is orientation ``g`` of field ``f``.
 """
 
 import re
-import threading
 from functools import cache
 
-from e2cnn.gspaces import FlipRot2dOnR2, GeneralOnR2, Rot2dOnR2
-from e2cnn.nn import FieldType
+from ._e2cnn import E2CNN_LOCK, FieldType, FlipRot2dOnR2, GeneralOnR2, Rot2dOnR2
 
 DEFAULT_GROUP = 'C8'  # the group of ReDet
 LARGEST_N = 64  # e2cnn takes minutes to build the representations of D360
-# e2cnn fills its tables of groups and representations on demand, which two threads must not do at once
-E2CNN_LOCK = threading.RLock()
 
 
 @cache

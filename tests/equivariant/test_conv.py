@@ -16,7 +16,8 @@ from mmrotate_plugin.equivariant import (
     ennTrivialConv,
     group_order,
 )
-from mmrotate_plugin.equivariant.basis import e2cnn_on_numpy_2, steerable_basis
+from mmrotate_plugin.equivariant._e2cnn import e2cnn_on_numpy_2
+from mmrotate_plugin.equivariant.basis import steerable_basis
 from mmrotate_plugin.testing import relative_error
 
 EQUAL = 1e-6  # relative, float32: 8 units in the last place

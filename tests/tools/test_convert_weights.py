@@ -6,7 +6,7 @@ from e2cnn import gspaces
 from e2cnn import nn as enn
 from torch import nn
 
-from mmrotate_plugin.equivariant.basis import e2cnn_on_numpy_2
+from mmrotate_plugin.equivariant._e2cnn import e2cnn_on_numpy_2
 from mmrotate_plugin.models import ReFPN, ReResNet
 from mmrotate_plugin.models.utils.weight_check import MisfitError
 from mmrotate_plugin.models.utils.weight_conversion import ConversionError, group_of, to_mmrotate, to_plugin

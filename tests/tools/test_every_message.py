@@ -185,8 +185,8 @@ TOLD = {
 }  # fmt: skip
 ELSEWHERE = {  # message: file of the test, and what it says there
     'mmrotate_plugin needs': ('test_packaging.py', 'mmrotate_plugin needs'),
-    'set-up:': ('test_packaging.py', 'set-up:'),
-    'undefined symbol: _ZN': ('test_packaging.py', 'undefined symbol'),
+    'set-up:': ('test_setup.py', 'set-up:'),
+    'undefined symbol: _ZN': ('test_setup.py', 'undefined symbol'),
     'does not support to load mmrotate_plugin config': ('test_hosts_tools.py', 'does not support to load'),
     "object of type 'GeometricTensor' has no len()": ('engine/checks/test_compiled_operators.py', 'GeometricTensor'),
     'riroi_align_rotated_forward_impl: implementation for device cpu not found': (

@@ -11,7 +11,7 @@ from mmengine.runner.checkpoint import load_checkpoint, load_state_dict, save_ch
 from torch import nn
 
 from mmrotate_plugin.apis.checkpoint import load_weights
-from mmrotate_plugin.equivariant.basis import e2cnn_on_numpy_2
+from mmrotate_plugin.equivariant._e2cnn import e2cnn_on_numpy_2
 from mmrotate_plugin.models import ReFPN, ReResNet, ResNet
 from mmrotate_plugin.models.utils.weight_check import MisfitError
 from mmrotate_plugin.models.utils.weight_conversion import to_mmrotate
