@@ -18,9 +18,8 @@ from ..engine.checks.dataset_classes import has_objects, reader_hint
 from ..engine.checks.evaluation_setup import prepare_evaluation
 from ..evaluation.mmrotate_map import mended_evaluation
 from ..models.utils.group_check import check_groups
-from ..utils import safe_load
 from ..utils.atomic_files import write_whole
-from ..utils.errors import UsageError
+from ..utils.errors import InputError, UsageError
 from ..utils.messages import reason_of, some
 
 
@@ -83,7 +82,7 @@ def build_runner(cfg: Config) -> Runner:
         model = getattr(runner.model, 'module', runner.model)
         check_groups(model)
         check_operators(model, training=cfg.get('train_cfg') is not None)
-    except (safe_load.CheckpointError, UsageError):
+    except InputError:
         raise
     except NotImplementedError as error:
         raise UsageError(f'the model cannot run here: {error}') from error

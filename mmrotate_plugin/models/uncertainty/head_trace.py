@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...adf import Gaussian, NoMomentRule
+from ...utils.errors import InputError
 
 SUPPORTED = (
     'single-stage detectors with a convolutional head (RetinaNet, FCOS, ATSS and their rotated versions, S2ANet, '
@@ -18,7 +19,7 @@ SUPPORTED = (
 )
 
 
-class UnsupportedDetector(TypeError):
+class UnsupportedDetector(InputError, TypeError):
     """A detector whose detections cannot be traced back to the outputs of its heads."""
 
 
