@@ -44,7 +44,7 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
         raise UsageError(f"{option} '{path}' is not a checkpoint of a model: it holds {holds}")
     metadata = getattr(state, '_metadata', {})
     state = OrderedDict((key.removeprefix('module.'), value) for key, value in state.items())
-    state._metadata = metadata  # notes the group
+    vars(state)['_metadata'] = metadata  # torch's attribute of state dicts; notes the group
     return {**rest, 'state_dict': state, 'meta': rest.get('meta') or {}}
 
 
@@ -57,7 +57,8 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> 
         UsageError: If parameters or statistics are missing, or have other shapes; says how many, which come first, and
             what the checkpoint seems to be.
     """
-    model = model.module if hasattr(model, 'module') else model
+    inner = getattr(model, 'module', model)
+    model = inner if isinstance(inner, nn.Module) else model
     state, wrong = copy(checkpoint['state_dict']), []  # with its metadata
     try:
         result = model.load_state_dict(state, strict=False)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ PLAIN_OPTIONS = (
 Element = tuple[int, bool]  # quarter turns, and whether a reflection comes first
 
 
-def detector_to_check(cfg: Config, checkpoint: Mapping[str, Any] | None, path: str, device: torch.device) -> nn.Module:
+def detector_to_check(cfg: Config, checkpoint: Mapping[str, Any] | None, path: str, device: torch.device) -> BaseModel:
     """Build a detector in eval mode, with the weights of a checkpoint or with random ones.
 
     Args:
@@ -84,7 +85,7 @@ class Preparation:
         size: Side that replaces those of the pipeline's resizing steps; None for those of the config.
     """
 
-    def __init__(self, cfg: Config, model: nn.Module, size: int | None) -> None:
+    def __init__(self, cfg: Config, model: BaseModel, size: int | None) -> None:
         from mmdet.utils import get_test_pipeline_cfg
 
         cfg = deepcopy(cfg)

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..adf import NoMomentRule
@@ -74,14 +75,13 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
-def build_model(cfg: Config) -> nn.Module:
+def build_model(cfg: Config) -> BaseModel:
     """The model of a config, its weights still to come: what the config would initialise from is not read.
 
     Raises:
         UsageError: If a name is not registered, an argument is refused, or the groups of two parts differ.
     """
     from mmdet.registry import MODELS
-    from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import init_default_scope
 
     init_default_scope(cfg.get('default_scope') or 'mmdet')
@@ -150,7 +150,7 @@ class Detector:
             raise UsageError(f'no uncertainty of this detector: {error}') from error
         scores_map = sample.get('score_std_map')
         if scores_map is not None:  # of the network's input
-            scores_map = map_on_image(scores_map, sample.metainfo, image.shape[:2])
+            scores_map = map_on_image(scores_map, sample.metainfo, (image.shape[0], image.shape[1]))
         found = sample.pred_instances
         return best_first(found[found.scores >= score_thr], scores_map)
 
@@ -168,7 +168,8 @@ def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]
     """
     offset = offset_of(meta)
     if not any(offset):
-        return cv2.resize(values.cpu().numpy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(values.cpu().numpy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
     scale = meta['scale_factor']
     axes = [  # of the centres of the image's pixels, from -1 at one border of the map to 1 at the other
         ((torch.arange(side, device=values.device) + 0.5) * scale[i] + offset[i]) * 2 / values.shape[1 - i] - 1
@@ -184,12 +185,13 @@ def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = Non
     """What a detector predicts, as arrays."""
     found = found[found.scores.argsort(descending=True)]
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-    stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
+    boxes_std, scores_std = found.get('bboxes_std'), found.get('scores_std')
     return Detections(
         boxes.cpu().numpy(),
         found.labels.cpu().numpy(),
         found.scores.cpu().numpy(),
-        *(None if std is None else std.cpu().numpy() for std in stds),
+        None if boxes_std is None else boxes_std.cpu().numpy(),
+        None if scores_std is None else scores_std.cpu().numpy(),
         scores_map,
     )
 

@@ -134,7 +134,10 @@ def spans(length: int, size: int, overlap: int) -> list[Span]:
     overlaps = [a + size - b for a, b in zip(starts, starts[1:], strict=False)]
     middles = [-math.inf, *(b + o / 2 for b, o in zip(starts[1:], overlaps, strict=True)), math.inf]
     overlaps = [0, *overlaps, 0]
-    return [Span(start, start + size, *middles[i : i + 2], *overlaps[i : i + 2]) for i, start in enumerate(starts)]
+    return [
+        Span(start, start + size, middles[i], middles[i + 1], overlaps[i], overlaps[i + 1])
+        for i, start in enumerate(starts)
+    ]
 
 
 def merge(found: InstanceData, origins: Sequence[int], nms: Mapping[str, Any]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ MIN_SCORE = 0.1  # of detections that boxes are fitted on
 
 
 def fit_backbone(
-    model: nn.Module, images: Tensor, noise_std: float, *, held_out: int, num_samples: int, seed: int
+    model: BaseModel, images: Tensor, noise_std: float, *, held_out: int, num_samples: int, seed: int
 ) -> Calibration:
     """Fit the gains of a detector's backbone.
 
@@ -87,7 +88,7 @@ def fit_detector(
     from mmdet.structures import DetDataSample
 
     size = tuple(images.shape[-2:])
-    meta = {'img_shape': size, 'ori_shape': size, 'pad_shape': size, 'batch_input_shape': size}
+    meta: dict[str, Any] = {'img_shape': size, 'ori_shape': size, 'pad_shape': size, 'batch_input_shape': size}
     meta |= {'scale_factor': (1.0, 1.0), 'flip': False}
     try:
         return calibrate_detector(
@@ -117,7 +118,7 @@ def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
     kept = OrderedDict(
         (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] not in (ERROR, GAIN)
     )
-    kept._metadata = getattr(state, '_metadata', {})  # type: ignore[attr-defined]  # torch keeps the group there
+    vars(kept)['_metadata'] = getattr(state, '_metadata', {})  # torch's attribute of state dicts; notes the group
     return kept
 
 

@@ -81,7 +81,7 @@ def write(out: Path, model: nn.Module, meta: dict[str, Any], facts: dict[str, An
     """
     state = model.state_dict()
     result = OrderedDict((key, state[key].cpu()) for key in state)
-    result._metadata = getattr(state, '_metadata', {})  # type: ignore[attr-defined]  # torch keeps the group there
+    vars(result)['_metadata'] = getattr(state, '_metadata', {})  # torch's attribute of state dicts; notes the group
     file = io.BytesIO()
     torch.save({'meta': meta, 'state_dict': result}, file)
     try:

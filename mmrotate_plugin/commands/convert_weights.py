@@ -24,7 +24,8 @@ def convert_weights(args: argparse.Namespace) -> None:
     if Path(args.output).is_dir():
         raise UsageError(f"OUT '{args.output}' is a folder; give the name of a file")
     state = OrderedDict(checkpoint['state_dict'])
-    state._metadata = getattr(checkpoint['state_dict'], '_metadata', {})  # notes the group
+    # torch's attribute of state dicts; notes the group
+    vars(state)['_metadata'] = getattr(checkpoint['state_dict'], '_metadata', {})
 
     kind = weight_conversion.kind_of(state)
     if kind is None:

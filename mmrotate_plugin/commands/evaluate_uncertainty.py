@@ -93,16 +93,16 @@ def make(args: argparse.Namespace, cfg: Config, checkpoint: dict[str, Any], path
     model.to(select_device(args.device)).eval()
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     try:
-        data = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val')]
-        reason = why_no_truth(data[0])
+        test, val = (DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('test', 'val'))
+        reason = why_no_truth(test)
         if reason:
             raise UsageError(f'test_dataloader has no ground truth to evaluate with: {reason}')
-        for part, dataset in zip(('test', 'val'), data, strict=True):
+        for part, dataset in (('test', test), ('val', val)):
             before_run.check_heads(model, dataset, f'{part}_dataloader')
             check_first_image(model, dataset)
             before_run.check_classes(cfg, checkpoint, path, classes_of(dataset))
         evaluator = Evaluator([metric for metric in metrics if 'UncertaintyMetric' not in str(metric['type'])])
-        evaluator.dataset_meta = data[0].metainfo
-        return Evaluation(model, *data, evaluator, plan)
+        evaluator.dataset_meta = test.metainfo
+        return Evaluation(model, test, val, evaluator, plan)
     except (KeyError, ValueError, IndexError, OSError) as error:
         raise UsageError(f"checkpoint '{path}' cannot be evaluated: {error}") from error

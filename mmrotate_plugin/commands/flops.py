@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 
 from ..apis.checkpoint import describe_model
@@ -17,13 +18,14 @@ from ..models.utils.complexity import count_macs, variance_macs
 from ..utils.errors import UsageError
 
 Part = tuple[str, nn.Module, Callable[[], Any]]
+Row = tuple[str, int, int, int]  # name, parameters, multiply-adds, those on a CPU
 
 
 def flops(args: argparse.Namespace) -> None:
     """Print a table of parameters and multiply-adds, part by part."""
     cfg = load_config(args.config, args.cfg_options)
     model = build_model(cfg).eval()
-    detector = plain_detector(model)
+    detector: BaseModel = plain_detector(model)
     if getattr(detector, 'backbone', None) is None:
         raise UsageError(f"config '{args.config}' has no backbone: {type(detector).__name__} cannot be counted")
     height, width = args.size[0], args.size[-1]
@@ -31,23 +33,22 @@ def flops(args: argparse.Namespace) -> None:
     x = torch.zeros(1, channels, height, width)
     print(f'{describe_model(model)}, {width} x {height} pixels')
     try:
-        rows = [
-            (name, parameters(part), *(count_macs(part, run, fourier=fourier) for fourier in (False, True)))
+        rows: list[Row] = [
+            (name, parameters(part), count_macs(part, run, fourier=False), count_macs(part, run, fourier=True))
             for name, part, run in parts(detector, x)
         ]
-        rows.append(('in all', parameters(model), *(sum(row[i] for row in rows) for i in (2, 3))))
         if model is not detector:
             extra = variance_macs(model, x)
-            rows[-1:] = [(f'variance, {model.method}', 0, extra, extra), rows[-1]]
-            rows[-1] = ('in all', rows[-1][1], rows[-1][2] + extra, rows[-1][3] + extra)
+            rows.append((f'variance, {model.method}', 0, extra, extra))
     except NotImplementedError as error:
         raise UsageError(f'this detector cannot be counted here: {error}') from error
+    rows.append(('total', parameters(model), sum(row[2] for row in rows), sum(row[3] for row in rows)))
     print(f'{"":24}{"parameters":>14}{"multiply-adds":>20}{"of them on a CPU":>20}')
     for name, count, macs, here in rows:
         print(f'{name:24}{count:14,}{macs:20,}{here:20,}')
 
 
-def parts(detector: nn.Module, x: Tensor) -> list[Part]:
+def parts(detector: BaseModel, x: Tensor) -> list[Part]:
     """Return name, module and call of each part, in the order in which they follow each other."""
     found: list[Part] = [('backbone', detector.backbone, partial(detector.backbone, x))]
     with torch.no_grad():
@@ -69,7 +70,7 @@ def parts(detector: nn.Module, x: Tensor) -> list[Part]:
     return found
 
 
-def forward(head: nn.Module, maps: Any, x: Tensor) -> Any:
+def forward(head: BaseModule, maps: Any, x: Tensor) -> Any:
     """Return the raw outputs of a head; heads of the DETR family also need the sizes of the images."""
     try:
         return head(maps)

@@ -93,7 +93,7 @@ def draw(tool, *words):
 
 
 def test_a_noisy_half_is_less_certain(tool, wrapped, calibrated, half, tmp_path, capsys, monkeypatch):
-    import mmrotate_plugin.visualization as pictures
+    import mmrotate_plugin.apis.image_drawing as pictures
 
     seen, drawn, make, outline = [], [], pictures.heat_map, pictures.draw_boxes
     monkeypatch.setattr(pictures, 'heat_map', lambda *args, **kw: seen.append(args[1]) or make(*args, **kw))

@@ -1,6 +1,7 @@
 """Check that networks compute what they claim to, before they are compared by cost."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,13 @@ class UnlikeError(CheckFailed):
     """Networks that cannot be compared; one line for each reason."""
 
 
-def maps(net: Callable[[Tensor], object], x: Tensor, *, variances: bool = False) -> list[Tensor]:
+def maps(net: Callable[[Tensor], Any], x: Tensor, *, variances: bool = False) -> list[Tensor]:
     """Return the maps of the stages, (B, C_i, H_i, W_i) each: values of e2cnn's tensors, means of Gaussians.
 
     With `variances`, those of Gaussians follow.
     """
     found = net(x)
-    each = (found,) if isinstance(found, Tensor) else tuple(found)  # type: ignore[arg-type]  # a tuple of maps
+    each: tuple[Any, ...] = (found,) if isinstance(found, Tensor) else tuple(found)
     gaussian = [y.v for y in each if isinstance(y, Gaussian)] if variances else []
     return [y.mu if isinstance(y, Gaussian) else getattr(y, 'tensor', y) for y in each] + gaussian
 

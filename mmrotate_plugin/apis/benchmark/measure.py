@@ -70,7 +70,7 @@ def measure(
         for size in settings.sizes if name in settings.measures and pairs else ():
             rows += _passes(nets, pairs, settings, size, training=name == 'train')
             if settings.compiled and name == 'eval':
-                compiled = {key: torch.compile(net) for key, net in nets.items()}
+                compiled: dict[str, nn.Module] = {key: _compile(net) for key, net in nets.items()}
                 rows += _passes(compiled, pairs, settings, size, training=False, how=', compiled')
     if 'checkpoint' in settings.measures:
         x = torch.zeros(1, 3, min(settings.sizes), min(settings.sizes), device=device)
@@ -90,11 +90,10 @@ def detections(settings: Settings, device: torch.device) -> list[Row]:
     given = settings.detector, settings.checkpoint, device, settings.options
     runs = detection_runs(*given)
     pairs = [('detector', name) for name in runs if name != 'detector']
-    rows = _timed('detect', pairs, settings, lambda name: clock(runs[name], device))
+    rows = _timed('detect', pairs, settings, _clock_of(runs, device))
     for pair in pairs if settings.compiled else ():
         torch.compiler.reset()  # every other rule in the compiler's cache would have to be checked at each call
-        again = detection_runs(*given, compiled=True)
-        rows += _timed('detect, compiled', [pair], settings, lambda name, runs=again: clock(runs[name], device))
+        rows += _timed('detect, compiled', [pair], settings, _clock_of(detection_runs(*given, compiled=True), device))
     return rows
 
 
@@ -114,6 +113,16 @@ def _timed(
     """Take values in pairs, after a line that tells the progress."""
     say(f'{what}: {settings.rounds} x {list_pairs(pairs)}')
     return rows_of(what, unit, interleave(pairs, settings.rounds, value, say, warm_up=True))
+
+
+def _clock_of(runs: Mapping[str, Callable[[], object]], device: torch.device) -> Callable[[str], float]:
+    return lambda name: clock(runs[name], device)
+
+
+def _compile(net: nn.Module) -> nn.Module:
+    compiled = torch.compile(net)
+    assert isinstance(compiled, nn.Module)  # a module in, a module out; torch's stubs say a callable
+    return compiled
 
 
 def _builds(contestants: Sequence[Contestant], pairs: Sequence[Pair], settings: Settings) -> list[Row]:
@@ -161,7 +170,7 @@ def _passes(
         runs[name] = training_step(nets[name], x) if training else partial(nets[name], x)
     with torch.set_grad_enabled(training):
         what = f'{"train" if training else "eval"}{how} {batch}x{size}x{size}'
-        rows = _timed(what, pairs, settings, lambda name: clock(runs[name], device))
+        rows = _timed(what, pairs, settings, _clock_of(runs, device))
     for name in names:
         nets[name].zero_grad()
     return rows

@@ -35,7 +35,7 @@ class MapErrors(TypedDict):
 
 def equivariance_table(rows: Mapping[str, MapErrors], plain: Mapping[str, MapErrors]) -> str:
     """Format the errors of a network and of a plain one, each next to the change of the map itself."""
-    lines = [HEAD]
+    lines: list[tuple[str, ...]] = [HEAD]
     for label, part in (('', rows), ('plain ', plain)):
         for name, row in part.items():
             if name == 'image' and label:
