@@ -119,7 +119,7 @@ def test_version(capsys):
     ('words', 'said'),
     [
         (['trian', 'x.py'], "unknown command 'trian'; did you mean 'train'?"),
-        (['paint'], "unknown command 'paint'; commands: train, test, predict"),
+        (['xyz'], "unknown command 'xyz'; commands: train, test, predict"),
         ([], 'the following arguments are required: COMMAND'),
         (['train'], 'the following arguments are required: config'),
         (['--print-completion', 'dos'], "invalid choice: 'dos'"),
@@ -130,7 +130,8 @@ def test_wrong_commands_end_with_status_two(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_command_runs(capsys, tmp_path):
+def test_a_command_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / 'basis'
     words = ['show-basis', '--group', 'C4', '--kernel-size', '3', '--in-channels', '8', '--out-channels', '8']
     assert main([*words, '--out', str(out)]) == 0

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from ...version import __version__
-
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Describe the device, the processor and its load."""
@@ -27,8 +25,8 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter."""
-    found = {'python': platform.python_version(), 'mmrotate_plugin': __version__}
-    for name in ('torch', 'mmcv', 'mmengine', 'mmdet', 'mmrotate', 'numpy'):
+    found = {'python': platform.python_version()}
+    for name in ('mmrotate_plugin', 'torch', 'mmcv', 'mmengine', 'mmdet', 'mmrotate', 'numpy'):
         try:
             found[name] = import_module(name).__version__
         except ModuleNotFoundError:
