@@ -2,8 +2,8 @@
 
 Every line ``python tools/NAME.py ...`` or ``mmrotate-plugin NAME ...`` in a fence ```` ```sh ```` is run, in an empty
 folder. Lines in a fence ```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher
-starts, are only compared with the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would do
-(tests/test_packaging.py does it), and the extras of ``pip install`` have to exist.
+starts, are only compared with the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would
+do (tests/test_packaging.py does it), and the extras of ``pip install`` have to exist.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Image files read by the tools as the pipeline of a config reads them, or refused in one line."""
+"""Read image files as the pipeline of a config does, or refuse them in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..utils.messages import first_line, reason_of, warn
 
 
 class ImageReader:
-    """Reads image files by a pipeline's loader, and looks at what it makes of them.
+    """Read image files with the loader of a pipeline, and check what it returns.
 
     Args:
         loader: A transform that takes ``img_path``; None for `LoadImageFromFile` of this package, as it is by default.
@@ -32,10 +32,10 @@ class ImageReader:
 
     @classmethod
     def of(cls, cfg: Config) -> 'ImageReader':
-        """With the loader of a config's test pipeline.
+        """Make a reader with the loader of a config's test pipeline.
 
         Raises:
-            UsageError: If that cannot be built.
+            UsageError: If the loader cannot be built.
         """
         from mmcv.transforms import Compose
         from mmdet.utils import get_test_pipeline_cfg
@@ -94,7 +94,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def scene_image(model: nn.Module, size: int) -> NDArray[np.uint8]:
-    """A synthetic scene with as many channels as a model takes: grey, or colours that repeat; (H, W, C)."""
+    """Draw a synthetic scene with as many channels as a model takes, grey or repeated colours; (H, W, C)."""
     image = draw_scene(0, 0, size=size).image
     channels = input_channels(model) or image.shape[2]
     if channels == 1:

@@ -1,4 +1,4 @@
-"""A trained detector as a function from an image to boxes."""
+"""Use a trained detector as a function from an image to boxes."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -47,8 +47,8 @@ __all__ = [
 class Detections:
     """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first.
 
-    Of an `UncertainDetector`, their standard deviations too, of the shapes of boxes and scores, and if it was asked for
-    `score_map` the largest of a score at each pixel of the image, (H, W).
+    An `UncertainDetector` adds standard deviations, of the shapes of boxes and scores, and with `score_map` the largest
+    standard deviation of a score at each pixel of the image, (H, W).
     """
 
     boxes: NDArray[np.float32]
@@ -60,7 +60,7 @@ class Detections:
 
 
 def select_device(name: str | None) -> torch.device:
-    """The device of that name; without a name, a GPU if there is one.
+    """Return the device of that name; without a name, a GPU if there is one.
 
     Raises:
         UsageError: If the name is unknown or the device is not there.
@@ -76,7 +76,7 @@ def select_device(name: str | None) -> torch.device:
 
 
 def build_model(cfg: Config) -> BaseModel:
-    """The model of a config, its weights still to come: what the config would initialise from is not read.
+    """Build the model of a config; the weights that the config would initialise from are not read.
 
     Raises:
         UsageError: If a name is not registered, an argument is refused, or the groups of two parts differ.
@@ -182,7 +182,7 @@ def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]
 
 
 def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:
-    """What a detector predicts, as arrays."""
+    """Convert the predictions of a detector to arrays, best first."""
     found = found[found.scores.argsort(descending=True)]
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     boxes_std, scores_std = found.get('bboxes_std'), found.get('scores_std')
@@ -197,7 +197,7 @@ def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = Non
 
 
 def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The test pipeline for an array instead of a file, without the steps that want annotations.
+    """Build the test pipeline for an array instead of a file, without the steps that need annotations.
 
     It raises ImageError for images that a step cannot take, such as one whose shorter side is resized to nothing.
     """

@@ -29,8 +29,8 @@ def convert_weights(args: argparse.Namespace) -> None:
 
     kind = weight_conversion.kind_of(state)
     if kind is None:
-        raise UsageError(f"IN '{args.input}' holds no weights of ReResNet or ReFPN: it seems to be "
-                             f'{describe_checkpoint(checkpoint)}')  # fmt: skip
+        seems = describe_checkpoint(checkpoint)
+        raise UsageError(f"IN '{args.input}' holds no weights of ReResNet or ReFPN: it seems to be {seems}")
     if kind == args.to:
         raise UsageError(f"IN '{args.input}' has the keys of {kind} already: nothing to do for --to {args.to}")
     heads = (
@@ -55,9 +55,7 @@ def convert_weights(args: argparse.Namespace) -> None:
     if left:
         print(f'left out: {", ".join(left)} (OUT holds weights and meta)')
     if heads:
-        print(
-            f"left out: {len(heads)} weights of ReDet's bbox_head and rbbox_head, which mean other boxes (see --help)"
-        )
+        print(f"left out: {len(heads)} weights of ReDet's bbox_head and rbbox_head, whose boxes differ (see --help)")
     if args.to == 'mmrotate' and group != 'C8':
         print(f"note: the group is {group}; mmrotate's classes are written for C8 and cannot take it")
     print(f'{args.output}: {len(result)} weights, group {group}, keys of {args.to}')

@@ -153,6 +153,7 @@ def as_onnx(
 
 
 def outputs_table(made: Exported) -> str:
+    """List the outputs with their shapes and differences, one per line."""
     rows = zip(made.names, made.shapes, made.differences, strict=True)
     return '\n'.join(f'  {name}  {" x ".join(map(str, shape))}  {difference:.2g}' for name, shape, difference in rows)
 
