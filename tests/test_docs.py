@@ -1,9 +1,9 @@
 """README and the pages in docs/: the commands that they quote run, the files that they link exist.
 
-Every line ``python tools/NAME.py ...`` in a fence ```` ```sh ```` is run, in an empty folder. Lines in a fence
-```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher starts, are only compared with
-the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would do (tests/test_setup.py does
-it), and the extras of ``pip install`` have to exist.
+Every line ``python tools/NAME.py ...`` or ``mmrotate-plugin NAME ...`` in a fence ```` ```sh ```` is run, in an empty
+folder. Lines in a fence ```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher
+starts, are only compared with the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would
+do (tests/test_setup.py does it), and the extras of ``pip install`` have to exist.
 """
 
 import os
@@ -30,7 +30,7 @@ LAUNCHERS = ('torchrun ', 'srun ')
 
 class Command(NamedTuple):
     page: str
-    words: list[str]  # tools/NAME.py and its arguments
+    words: list[str]  # tools/NAME.py, or mmrotate-plugin and its command, and the arguments
     runs: bool
 
 
@@ -38,10 +38,10 @@ def find_commands(page: str, text: str) -> list[Command]:
     commands = []
     for noexec, block in FENCE.findall(text):
         for line in block.replace('\\\n', ' ').splitlines():
-            if line.startswith(('python tools/', *LAUNCHERS)):
+            if line.startswith(('python tools/', 'mmrotate-plugin ', *LAUNCHERS)):
                 words = shlex.split(line.translate(str.maketrans('[]', '  ')) if noexec else line, comments=True)
-                start = next(i for i, word in enumerate(words) if word.startswith('tools/'))
-                runs = not noexec and start == 1 and not any(PLACEHOLDER.fullmatch(word) for word in words)
+                start = next(i for i, word in enumerate(words) if word.startswith(('tools/', 'mmrotate-plugin')))
+                runs = not noexec and start < 2 and not any(PLACEHOLDER.fullmatch(word) for word in words)
                 commands.append(Command(page, words[start:], runs))
     return commands
 
@@ -49,19 +49,24 @@ def find_commands(page: str, text: str) -> list[Command]:
 def run_tool(words: list[str], monkeypatch) -> int:
     """Run a tool as `python` would, in this process; files of the project are found from any folder."""
     tool, *arguments = words
-    assert (ROOT / tool).is_file(), f'there is no {tool}'
+    script = ROOT / ('mmrotate_plugin_cli/__main__.py' if tool == 'mmrotate-plugin' else tool)
+    assert script.is_file(), f'there is no {tool}'
     monkeypatch.setattr(sys, 'argv', [tool, *(str(ROOT / a) if (ROOT / a).is_file() else a for a in arguments)])
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), *os.environ.get('PYTHONPATH', '').split()]))
     with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / tool), run_name='__main__')
+        if tool == 'mmrotate-plugin':
+            runpy.run_module('mmrotate_plugin_cli', run_name='__main__')
+        else:
+            runpy.run_path(str(script), run_name='__main__')
     return stop.value.code or 0
 
 
 def check_options(words: list[str], monkeypatch, capsys) -> None:
-    assert run_tool([words[0], '--help'], monkeypatch) == 0
+    command = words[: 2 if words[0] == 'mmrotate-plugin' and not words[1].startswith('-') else 1]
+    assert run_tool([*command, '--help'], monkeypatch) == 0
     known = set(re.findall(r'--[\w-]+', capsys.readouterr().out))
     used = {word.partition('=')[0] for word in words if word.startswith('--')}
-    assert used <= known, f'{words[0]} has no {", ".join(sorted(used - known))}'
+    assert used <= known, f'{" ".join(command)} has no {", ".join(sorted(used - known))}'
 
 
 def shell_lines(start: str) -> list[str]:
@@ -132,6 +137,8 @@ python tools/a.py --x 1 \\
 python tools/b.py CONFIG --out FILE.pkl
 make demo
 torchrun --nproc-per-node=2 tools/d.py x.py --launcher pytorch
+mmrotate-plugin flops x.py
+mmrotate-plugin train CONFIG
 ```
 ```sh noexec
 python tools/c.py [--resume] x.py
@@ -144,6 +151,8 @@ python tools/d.py
         Command('p', ['tools/a.py', '--x', '1', '--y', 'two words'], True),
         Command('p', ['tools/b.py', 'CONFIG', '--out', 'FILE.pkl'], False),
         Command('p', ['tools/d.py', 'x.py', '--launcher', 'pytorch'], False),
+        Command('p', ['mmrotate-plugin', 'flops', 'x.py'], True),
+        Command('p', ['mmrotate-plugin', 'train', 'CONFIG'], False),
         Command('p', ['tools/c.py', '--resume', 'x.py'], False),
     ]
 
@@ -154,4 +163,9 @@ def test_wrong_commands_would_be_noticed(tmp_path, monkeypatch, capsys):
         run_tool(['tools/nowhere.py'], monkeypatch)
     with pytest.raises(AssertionError, match='has no --colour'):
         check_options(['tools/show_basis.py', '--out', 'x', '--colour'], monkeypatch, capsys)
+    with pytest.raises(AssertionError, match='mmrotate-plugin flops has no --colour'):
+        check_options(['mmrotate-plugin', 'flops', 'CONFIG', '--colour'], monkeypatch, capsys)
+    with pytest.raises(AssertionError):
+        check_options(['mmrotate-plugin', 'paint', 'CONFIG'], monkeypatch, capsys)
     assert run_tool(['tools/show_basis.py', '--group', 'E8'], monkeypatch) == 2
+    assert run_tool(['mmrotate-plugin', 'show-basis', '--group', 'E8'], monkeypatch) == 2

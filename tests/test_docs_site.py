@@ -104,7 +104,7 @@ def test_all_python_on_a_page_is_python(page):
 def literals() -> str:
     """All text between the quotes of the package and its tools, one literal per line; {} for what is put in."""
     found = []
-    for file in [*(ROOT / 'mmrotate_plugin').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]:
+    for file in [*ROOT.glob('mmrotate_plugin*/**/*.py'), *(ROOT / 'tools').rglob('*.py')]:
         for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else '{}' for part in node.values]

@@ -1,4 +1,4 @@
-"""Read checkpoints, load their weights whole, and say what they are of."""
+"""Read checkpoints, load all of their weights, and describe what they are."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -44,12 +44,12 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
         raise UsageError(f"{option} '{path}' is not a checkpoint of a model: it holds {holds}")
     metadata = getattr(state, '_metadata', {})
     state = OrderedDict((key.removeprefix('module.'), value) for key, value in state.items())
-    state._metadata = metadata  # notes the group
+    vars(state)['_metadata'] = metadata  # torch's attribute of state dicts; notes the group
     return {**rest, 'state_dict': state, 'meta': rest.get('meta') or {}}
 
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
-    """Load all weights of a checkpoint into a model, or refuse; warn of weights that are left over.
+    """Load all weights of a checkpoint into a model, or refuse; warn of leftover weights.
 
     mmengine loads what fits and logs the rest; a detector whose head was not loaded then finds nothing.
 
@@ -57,7 +57,8 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> 
         UsageError: If parameters or statistics are missing, or have other shapes; says how many, which come first, and
             what the checkpoint seems to be.
     """
-    model = model.module if hasattr(model, 'module') else model
+    inner = getattr(model, 'module', model)
+    model = inner if isinstance(inner, nn.Module) else model
     state, wrong = copy(checkpoint['state_dict']), []  # with its metadata
     try:
         result = model.load_state_dict(state, strict=False)
@@ -93,7 +94,7 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> 
 
 
 def describe_checkpoint(checkpoint: Mapping[str, Any]) -> str:
-    """What a checkpoint seems to be, from the config that mmengine stores, or else from its keys."""
+    """Describe a checkpoint by the config that mmengine stores in it, or else by its keys."""
     model = (noted_config(checkpoint) or {}).get('model')
     if isinstance(model, Mapping):  # else the keys tell something too
         return describe_config(model)
@@ -105,6 +106,7 @@ def describe_checkpoint(checkpoint: Mapping[str, Any]) -> str:
 
 
 def describe_config(model: Mapping[str, Any]) -> str:
+    """Describe a model by its config: type, backbone, group and number of classes."""
     backbone = model.get('backbone') or {}
     depth = f'-{backbone["depth"]}' if 'depth' in backbone else ''
     group = f' ({backbone["group"]})' if 'group' in backbone else ''
@@ -120,6 +122,7 @@ def _heads(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def describe_model(model: nn.Module) -> str:
+    """Describe a model by its class and its backbone."""
     backbone = getattr(model, 'backbone', None)
     if backbone is None:
         return type(model).__name__

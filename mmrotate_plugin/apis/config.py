@@ -1,4 +1,4 @@
-"""Read configs, with the options of the command line, and check what they name."""
+"""Read configs, apply the options of the command line, and check what they name."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
 
     Args:
         path: The config file.
-        options: Values by their dotted names, or texts ``name=value`` as they are typed.
+        options: Values by their dotted names, or texts ``name=value`` as typed.
 
     Raises:
         UsageError: If the file, one of its bases, or an import is missing or wrong, or an option, or the classes of a
@@ -64,7 +64,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """What mmengine's DictAction makes of ``name=value ...``; it alone ends in a traceback for a missing ``=``.
+    """Parse ``name=value ...`` with mmengine's DictAction, which alone ends in a traceback if ``=`` is missing.
 
     Raises:
         UsageError: If one of them is not of that form, or its brackets do not match.

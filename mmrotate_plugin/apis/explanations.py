@@ -1,4 +1,4 @@
-"""What an exception from the depths means for whoever gave the config, where that is known.
+"""Explain an exception from deep inside a run to the user, where its cause is known.
 
 Refusals of this package raise a message that names the argument; between the line that raises and the tool there may be
 a runner, a worker process, a layer of the hosts. `explain` tells them, and what the hosts raise about the config (see
@@ -24,7 +24,7 @@ SIZES_DIFFER = re.compile(r'Sizes of tensors must match|The size of tensor a \(\
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for the user, or None where nothing is known: then it may be a bug.
+    """Return one line for the user, or None if nothing is known: then it may be a bug.
 
     Args:
         error: As it was caught, with its traceback.
@@ -37,7 +37,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _operator(error: BaseException, text: str) -> str | None:
-    """An operator of mmcv that is not there for the device."""
+    """Explain an operator that mmcv lacks for the device."""
     found = NO_OPERATOR.search(text)
     if found is not None:
         name, device = found[1], found[2]
@@ -54,7 +54,7 @@ def _operator(error: BaseException, text: str) -> str | None:
 
 
 def _geometric(error: BaseException, text: str) -> str | None:
-    """e2cnn's tensors, where plain ones are wanted."""
+    """Explain e2cnn's tensors in a place that needs plain ones."""
     if not isinstance(error, (TypeError, AttributeError)) or 'GeometricTensor' not in text or PACKAGE in text:
         return None
     return (
@@ -64,7 +64,7 @@ def _geometric(error: BaseException, text: str) -> str | None:
 
 
 def _sizes(error: BaseException, text: str) -> str | None:
-    """A neck whose maps double while the backbone's do not."""
+    """Explain a neck whose maps double in size while those of the backbone do not."""
     if not isinstance(error, RuntimeError) or not SIZES_DIFFER.search(text):
         return None
     for neck, maps in _necks(error):
@@ -80,7 +80,7 @@ def _sizes(error: BaseException, text: str) -> str | None:
 
 
 def _refusal(error: BaseException, text: str) -> str | None:
-    """What this package raised by a `raise` of its own."""
+    """Return the text of an error that this package raised with a `raise` of its own."""
     if not isinstance(error, REFUSALS):
         return None
     if 'Original Traceback' in text:
@@ -95,7 +95,7 @@ def _refusal(error: BaseException, text: str) -> str | None:
 
 
 def _refusal_in_a_worker(text: str) -> str | None:
-    """Of a worker process, whose traceback comes as text."""
+    """Do the same for a worker process, whose traceback comes as text."""
     lines = text.rstrip().splitlines()
     last = max((i for i, line in enumerate(lines) if line.startswith('  File "')), default=None)
     if last is None or f'/{PACKAGE}/' not in lines[last] or not lines[last + 1].lstrip().startswith('raise'):
@@ -111,7 +111,7 @@ def _frames(error: BaseException) -> Iterator[Any]:
 
 
 def _owners(error: BaseException) -> list[Any]:
-    """The objects whose methods were running, outermost first: modules, assigners and other parts of the hosts."""
+    """List the objects whose methods were running, outermost first: modules, assigners and other parts of the hosts."""
     found: list[Any] = []
     for place in _frames(error):
         owner = place.tb_frame.f_locals.get('self')
@@ -123,7 +123,7 @@ def _owners(error: BaseException) -> list[Any]:
 
 
 def _caller(error: BaseException) -> str:
-    """The last of them, and the part of the detector that it belongs to."""
+    """Name the last of them, and the part of the detector that it belongs to."""
     modules = [owner for owner in _owners(error) if not _is_detector(owner)]
     names = list(dict.fromkeys(type(owner).__name__ for owner in modules))
     if not names:
@@ -140,7 +140,7 @@ def _is_detector(owner: Any) -> bool:
 
 
 def _necks(error: BaseException) -> Iterator[tuple[str, list[Tensor]]]:
-    """Necks that were running, with the maps that they were given."""
+    """Yield the necks that were running, with the maps that they were given."""
     for place in _frames(error):
         local = place.tb_frame.f_locals
         owner = local.get('self')

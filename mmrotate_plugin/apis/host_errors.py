@@ -1,4 +1,4 @@
-"""Tell what a host raises about the config that it was given from what may be a bug of this package.
+"""Distinguish errors that a host raises about its config from bugs of this package.
 
 A config reaches the hosts' code far from where it was read: an argument of a head is used in the first iteration, that
 of a metric after the last image. What is raised there, and nothing of this package in between, is about the config (or
@@ -25,7 +25,7 @@ IN_A_WORKER = re.compile(r'  File "([^"]+)", line (\d+), in (\S+)\n    (.*)')
 
 
 def fault_of_config(error: BaseException, text: str) -> str | None:
-    """One line on what a host raised about its arguments; None if this package may be to blame."""
+    """Return one line on what a host raised about its arguments; None if this package may be to blame."""
     if not isinstance(error, FAULTS) and type(error).__module__ != 'cv2':
         return None
     kind, message, places = type(error).__name__, text, list(extract_tb(error.__traceback__))
@@ -51,7 +51,7 @@ def fault_of_config(error: BaseException, text: str) -> str | None:
 
 
 def no_memory(error: BaseException, text: str) -> str | None:
-    """Memory that a size, batch or network wants more of than there is."""
+    """Explain a size, batch or network that needs more memory than there is."""
     if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         return None
     return (
@@ -61,7 +61,7 @@ def no_memory(error: BaseException, text: str) -> str | None:
 
 
 def file_error(error: BaseException, text: str) -> str | None:  # noqa: ARG001
-    """A path that the operating system refuses: too long, no permission, a file in place of a folder."""
+    """Explain a path that the operating system refuses: too long, no permission, a file in place of a folder."""
     if not isinstance(error, OSError) or error.filename is None or _is_ours(str(error.filename)):
         return None
     name = str(error.filename)

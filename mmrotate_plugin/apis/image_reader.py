@@ -1,4 +1,4 @@
-"""Image files read by the tools as the pipeline of a config reads them, or refused in one line."""
+"""Read image files as the pipeline of a config does, or refuse them in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,22 @@ from ..utils.messages import first_line, reason_of, warn
 
 
 class ImageReader:
-    """Reads image files by a pipeline's loader, and looks at what it makes of them.
+    """Read image files with the loader of a pipeline, and check what it returns.
 
     Args:
         loader: A transform that takes ``img_path``; None for `LoadImageFromFile` of this package, as it is by default.
     """
 
     def __init__(self, loader: Any | None = None) -> None:
-        self.loader = LoadImageFromFile() if loader is None else loader
+        self.loader: Any = LoadImageFromFile() if loader is None else loader
         self._told: set[ImageKind] = set()
 
     @classmethod
     def of(cls, cfg: Config) -> 'ImageReader':
-        """With the loader of a config's test pipeline.
+        """Make a reader with the loader of a config's test pipeline.
 
         Raises:
-            UsageError: If that cannot be built.
+            UsageError: If the loader cannot be built.
         """
         from mmcv.transforms import Compose
         from mmdet.utils import get_test_pipeline_cfg
@@ -45,8 +45,10 @@ class ImageReader:
         if step is not None and isinstance(step['type'], str):
             # with the default scope mmdet, mmengine looks for 'mmdet.LoadImageFromFile' there alone, but it is mmcv's
             step['type'] = step['type'].removeprefix(f'{cfg.get("default_scope")}.')
+        if step is None:
+            return cls()
         try:
-            return cls(None if step is None else Compose([step]).transforms[0])
+            return cls(Compose([step]).transforms[0])
         except (KeyError, ValueError, TypeError, ImportError) as error:
             raise UsageError(f"the test pipeline's {step['type']} cannot be built: {reason_of(error)}") from error
 
@@ -61,8 +63,8 @@ class ImageReader:
         """
         header = read_whole_header(path)
         try:
-            loaded = self.loader({'img_path': str(path)})
-            image = None if loaded is None else loaded['img']
+            loaded: dict[str, Any] | None = self.loader({'img_path': str(path)})
+            image: NDArray[Any] | None = None if loaded is None else loaded['img']
             note = None if header is None or image is None else judge(self.loader, path, header, image)
         except ImageKindError as error:
             raise ImageError(str(error)) from error
@@ -76,7 +78,7 @@ class ImageReader:
             raise ImageError(f"'{path}' cannot be read by {describe(self.loader)}: {first_line(error)}") from error
         if image is None:
             raise ImageError(f"'{path}' is not an image that {describe(self.loader)} can read")
-        if note is not None and header.kind not in self._told:
+        if note is not None and header is not None and header.kind not in self._told:
             self._told.add(header.kind)
             warn(note)
         return image
@@ -92,9 +94,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def scene_image(model: nn.Module, size: int) -> NDArray[np.uint8]:
-    """A synthetic scene with as many channels as a model takes: grey, or colours that repeat; (H, W, C)."""
+    """Draw a synthetic scene with as many channels as a model takes, grey or repeated colours; (H, W, C)."""
     image = draw_scene(0, 0, size=size).image
     channels = input_channels(model) or image.shape[2]
     if channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
+        grey: NDArray[np.uint8] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        return grey[..., None]
     return np.ascontiguousarray(image[..., [i % image.shape[2] for i in range(channels)]])

@@ -1,4 +1,4 @@
-"""A trained detector as a function from an image to boxes."""
+"""Use a trained detector as a function from an image to boxes."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..adf import NoMomentRule
@@ -46,8 +47,8 @@ __all__ = [
 class Detections:
     """Boxes (N, 4), (N, 5) or (N, 8) in pixels of the image, labels (N,), scores (N,), best first.
 
-    Of an `UncertainDetector`, their standard deviations too, of the shapes of boxes and scores, and if it was asked for
-    `score_map` the largest of a score at each pixel of the image, (H, W).
+    An `UncertainDetector` adds standard deviations, of the shapes of boxes and scores, and with `score_map` the largest
+    standard deviation of a score at each pixel of the image, (H, W).
     """
 
     boxes: NDArray[np.float32]
@@ -59,7 +60,7 @@ class Detections:
 
 
 def select_device(name: str | None) -> torch.device:
-    """The device of that name; without a name, a GPU if there is one.
+    """Return the device of that name; without a name, a GPU if there is one.
 
     Raises:
         UsageError: If the name is unknown or the device is not there.
@@ -74,14 +75,13 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
-def build_model(cfg: Config) -> nn.Module:
-    """The model of a config, its weights still to come: what the config would initialise from is not read.
+def build_model(cfg: Config) -> BaseModel:
+    """Build the model of a config; the weights that the config would initialise from are not read.
 
     Raises:
         UsageError: If a name is not registered, an argument is refused, or the groups of two parts differ.
     """
     from mmdet.registry import MODELS
-    from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import init_default_scope
 
     init_default_scope(cfg.get('default_scope') or 'mmdet')
@@ -150,7 +150,7 @@ class Detector:
             raise UsageError(f'no uncertainty of this detector: {error}') from error
         scores_map = sample.get('score_std_map')
         if scores_map is not None:  # of the network's input
-            scores_map = map_on_image(scores_map, sample.metainfo, image.shape[:2])
+            scores_map = map_on_image(scores_map, sample.metainfo, (image.shape[0], image.shape[1]))
         found = sample.pred_instances
         return best_first(found[found.scores >= score_thr], scores_map)
 
@@ -168,7 +168,8 @@ def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]
     """
     offset = offset_of(meta)
     if not any(offset):
-        return cv2.resize(values.cpu().numpy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(values.cpu().numpy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
     scale = meta['scale_factor']
     axes = [  # of the centres of the image's pixels, from -1 at one border of the map to 1 at the other
         ((torch.arange(side, device=values.device) + 0.5) * scale[i] + offset[i]) * 2 / values.shape[1 - i] - 1
@@ -181,21 +182,22 @@ def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]
 
 
 def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:
-    """What a detector predicts, as arrays."""
+    """Convert the predictions of a detector to arrays, best first."""
     found = found[found.scores.argsort(descending=True)]
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-    stds = [found.get(name) for name in ('bboxes_std', 'scores_std')]
+    boxes_std, scores_std = found.get('bboxes_std'), found.get('scores_std')
     return Detections(
         boxes.cpu().numpy(),
         found.labels.cpu().numpy(),
         found.scores.cpu().numpy(),
-        *(None if std is None else std.cpu().numpy() for std in stds),
+        None if boxes_std is None else boxes_std.cpu().numpy(),
+        None if scores_std is None else scores_std.cpu().numpy(),
         scores_map,
     )
 
 
 def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The test pipeline for an array instead of a file, without the steps that want annotations.
+    """Build the test pipeline for an array instead of a file, without the steps that need annotations.
 
     It raises ImageError for images that a step cannot take, such as one whose shorter side is resized to nothing.
     """

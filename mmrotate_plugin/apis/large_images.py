@@ -1,4 +1,4 @@
-"""Detection on images that are too large for one pass: overlapping patches whose detections are merged."""
+"""Detect on images that are too large for one pass: merge the detections of overlapping patches."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class Span:
 class PatchDetector:
     """A `Detector` that goes over an image patch by patch.
 
-    Beside the image, memory holds one batch of patches and the detections above the threshold. They become one image's
+    Besides the image, memory holds one batch of patches and the detections above the threshold. They become one image's
     detections by three rules:
 
     - A detection counts in the patch whose core, up to the middle of the overlaps, has its centre, or at most two
@@ -67,9 +67,9 @@ class PatchDetector:
         detector: With a pipeline that takes arrays. An uncertain one gives deviations of its boxes, but no heat map.
         size: Side of a patch, pixels. Where the image is smaller it is padded with the median of each channel; what is
             found there is left out.
-        overlap: Of neighbouring patches, pixels; the last of a row or column may overlap more.
+        overlap: Overlap of neighbouring patches, in pixels; the last of a row or column may overlap more.
         batch_size: Patches at a time.
-        show: Whether a bar on stderr tells the progress; None for terminals only.
+        show: Show progress on stderr; None for terminals only.
 
     Raises:
         UsageError: If a number is out of range, or the detector has no NMS to merge with.
@@ -120,11 +120,11 @@ class PatchDetector:
 
 
 def spans(length: int, size: int, overlap: int) -> list[Span]:
-    """Patches that cover an axis; the last ends with the image, a single one has the image in its middle.
+    """Cover an axis with patches; the last ends with the image, a single one has the image in its middle.
 
     Args:
-        length: Of the image, pixels.
-        size, overlap: Of the patches, pixels.
+        length: Side of the image, in pixels.
+        size, overlap: Those of the patches, in pixels.
     """
     if length <= size:
         start = (length - size) // 2
@@ -134,11 +134,14 @@ def spans(length: int, size: int, overlap: int) -> list[Span]:
     overlaps = [a + size - b for a, b in zip(starts, starts[1:], strict=False)]
     middles = [-math.inf, *(b + o / 2 for b, o in zip(starts[1:], overlaps, strict=True)), math.inf]
     overlaps = [0, *overlaps, 0]
-    return [Span(start, start + size, *middles[i : i + 2], *overlaps[i : i + 2]) for i, start in enumerate(starts)]
+    return [
+        Span(start, start + size, middles[i], middles[i + 1], overlaps[i], overlaps[i + 1])
+        for i, start in enumerate(starts)
+    ]
 
 
 def merge(found: InstanceData, origins: Sequence[int], nms: Mapping[str, Any]) -> Tensor:
-    """Which detections of all patches stay, by the third rule of `PatchDetector`; indices, best first.
+    """Choose the detections of all patches that stay, by the third rule of `PatchDetector`; indices, best first.
 
     Overlaps are those of `Polygons`, since mmcv's are 0 for some boxes that two patches agree on.
 
@@ -177,7 +180,7 @@ def merge(found: InstanceData, origins: Sequence[int], nms: Mapping[str, Any]) -
 
 
 def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
-    """The pixels of a patch, in an array of their own; those beyond the image have the median of each channel."""
+    """Copy the pixels of a patch; those beyond the image have the median of each channel."""
     height, width = image.shape[:2]
     inside = image[max(rows.start, 0) : rows.stop, max(columns.start, 0) : columns.stop]
     size = rows.stop - rows.start, columns.stop - columns.start
@@ -191,7 +194,7 @@ def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
 
 
 def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, int]) -> InstanceData:
-    """The detections that a patch answers for and that no seam cuts, in the frame of the image."""
+    """Select the detections that a patch answers for and that no seam cuts, in the frame of the image."""
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # (cx, cy, w, h, angle), or corners
     shift = boxes.new_zeros(boxes.shape[1])
@@ -209,7 +212,7 @@ def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, 
 
 
 def _seen_whole_by_neighbour(low: Tensor, high: Tensor, span: Span) -> Tensor:
-    """Whether what ends at a seam of the patch begins within the overlap, so that the neighbour has all of it."""
+    """Find what ends at a seam of the patch and begins within the overlap, so that the neighbour has all of it."""
     whole = torch.zeros(len(low), dtype=torch.bool)
     if span.after:
         near = NEAR * span.after
@@ -221,7 +224,7 @@ def _seen_whole_by_neighbour(low: Tensor, high: Tensor, span: Span) -> Tensor:
 
 
 def nms_of(cfg: Config) -> dict[str, Any]:
-    """Settings of the last NMS of a config's detector.
+    """Return the settings of the last NMS of a config's detector.
 
     Raises:
         UsageError: If it has none.

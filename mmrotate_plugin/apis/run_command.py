@@ -6,40 +6,52 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..adf import NoDropout, NoMomentRule
-from ..datasets.utils.broken_files import BrokenFileError
-from ..datasets.utils.image_headers import ImageKindError
 from ..utils import safe_load
-from ..utils.errors import UsageError
+from ..utils.errors import CheckFailed, InputError
 from .explanations import explain
 from .host_errors import TRACEBACK
 
 Args = TypeVar('Args')
 
 
-def run(command: Callable[[Args], None], args: Args) -> int:
-    """Run a command. Wrong input and broken files end it with one line on stderr and status 2, Ctrl-C with 130.
+def run(command: Callable[[Args], object], args: Args) -> int:
+    """Run a command and return its exit status.
 
-    What this package or a host refuses amid a run ends it in the same way, see `explain`.
+    Wrong input ends it with one line on stderr and status 2, a failed check with status 1, Ctrl-C with 130. What this
+    package or a host refuses in the middle of a run ends it in one line too, see `explain`.
 
-    Checkpoints, whoever reads them meanwhile, are refused if they hold more than weights, unless
-    `args.unsafe_checkpoint` is set.
+    Any checkpoint that is read meanwhile is refused if it holds more than weights, unless `args.unsafe_checkpoint` is
+    set.
     """
     try:
         with safe_load.loading(unsafe=getattr(args, 'unsafe_checkpoint', None)):
             command(args)
-    except (UsageError, safe_load.CheckpointError, NoDropout, NoMomentRule) as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)  # noqa: T201
-        return 2
-    except (BrokenFileError, ImageKindError) as error:  # from a data worker it comes with the traceback there
-        print(f'error: {str(error).strip().splitlines()[-1].split(f"{type(error).__name__}: ")[-1]}', file=sys.stderr)  # noqa: T201
-        return 2
+    except CheckFailed as error:
+        _say(str(error))
+        return 1
+    except (InputError, NoDropout, NoMomentRule) as error:  # the latter two know nothing of this package
+        return _refuse(_from_worker(error))
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)  # noqa: T201
+        _say('interrupted')
         return 130
     except Exception as error:
         text = explain(error)
         if text is None or os.environ.get(TRACEBACK, '0') != '0':
             raise
-        print(f'error: {" ".join(text.split())}', file=sys.stderr)  # noqa: T201
-        return 2
+        return _refuse(text)
     return 0
+
+
+def _refuse(text: str) -> int:
+    _say(f'error: {" ".join(text.split())}')
+    return 2
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _from_worker(error: Exception) -> str:
+    """Return the text of an error; from a data worker it comes at the end of the traceback there."""
+    text = str(error).strip()
+    return text.splitlines()[-1].split(f'{type(error).__name__}: ')[-1] if 'Original Traceback' in text else text

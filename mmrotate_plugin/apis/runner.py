@@ -18,9 +18,8 @@ from ..engine.checks.dataset_classes import has_objects, reader_hint
 from ..engine.checks.evaluation_setup import prepare_evaluation
 from ..evaluation.mmrotate_map import mended_evaluation
 from ..models.utils.group_check import check_groups
-from ..utils import safe_load
 from ..utils.atomic_files import write_whole
-from ..utils.errors import UsageError
+from ..utils.errors import InputError, UsageError
 from ..utils.messages import reason_of, some
 
 
@@ -70,7 +69,7 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner of a config.
+    """Build the runner of a config.
 
     Raises:
         UsageError: If a name in the config is not registered, a file that it names is missing, an argument is refused,
@@ -83,7 +82,7 @@ def build_runner(cfg: Config) -> Runner:
         model = getattr(runner.model, 'module', runner.model)
         check_groups(model)
         check_operators(model, training=cfg.get('train_cfg') is not None)
-    except (safe_load.CheckpointError, UsageError):
+    except InputError:
         raise
     except NotImplementedError as error:
         raise UsageError(f'the model cannot run here: {error}') from error
@@ -93,7 +92,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def build_loop(runner: Runner, part: str) -> Any:
-    """The train, val or test loop, hence its data set.
+    """Build the train, val or test loop, and with it its data set.
 
     Raises:
         UsageError: If files of the data set are missing or wrong, it has no images, or its annotations name files
@@ -144,7 +143,7 @@ def build_evaluator(runner: Runner, part: str) -> None:
 
 
 def _data_place(dataset: Mapping[str, Any]) -> str:
-    """The keys of a dataset's config that say where its data are."""
+    """Return the keys of a data set's config that say where its data are."""
     while isinstance(dataset.get('dataset'), Mapping):  # RepeatDataset and its like
         dataset = dataset['dataset']
     keys = ('type', 'data_root', 'ann_file', 'data_prefix')
@@ -156,12 +155,12 @@ def _plain(value: Any) -> Any:
 
 
 def threaded_evaluation() -> AbstractContextManager[None]:
-    """Mend mmrotate's own mAP, which counts matches in threads then; see `host_evaluation`."""
+    """Mend mmrotate's own mAP, which then counts matches in threads; see `evaluation.mmrotate_map`."""
     return mended_evaluation()
 
 
 def shorten_log_interval(runner: Runner, iterations: int, options: Iterable[str] | None) -> None:
-    """Log at least about twenty times, so that a short run shows its progress too; what --cfg-options say stays."""
+    """Log about twenty times or more, so that short runs show progress too, unless --cfg-options set the interval."""
     if any(key.startswith('default_hooks.logger') for key in options or ()):
         return
     wanted = max(1, iterations // 20)

@@ -1,4 +1,4 @@
-"""A config whose detections have standard deviations, from any detector's config."""
+"""Change any detector's config so that its detections have standard deviations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ WRAPPER = 'UncertainDetector'
 
 
 def is_uncertain(model: Mapping[str, Any]) -> bool:
-    """Whether a model's config is that of an `UncertainDetector`."""
+    """Return whether a model's config is that of an `UncertainDetector`."""
     return _name(model) == WRAPPER
 
 
@@ -23,10 +23,10 @@ def add_uncertainty(
     """Wrap the model of a config in an `UncertainDetector`, or change the one that it is already.
 
     Args:
-        cfg: It is changed.
-        noise_std: Grey levels, or 'estimate'. With None the noise that the config tells, of an `UncertainDetector` or
-            an `ADFResNet`; where it tells none, 'estimate'.
-        method: 'propagated', 'jacobian' or 'monte_carlo'; with None that of the config, else 'propagated'.
+        cfg: The config, changed in place.
+        noise_std: Grey levels, or 'estimate'. None keeps the noise that the config sets, for an `UncertainDetector` or
+            an `ADFResNet`; if it sets none, 'estimate'.
+        method: 'propagated', 'jacobian' or 'monte_carlo'; None keeps that of the config, else 'propagated'.
         score_map: Whether to ask for maps of the scores' deviations, which 'propagated' alone has; None asks for them
             where there are some.
     """
@@ -47,7 +47,7 @@ def add_uncertainty(
 
 
 def inner_model(cfg: Config) -> Any:
-    """The config of the detector itself, within an `UncertainDetector` or without."""
+    """Return the config of the detector itself, inside an `UncertainDetector` or not."""
     return cfg.model.detector if is_uncertain(cfg.model) else cfg.model
 
 

@@ -80,7 +80,7 @@ def test_second_run_replaces_the_first(tool, tmp_path, capsys):
     assert [p.name for p in (tmp_path / 'train/labelTxt').iterdir()] == ['synthetic-4-00000.txt']
     assert json.loads((tmp_path / 'synthetic.json').read_text())['train'] == 1
     assert '1/1 scenes' in capsys.readouterr().out
-    assert not list(tmp_path.rglob('*.part'))
+    assert not list(tmp_path.rglob('.*'))
 
 
 def test_foreign_directory_is_left_alone(tool, tmp_path, capsys):
@@ -109,15 +109,14 @@ def test_file_in_the_way(tool, tmp_path, capsys):
     assert 'is a file' in capsys.readouterr().err
 
 
-def test_interrupted_write_leaves_no_half_file(tool, tmp_path, monkeypatch):
-    target = tmp_path / 'label.txt'
-    target.write_text('before')
+def test_interrupted_write_leaves_no_half_file(tool, tmp_path, monkeypatch, capsys):
+    assert call(tool, tmp_path, '--header') == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
 
     def stop(*_):
         raise OSError('disk is full')
 
-    monkeypatch.setattr(tool.os, 'replace', stop)
-    with pytest.raises(OSError, match='disk is full'):
-        tool.write_whole(target, b'after')
-    assert target.read_text() == 'before'
-    assert [p.name for p in tmp_path.iterdir()] == ['label.txt']
+    monkeypatch.setattr('mmrotate_plugin.utils.atomic_files.os.replace', stop)
+    assert call(tool, tmp_path) == 2
+    assert f'--out {tmp_path} cannot be written: disk is full' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before

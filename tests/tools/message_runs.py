@@ -1,6 +1,6 @@
 """Triggers of the messages of docs/troubleshooting.md that need no whole tool: each takes an empty folder.
 
-They run through `cli.run`, as the command of a tool does; `test_every_message.py` shows that all tools end in it.
+They run through `run_command.run`, as the command of a tool does; `test_every_message.py` shows that all tools end so.
 """
 
 import json

@@ -5,7 +5,6 @@ No test here asserts a time: clocks of shared machines lie.
 
 import json
 import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +16,12 @@ import torch
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian
-from mmrotate_plugin.apis.benchmark.measure import (
-    detection_runs,
-    find,
-    interleave,
-    kept_for_backward,
-    maps,
-    pairs_of,
-    rows_of,
-)
+from mmrotate_plugin.apis.benchmark.contestants import MEASURES, find
+from mmrotate_plugin.apis.benchmark.likeness import maps
+from mmrotate_plugin.apis.benchmark.measure import Settings
+from mmrotate_plugin.apis.benchmark.memory import kept_for_backward
+from mmrotate_plugin.apis.benchmark.new_processes import command, environment
+from mmrotate_plugin.apis.benchmark.timing import detection_runs, interleave, pairs_of, rows_of
 from mmrotate_plugin.equivariant import export
 from mmrotate_plugin.models import ReResNet
 from mmrotate_plugin.visualization.plots.benchmark import MARKERS, as_text, quantity, write_into
@@ -37,14 +33,14 @@ SMALL = ['--quick', '--sizes', '33', '--rounds', '1']
 
 @pytest.fixture
 def children(monkeypatch):
-    """Processes that measure nothing; each takes seconds to import torch. `test_child` runs one."""
+    """Processes that measure nothing; each takes seconds to import torch. `test_a_process_of_its_own` runs one."""
     started = []
 
     def run(command, **options):
         started.append((command, options))
         words = dict(zip(command[2::2], command[3::2], strict=False))
         measured = {'first': 0.25, 'peak': 3 * 2**20, 'kept': 2 * 2**20}
-        if words['--child'] != 'plain':
+        if words['--network'] != 'plain':
             measured = {'first': 0.5, 'peak': 4 * 2**20, 'kept': 3 * 2**20}
         text = json.dumps({'import_e2cnn': 1.0, 'import': 2.0, **measured})
         return SimpleNamespace(returncode=0, stdout=f'a warning\n{text}\n', stderr='')
@@ -151,7 +147,7 @@ def other_gradients(*args, with_cp=False, **options):
         ('fourier-C8', 'equivariant.export', inexact, 'fourier-C8 is claimed to be equal to C8'),
         ('exported-C8', 'equivariant.export', not_finite, 'exported-C8 is claimed to be equal to C8'),
         ('exported-C8', 'equivariant.export', three_stages, 'the relative errors of its maps are inf'),
-        ('C8', 'registry.MODELS.get', lambda _: half_as_wide, 'C8 puts out maps of (C, H, W) = [(8,'),
+        ('C8', 'registry.MODELS.get', lambda _: half_as_wide, 'C8 returns maps of (C, H, W) = [(8,'),
         ('C8+cp', 'registry.MODELS.get', lambda _: other_gradients, 'C8+cp is claimed to be equal to C8'),
     ],
 )
@@ -181,7 +177,7 @@ def test_what_is_not_there_is_left_out_with_a_reason(bench, monkeypatch):
             raise ModuleNotFoundError(name='mmrotate')
         return import_module(name)
 
-    monkeypatch.setattr('mmrotate_plugin.apis.benchmark.measure.import_module', import_without_mmrotate)
+    monkeypatch.setattr('mmrotate_plugin.apis.benchmark.contestants.import_module', import_without_mmrotate)
     status, out, _, report = bench(*SMALL, '--networks', 'plain,adf,mmrotate,C8', '--measures', 'eval')
     assert status == 0
     assert set(report['left_out']) == {'adf', 'mmrotate'}
@@ -304,24 +300,30 @@ def test_other_kinds_of_maps():
     assert both[0] is both[1] is x and torch.equal(both[2], 2 * x)
 
 
-def test_child():
-    """A process of its own: what it prints last are numbers."""
-    command = [
-        sys.executable,
-        str(ROOT / 'tools/benchmark.py'),
-        '--child',
-        'C8',
-        '--measures',
-        'build',
-        'memory',
-        '--quick',
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_a_process_of_its_own():
+    """What it prints last are numbers."""
+    settings = Settings(
+        measures=MEASURES,
+        baselines=['plain'],
+        depth=18,
+        base_channels=16,
+        sizes=[33, 65],
+        batch_size=2,
+        eval_batch_size=1,
+        widths=(),
+        compiled=False,
+        rounds=1,
+        processes=1,
+        threads=1,
+    )
+    words = command('C8', ['build', 'memory'], settings, torch.device('cpu'))
+    done = subprocess.run(words, env=environment(1), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout.splitlines()[-1])
     assert set(measured) == {'import_e2cnn', 'import', 'first', 'peak', 'kept'}
     assert min(measured.values()) > 0
     assert measured['kept'] == kept_for_backward(find('C8', 18, 16).build(), torch.randn(2, 3, 65, 65))
+    assert '--size 0' in ' '.join(command('C8', ['build'], settings, torch.device('cpu')))
 
 
 def test_compiled_passes_are_compared_with_a_compiled_baseline(bench, monkeypatch):

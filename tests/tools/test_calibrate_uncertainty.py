@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmrotate_plugin.adf import Gaussian
+from mmrotate_plugin.apis.uncertainty_calibration import without_gains
 
 ADF = """
 _base_ = {base!r}
@@ -106,7 +107,7 @@ def test_wrong_input_is_one_line(calibrate, files, scenes, tmp_path, capsys):
     for words, text in [
         ([adf, 'nowhere.pth', *out], "checkpoint 'nowhere.pth' does not exist"),
         (['nowhere.py', checkpoint, *out], "config 'nowhere.py' does not exist"),
-        ([adf, checkpoint, *out, '--images', 'nowhere'], "--images 'nowhere' is no folder"),
+        ([adf, checkpoint, *out, '--images', 'nowhere'], "--images 'nowhere' is not a folder"),
         ([adf, checkpoint, *few], 'has 6 images, but --num-images 50 and --held-out 1 ask for 51'),
         ([adf, checkpoint, '--out', checkpoint, '--noise-std', '8'], 'is the checkpoint itself'),
     ]:
@@ -116,7 +117,6 @@ def test_wrong_input_is_one_line(calibrate, files, scenes, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_earlier_calibration_is_left_out(tool):
-    without_gains = tool('calibrate_uncertainty').__globals__['without_gains']
+def test_an_earlier_calibration_is_left_out():
     state = {'neck.weight': 1, 'detection_gain': 2, 'detection_error': 3}
     assert dict(without_gains(state)) == {'neck.weight': 1}

@@ -50,7 +50,7 @@ def check(tool, tmp_path, capsys, monkeypatch):
             drawn['rows'] = given[3]
             return equivariance_figure(*given, **options) if draw else b''  # half of the tool's time
 
-        monkeypatch.setattr('mmrotate_plugin.visualization.plots.equivariance.equivariance_figure', figure)
+        monkeypatch.setattr('mmrotate_plugin.commands.check_equivariance.equivariance_figure', figure)
         status = tool('check_equivariance')([*SMALL, '--out', str(tmp_path / 'out'), *args])
         printed = capsys.readouterr()
         report = tmp_path / 'out/equivariance.json'

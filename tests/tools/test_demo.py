@@ -1,9 +1,7 @@
 """The demo's book-keeping, with stand-ins for the tools that it runs."""
 
-import importlib.util
 import json
 import os
-import re
 import signal
 import threading
 import time
@@ -11,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+
+from mmrotate_plugin.commands.demo import UNCERTAIN
+from mmrotate_plugin_cli.demo import CONFIG
 
 STAND_IN = """
 import json, os, pathlib, sys, time
@@ -60,22 +61,19 @@ else:
 
 
 @pytest.fixture
-def demo(tmp_path, monkeypatch):
+def demo(tool, tmp_path, monkeypatch):
     """`demo(*args)` runs the demo in a project of stand-ins; `demo.calls()` says what it ran since the last time."""
-    source = Path(__file__).resolve().parents[2] / 'tools/demo.py'
-    spec = importlib.util.spec_from_file_location('tool_demo', source)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    main = tool('demo')
     root, calls = tmp_path / 'project', tmp_path / 'calls.txt'
     (root / 'tools').mkdir(parents=True)
     (root / 'config.py').write_text('a = 1\n')
     (root / 'uncertain.py').write_text('a = 3\n')
     for name in ('make_synthetic', 'train', 'test', 'image_demo', 'calibrate_uncertainty'):
         (root / 'tools' / f'{name}.py').write_text(STAND_IN.format(calls=str(calls)))
-    monkeypatch.setattr(module, 'ROOT', root)
+    monkeypatch.setattr('mmrotate_plugin.commands._demo_steps.ROOT', root)
 
     def run(*args):
-        return module.main(['--work-dir', str(root / 'work'), '--config', 'config.py', *args])
+        return main(['--work-dir', str(root / 'work'), '--config', 'config.py', *args])
 
     def ran():
         lines = calls.read_text().splitlines() if calls.exists() else []
@@ -90,7 +88,7 @@ def test_it_runs_the_tools_and_names_what_to_look_at(demo, capsys):
     assert demo() == 0
     assert list(demo.calls()) == ['make_synthetic', 'train', 'test', 'image_demo']
     out = capsys.readouterr().out
-    assert 'mAP@0.5 on test scenes that were never trained on: 0.870' in out
+    assert 'mAP@0.5 on test scenes that were not trained on: 0.870' in out
     for name in ('test/pictures/0000_a.png', 'drawn/a.png', 'test.log', 'train.log', 'train/epoch_1.pth', 'data'):
         assert f' work/{name}\n' in out and (demo.root / 'work' / name).exists()
     assert 'tools/train.py config.py --work-dir work/train' in out
@@ -130,10 +128,9 @@ def test_it_ends_with_the_uncertainty(demo, capsys):
 
 def test_the_default_config_has_an_uncertain_one():
     source = Path(__file__).resolve().parents[2]
-    text = (source / 'tools/demo.py').read_text()
-    plain, uncertain = (re.search(rf"^{name} = '(.*)'", text, re.MULTILINE)[1] for name in ('CONFIG', 'UNCERTAIN'))
+    uncertain = UNCERTAIN[CONFIG]
     cfg = Config.fromfile(source / uncertain)
-    assert cfg.model.detector == Config.fromfile(source / plain).model and cfg.model.noise_std == 'estimate'
+    assert cfg.model.detector == Config.fromfile(source / CONFIG).model and cfg.model.noise_std == 'estimate'
 
 
 def test_a_finished_training_is_not_repeated_without_fresh(demo, capsys):
@@ -199,7 +196,7 @@ def test_folders_of_somebody_else_are_left_alone(demo, capsys):
     (demo.root / 'work/train/precious.txt').touch()
     assert demo() == 2 and demo('--fresh') == 2
     assert (demo.root / 'work/train/precious.txt').exists() and demo.calls() == {}
-    assert 'holds what no demo made' in capsys.readouterr().err
+    assert 'holds folders that no demo made' in capsys.readouterr().err
 
 
 def test_wrong_paths_are_one_line(demo, capsys):

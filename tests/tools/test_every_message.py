@@ -3,7 +3,7 @@
 A message of the page is one of these, and `test_every_message_of_the_page_is_in_one_table` fails for one that is none:
 
 - an error of a tool, in `TRIGGERS`: tried in all tools that take what is wrong;
-- an error of a part that tools share, in `REFUSED`: tried through `cli.run`, as the command of a tool is run;
+- an error of a part that tools share, in `REFUSED`: tried through `run_command.run`, as the command of a tool is run;
 - a warning, in `TOLD`: it is logged, and the status is 0;
 - in `ELSEWHERE`: of the set-up, or another program's own words. The test that covers it is named.
 
@@ -12,6 +12,8 @@ That all tools read configs, checkpoints and data by the same functions, and end
 
 import logging
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import message_data as data
@@ -28,6 +30,7 @@ from mmrotate_plugin.apis.run_command import run
 from mmrotate_plugin.equivariant import ennConv
 from mmrotate_plugin.evaluation import DOTAMetric
 from mmrotate_plugin.utils.errors import UsageError
+from mmrotate_plugin_cli.main import TABLE
 
 pytest.importorskip('mmrotate')
 ROOT = Path(__file__).resolve().parents[2]
@@ -344,10 +347,10 @@ def test_what_is_told_ends_nothing(message, small_config, tmp_path, capsys, monk
 
 DATA_TOOLS = ('train', 'test', 'calibrate_uncertainty', 'evaluate_uncertainty')
 SHARED = {
-    'engine.cli.load_config': (*CONFIG_TOOLS, 'show_basis'),
-    'engine.cli.read_checkpoint': (*CHECKPOINT_TOOLS, *WITHOUT_OPTIONS),
-    'engine.cli.build_runner': ('train', 'test'),
-    'engine.inference.build_model': [name for name in (*CONFIG_TOOLS, 'show_basis') if name not in ('train', 'test')],
+    'config.load_config': (*CONFIG_TOOLS, 'show_basis'),
+    'checkpoint.read_checkpoint': (*CHECKPOINT_TOOLS, *WITHOUT_OPTIONS),
+    'runner.build_runner': ('train', 'test'),
+    'inference.build_model': [name for name in (*CONFIG_TOOLS, 'show_basis') if name not in ('train', 'test')],
 }
 
 
@@ -356,7 +359,18 @@ def test_tools_read_and_build_by_the_same_functions(function, name, files, tool,
     def refuse(*_, **__):
         raise UsageError('the sentinel')
 
-    monkeypatch.setattr(f'mmrotate_plugin.{function}', refuse)
+    for each in TABLE:  # what is imported only now would keep the stand-in
+        import_module(f'mmrotate_plugin.commands.{each.replace("-", "_")}')
+    module, attribute = function.split('.')
+    shared = getattr(import_module(f'mmrotate_plugin.apis.{module}'), attribute)
+    places = [
+        place
+        for key, place in sys.modules.items()
+        if key.startswith('mmrotate_plugin.') and vars(place).get(attribute) is shared
+    ]
+    assert len(places) > 1
+    for place in places:
+        monkeypatch.setattr(place, attribute, refuse)
     one_line(capsys, tool(name)(command(name, files, tmp_path)), 'the sentinel')
 
 

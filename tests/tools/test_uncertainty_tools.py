@@ -93,7 +93,7 @@ def draw(tool, *words):
 
 
 def test_a_noisy_half_is_less_certain(tool, wrapped, calibrated, half, tmp_path, capsys, monkeypatch):
-    import mmrotate_plugin.visualization as pictures
+    import mmrotate_plugin.apis.image_drawing as pictures
 
     seen, drawn, make, outline = [], [], pictures.heat_map, pictures.draw_boxes
     monkeypatch.setattr(pictures, 'heat_map', lambda *args, **kw: seen.append(args[1]) or make(*args, **kw))
@@ -123,7 +123,7 @@ def test_other_methods_draw_bands(tool, tiny_config, weights, half, tmp_path, me
     options = ['--uncertainty', '--method', method, '--noise-std', '5', '--cfg-options', 'model.test_cfg.max_per_img=2']
     assert tool('image_demo')([str(half), str(tiny_config), weights, '--out', str(tmp_path), *CPU, *options]) == 0
     printed = capsys.readouterr()
-    assert f"no heat maps: method 'propagated' has them, '{method}' has not" in printed.out
+    assert f"no heat maps: method 'propagated' has them, '{method}' does not" in printed.out
     assert '2 detections' in printed.out and 'calibrated' not in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ['half.png']
 

@@ -1,1 +1,1 @@
-"""Measure speed and memory of networks as ratios of interleaved pairs."""
+"""Measure what networks cost relative to a baseline: time in pairs, memory, size of checkpoints."""
