@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mmrotate_plugin.apis.inference import Detections, Detector
     from mmrotate_plugin.apis.large_images import PatchDetector
-    from mmrotate_plugin.visualization.boxes import Image
+    from mmrotate_plugin.visualization.pixels import Image
 
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
 BANDS_SIZE = 1024  # pixels that smaller pictures are enlarged to: bands are often a pixel of the image wide
@@ -121,7 +121,7 @@ def draw_all(
     from mmrotate_plugin.utils.atomic_files import write_whole
     from mmrotate_plugin.utils.errors import ImageError, UsageError
     from mmrotate_plugin.visualization import encode_image
-    from mmrotate_plugin.visualization.boxes import as_image
+    from mmrotate_plugin.visualization.pixels import as_image
 
     done, broken, others, first = 0, 0, [], ''
     for source, target in jobs:

@@ -1,16 +1,15 @@
 """Image files that are broken: empty, cut off, or not to be decoded; and what a data set does about them."""
 
 import io
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
-from ...utils.errors import ImageError
+from ...utils.errors import ImageError, InputError
+from ...utils.messages import warn
 from ..transforms.loading import LoadImageFromFile
 from .image_headers import SIDEWAYS, TIFF_MAGIC, Header, ImageKindError, any_size, read_header
 from .loader_check import LoaderCheck, find_loader
@@ -19,7 +18,7 @@ _TAIL = 1024  # bytes; programs may append something behind the end marker
 _ENDS = ((b'\x89PNG', b'IEND'), (b'\xff\xd8\xff', b'\xff\xd9'))
 
 
-class BrokenFileError(ValueError):
+class BrokenFileError(InputError, ValueError):
     """A file of a data set that cannot be used; the message names it and says why."""
 
 
@@ -131,7 +130,7 @@ class SkipsBrokenFiles:
                     raise BrokenFileError(f'{reason}{hint}') from error
                 if not self._damaged[idx]:
                     self._damaged[idx] = True
-                    _warn(f'{reason}; another image takes its place ({int(self._damaged.sum())} such images so far)')
+                    warn(f'{reason}; another image takes its place ({int(self._damaged.sum())} such images so far)')
                 return None
             raise  # not the image's fault
 
@@ -157,7 +156,7 @@ class SkipsBrokenFiles:
             if self.strict:
                 raise
             self._left_out.append(error)
-            _warn(f'{error}; the image is left out')
+            warn(f'{error}; the image is left out')
             return None
 
     def _keep_usable(self, found: Sequence[dict | None]) -> list[dict]:
@@ -170,14 +169,10 @@ class SkipsBrokenFiles:
         if broken and len(broken) == len(found):
             raise ValueError(f'none of {len(found)} images can be used; the first one: {broken[0]}')
         if broken:
-            _warn(f'{len(broken)} of {len(found)} images are left out, because they or their label files are broken')
+            warn(f'{len(broken)} of {len(found)} images are left out, because they or their label files are broken')
         for note in self._loads.finish() if self._loads is not None else ():
-            _warn(note)
+            warn(note)
         return [info for info in found if info is not None]
-
-
-def _warn(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)
 
 
 def read_whole_header(path: Path) -> Header | None:

@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
+
+from ...utils.errors import InputError
 
 BANDS = 'bands'  # the coding of several channels that are no colours
 TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two: BigTIFF
-ORIENTATION = 0x0112  # EXIF's tag and TIFF's
 PIL_BITS = {'I': 32, 'F': 32}  # modes with others than 8
 # EXIF's orientations: swap rows and columns, then reverse rows, then columns
 UPRIGHT = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
@@ -23,7 +25,7 @@ UPRIGHT = {2: (False, False, True), 3: (False, True, True), 4: (False, True, Fal
 SIDEWAYS = 5  # from this orientation on width and height change places
 
 
-class ImageKindError(ValueError):
+class ImageKindError(InputError, ValueError):
     """A whole image file that the loader, as it is configured, cannot read right; the message says what to write."""
 
 
@@ -76,7 +78,7 @@ def read_header(file: BinaryIO) -> Header:
     with any_size(), Image.open(file) as image:
         (width, height), name, mode, channels = image.size, str(image.format), image.mode, len(image.getbands())
         tags = image.getexif() if name == 'TIFF' else _exif(image.info.get('exif'))
-        orientation = tags.get(ORIENTATION) if tags.get(ORIENTATION) in UPRIGHT else 1
+        orientation = tags.get(Base.Orientation) if tags.get(Base.Orientation) in UPRIGHT else 1
     if name == 'TIFF' and orientation >= SIDEWAYS:
         width, height = height, width  # Pillow has turned it already
     bits, in_use = (16 if mode.startswith('I;16') else PIL_BITS.get(mode, 8)), None
@@ -103,7 +105,7 @@ def _tiff_header(tifffile: Any, file: BinaryIO) -> Header:
         if channels == 1 and coding.startswith('MINIS'):
             channels = _single_band_pages(tiff)
         sample = {'i': 'int', 'f': 'float', 'c': 'complex'}.get(getattr(page.dtype, 'kind', 'u'), 'uint')
-        tag = page.tags.get(ORIENTATION)
+        tag = page.tags.get(Base.Orientation)
         width, height = page.imagewidth, page.imagelength
     except OSError:
         raise
@@ -128,7 +130,7 @@ def _exif(data: bytes | None) -> Any:
     tags = Image.Exif()
     try:
         tags.load(data or b'')
-        tags.get(ORIENTATION)
+        tags.get(Base.Orientation)
     except Exception:  # bytes that are no tags
         return {}
     return tags
