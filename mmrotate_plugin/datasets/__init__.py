@@ -1,4 +1,4 @@
-"""Data sets: synthetic scenes that need no files, DOTA's, HRSC2016's and DIOR's files as they are; transforms."""
+"""Read DOTA, HRSC2016 and DIOR as they are, draw synthetic scenes without files, and transform images."""
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
 from .hrsc_dior import DIORDataset, HRSCDataset

@@ -1,4 +1,4 @@
-"""DOTA's label files, read as they are: header lines, careless annotations and all.
+"""Read DOTA's label files as they are, including header lines and careless annotations.
 
 Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, CVPR 2018 (arXiv:1711.10398).
 """
@@ -6,6 +6,7 @@ Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, C
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..registry import DATASETS
 from ..utils.messages import some, warn
@@ -16,7 +17,7 @@ from .utils.broken_files import BrokenFileError
 from .utils.folder_files import IMAGES, Folder, list_folder, suffixes_of
 
 _LARGEST = 64 * 2**20  # bytes of a label file; DOTA's largest has 2 MB
-_NO_LABELS = ('classes', 'labels', 'license', 'readme')  # texts that tools put beside label files
+_NO_LABELS = ('classes', 'labels', 'license', 'readme')  # text files that tools put next to label files
 
 _V1 = {
     'plane': (165, 42, 42),
@@ -41,41 +42,42 @@ _V2 = {**_V15, 'airport': (119, 11, 32), 'helipad': (0, 0, 142)}
 
 @DATASETS.register_module()
 class DOTADataset(LabelledDataset):
-    """DOTA-v1.0, with the arguments and the samples of mmrotate's class of this name.
+    """DOTA-v1.0, with the arguments and samples of mmrotate's class of the same name.
 
-    ``type='mmrotate_plugin.DOTADataset'`` finds it from every scope. Unlike mmrotate's it reads DOTA's own files
-    (two header lines, CRLF, blank lines, no difficulty), knows the images' sizes, and looks at what it reads. A line
-    that cannot be used is left out, with one warning per file that names the lines: fields that are missing or no
-    finite numbers, a box without area, a box that lies outside the image. A box that is partly inside stays as it is.
-    If the lines look like another tool's (YOLO-OBB, coordinates from 0 to 1, commas, ...), it is named once.
+    ``type='mmrotate_plugin.DOTADataset'`` finds it from every scope. Unlike mmrotate's class, it reads DOTA's own files
+    (two header lines, CRLF, blank lines, no difficulty), knows the sizes of the images, and checks what it reads. It
+    leaves out a line with missing or non-numeric fields, a box without area, or a box outside the image, and names
+    these lines in one warning per file. A box that is partly inside stays as it is. Lines that look like another tool's
+    format (YOLO-OBB, coordinates from 0 to 1, commas, ...) are recognised, and the format is named once.
 
     Objects are counted by class. One message per data set names the classes of label files that the config does not
-    have, with their counts, the classes of the config that no object has, and other spellings of one name.
+    have, with their counts, the classes of the config that have no object, and other spellings of a name.
 
-    An image is left out too, with a warning that names it and one that counts them, if its file is empty, cut off or no
-    image, or if its label file cannot be read as text. Damage amid a file shows when it is decoded: a training then
-    takes another image, and a test, where leaving one out would change the result, raises.
+    It also leaves out images whose file is empty, cut off or not an image, or whose label file is not text, and names
+    and counts them. Damage inside a file shows when it is decoded: training then takes another image, while testing
+    raises, since leaving an image out would change the result.
 
     Args:
-        diff_thr: Objects of a difficulty above it are marked to be ignored, in training and test. None, the default:
-            in a test (`test_mode`) all difficult objects are ignored, neither hits nor misses, as in DOTA's own
-            evaluation; a training learns them like all others. mmrotate's default is 100: none is ignored.
-        img_suffix: Ending of the images' names, or several: ``('png', 'jpg')``. Capitals do not matter. Images with
-            another ending are left out, counted and named once.
+        diff_thr: Ignore objects with a higher difficulty, in training and test. With None, the default, test mode
+            ignores all difficult objects (neither hits nor misses, as in DOTA's own evaluation), and training learns
+            them like others. mmrotate's default of 100 ignores none.
+        img_suffix: Suffix of the images, or several: ``('png', 'jpg')``. Capitals do not matter. Images with another
+            suffix are left out, counted and named once.
         strict: Raise at the first line, image or label file that cannot be used.
-        check_pixels: Decode every image at the start, to leave damaged ones out of a test as well; takes minutes for
-            thousands of them.
-        kwargs: Of mmengine's BaseDataset. `ann_file` is the folder of label files, ``data_prefix['img_path']`` the
-            folder of images; they may be one. Without `ann_file` all images of the folder are read, without objects.
-            `metainfo` may name a part of the classes, or others; objects of the rest are left out and counted.
+        check_pixels: Decode every image at the start, to leave damaged ones out of a test as well. Takes minutes for
+            thousands of images.
+        kwargs: Arguments of mmengine's BaseDataset. `ann_file` is the folder of label files,
+            ``data_prefix['img_path']`` the folder of images; they may be the same. Without `ann_file`, all images of
+            the folder are read, without objects. `metainfo` may name some of the classes, or others; objects of other
+            classes are left out and counted.
 
     Raises:
         FileNotFoundError: If a folder, its files, or the partner of an image or label file is missing.
-        ValueError: If an argument is wrong, two images have one name, no image or no line can be used, no object of a
-            training has a class of the config, or (`strict`) a line or a file cannot be used.
+        ValueError: If an argument is wrong, two images share a name, no image or no line can be used, no training
+            object has a class of the config, or (`strict`) a line or a file cannot be used.
 
-    Files are found by listing the two folders, so nothing in a label file can name one elsewhere. Links in the folders
-    are followed.
+    Files are found by listing the two folders, so nothing in a label file can name a file elsewhere. Links in the
+    folders are followed.
     """
 
     METAINFO = {'classes': tuple(_V1), 'palette': list(_V1.values())}
@@ -89,7 +91,7 @@ class DOTADataset(LabelledDataset):
         *,
         strict: bool = False,
         check_pixels: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         self.img_suffix = suffixes_of(img_suffix)
         super().__init__(diff_thr, strict=strict, check_pixels=check_pixels, **kwargs)
@@ -151,7 +153,7 @@ class DOTADataset(LabelledDataset):
         )
 
     def _read(self, path: Path, width: int, height: int) -> list[dict]:
-        """The usable lines of one label file."""
+        """Read the usable lines of one label file."""
         try:
             size = path.stat().st_size
             if size > _LARGEST:

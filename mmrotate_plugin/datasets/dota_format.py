@@ -1,4 +1,4 @@
-"""One line of a label file in DOTA's format, and what a box needs to be used."""
+"""Parse label files in DOTA's format, and check that boxes can be used."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -11,22 +11,22 @@ import numpy as np
 from ..utils.messages import clip
 from .utils.foreign_formats import are_fractions, guess_line
 
-_THINNEST = 0.1  # pixels; a thinner box has no area to speak of, and its logarithm ruins a training
-FARTHEST = 1e6  # pixels; no image is as large, and sides of 1e20 overflow float32
-_WORDS = 4  # of a class name with blanks
-_GUESSES = 20  # in a file at what format a line is of
+_THINNEST = 0.1  # pixels; the logarithm of a thinner side would ruin the training
+FARTHEST = 1e6  # pixels; no image is that large, and sides of 1e20 overflow float32
+_WORDS = 4  # at most, in a class name with blanks
+_GUESSES = 20  # of formats per file
 _HEADERS = ('imagesource:', 'gsd:')
 _SHAPE_OF_A_LINE = "'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty'"
 
 
 class BadAnnotation(ValueError):
-    """An object that cannot be used.
+    """An object cannot be used.
 
     Args:
-        text: Why.
-        looks: The format that it seems to be of, a key of `foreign_formats.describe`.
-        reach: Of a box outside the image: its farthest corner, in widths or heights of the image.
-        swapped: Whether it would lie inside with x and y exchanged.
+        text: The reason.
+        looks: Format that it seems to have, a key of `foreign_formats.describe`.
+        reach: Farthest corner of a box outside the image, in widths or heights of the image.
+        swapped: Whether the box would lie inside with x and y exchanged.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class BadAnnotation(ValueError):
 
 @dataclass(frozen=True)
 class Annotation:
-    """One object as it is written.
+    """One object as the file has it.
 
     Args:
         polygon: Four corners, pixels: x1, y1, ..., x4, y4.
-        name: Its class.
+        name: Name of its class.
         difficulty: 0 is easy, 1 is difficult.
         extra: Further entries of its instance.
     """
@@ -54,7 +54,7 @@ class Annotation:
 
 
 def parse_text(text: str, known: Collection[str]) -> Iterator[tuple[int, Annotation | BadAnnotation]]:
-    """The objects of a label file, each with the number of its line, as editors count."""
+    """Yield the objects of a label file, each with the number of its line, counted from 1."""
     guesses = _GUESSES
     for number, line in enumerate(text.replace('\r\n', '\n').replace('\r', '\n').split('\n'), 1):
         if not line.strip() or line.strip().lower().startswith(_HEADERS):
@@ -68,14 +68,14 @@ def parse_text(text: str, known: Collection[str]) -> Iterator[tuple[int, Annotat
 
 
 def parse_line(line: str, known: Collection[str]) -> Annotation:
-    """Corners, class and difficulty (0 if missing) of one annotation line.
+    """Parse the corners, class and difficulty (0 if missing) of one line.
 
     Args:
-        line: As in the file.
-        known: Class names that may occur. Others pass, but only these may contain numbers and blanks.
+        line: Line of the file.
+        known: Known class names. Others pass, but only these may contain numbers and blanks.
 
     Raises:
-        BadAnnotation: If the line is not of that shape.
+        BadAnnotation: If the line has another form.
     """
     fields = line.split()
     if len(fields) < 9:
@@ -98,10 +98,10 @@ def parse_line(line: str, known: Collection[str]) -> Annotation:
 
 
 def check_polygon(polygon: list[float], width: int, height: int) -> None:
-    """Refuse a box that has no area or no part in the image, or that is not in pixels.
+    """Refuse a box that has no area, lies outside the image, or is not in pixels.
 
     Raises:
-        BadAnnotation: Says which.
+        BadAnnotation: If it does; the message says which.
     """
     if are_fractions(polygon) and min(width, height) > 4:
         raise BadAnnotation('its corners are from 0 to 1, or in the first pixel; they must be pixels', 'fractions')
@@ -124,7 +124,7 @@ def check_polygon(polygon: list[float], width: int, height: int) -> None:
 
 
 def parse_difficulty(text: str) -> int | None:
-    """0 is easy, 1 is difficult; ``1.0`` and ``True`` are 1. None if it is no whole number."""
+    """Parse a difficulty: 0 is easy, 1 is difficult; ``1.0`` and ``True`` are 1. None if it is not a whole number."""
     truth = {'true': 1, 'false': 0}.get(text.strip().lower())
     if truth is not None:
         return truth
@@ -136,7 +136,7 @@ def parse_difficulty(text: str) -> int | None:
 
 
 def _class_and_difficulty(line: str, rest: list[str], known: Collection[str]) -> tuple[str, int]:
-    """The class, which may have blanks, and the difficulty."""
+    """Parse the class, which may have blanks, and the difficulty."""
     whole = ' '.join(rest)
     if whole in known or len(rest) == 1:
         return whole, 0

@@ -1,4 +1,4 @@
-"""HRSC2016 and DIOR-R, data sets with a list of images and an XML file for each.
+"""Read HRSC2016 and DIOR-R, data sets with a list of images and an XML file for each.
 
 Liu et al., A High Resolution Optical Satellite Image Dataset for Ship Recognition and Some New Baselines, ICPRAM 2017.
 Cheng et al., Anchor-free Oriented Proposal Generator for Object Detection, TGRS 2022 (arXiv:2110.01931).
@@ -24,28 +24,28 @@ _CORNERS = ('left_top', 'right_top', 'right_bottom', 'left_bottom')
 
 @DATASETS.register_module()
 class HRSCDataset(XMLDataset):
-    """HRSC2016, with the arguments and the samples of mmrotate's class of this name.
+    """HRSC2016, with the arguments and samples of mmrotate's class of the same name.
 
-    ``type='mmrotate_plugin.HRSCDataset'`` finds it from every scope. Unlike mmrotate's it takes the size of each image
-    from the image. An object that cannot be used is left out alone, with one warning per file: a field that is missing
-    or no finite number, a box without area or outside the image. Objects of unknown classes are counted and named
-    once. An image is left out, named and counted, if it or its XML file is broken or missing.
+    ``type='mmrotate_plugin.HRSCDataset'`` finds it from every scope. Unlike mmrotate's class, it takes the size of each
+    image from the image. It leaves out single objects with missing or non-numeric fields, and boxes without area or
+    outside the image, with one warning per file. Objects of unknown classes are counted and named once. Images that
+    are broken or missing, or whose XML file is, are left out, named and counted.
 
     Args:
         img_subdir: Folder of the images in ``data_prefix['sub_data_root']``.
         ann_subdir: Folder of the XML files there.
-        classwise: Tell the 31 classes of ships from each other; otherwise all are 'ship'.
-        backend_args: Of mmengine's file backend, for files that are not on a local disk.
-        diff_thr: Objects whose field `difficult` is above it are marked to be ignored, in training and test. None, the
-            default: in a test all difficult objects are ignored, in a training none. mmrotate's has no such argument.
-        img_suffix: Ending of the images' names, or several: ``('bmp', 'png')``. Capitals do not matter.
+        classwise: Distinguish the 31 classes of ships; otherwise all are 'ship'.
+        backend_args: Arguments of mmengine's file backend, for files that are not on a local disk.
+        diff_thr: Ignore objects whose field `difficult` is higher, in training and test. With None, the default, test
+            mode ignores all difficult objects, and training none. mmrotate's class has no such argument.
+        img_suffix: Suffix of the images, or several: ``('bmp', 'png')``. Capitals do not matter.
         strict: Raise at the first object, image or XML file that cannot be used.
         check_pixels: Decode every image at the start.
-        kwargs: Of mmengine's BaseDataset. `ann_file` is a list of image names. `filter_cfg` may have
+        kwargs: Arguments of mmengine's BaseDataset. `ann_file` is a list of image names. `filter_cfg` may have
             `filter_empty_gt`, `min_size` (of images, pixels) and `bbox_min_size` (smaller boxes are ignored).
 
     Raises:
-        BrokenFileError: With `strict`; in a test for an image whose damage shows when it is decoded.
+        BrokenFileError: With `strict`; in test mode, for an image whose damage shows when it is decoded.
         FileNotFoundError: If there is no list.
         ValueError: If an argument is wrong, or no image or no object can be used.
     """
@@ -71,7 +71,7 @@ class HRSCDataset(XMLDataset):
         img_suffix: str | Sequence[str] = 'bmp',
         strict: bool = False,
         check_pixels: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         self.img_subdir = img_subdir
         self.ann_subdir = ann_subdir
@@ -84,20 +84,20 @@ class HRSCDataset(XMLDataset):
 
     @property
     def sub_data_root(self) -> str:
-        """The folder that holds those of images and XML files."""
+        """Folder that holds the folders of images and XML files."""
         return self.data_prefix.get('sub_data_root', self.data_root or '')
 
     def load_data_list(self) -> list[dict]:
         """Read all XML files."""
         numbers = self.metainfo.get('classes_id', ())
-        own = len(numbers) == len(self.metainfo['classes'])  # else a part of the classes, under their own numbers
+        own = len(numbers) == len(self.metainfo['classes'])  # else some of the classes, under their own numbers
         names = self.metainfo['classes'] if own else self.METAINFO['classes']
         self._by_number = dict(zip(numbers if own else self.METAINFO['classes_id'], names, strict=True))
         return super().load_data_list()
 
     def _one_class(self, metainfo: Mapping[str, Any] | None) -> Any:
         if metainfo_fault(metainfo) is not None:
-            return metainfo  # which is refused in a moment
+            return metainfo  # the base class refuses it
         classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
         if isinstance(classes, str):
             raise ValueError(f'metainfo: classes={classes!r}: name one class, or set classwise=True')
@@ -141,19 +141,19 @@ class HRSCDataset(XMLDataset):
 
 @DATASETS.register_module()
 class DIORDataset(XMLDataset):
-    """DIOR and DIOR-R, with the arguments and the samples of mmrotate's class of this name.
+    """DIOR and DIOR-R, with the arguments and samples of mmrotate's class of the same name.
 
-    What differs from mmrotate's, and further arguments, as in `HRSCDataset`.
+    It differs from mmrotate's class, and has further arguments, like `HRSCDataset`.
 
     Args:
         ann_subdir: Folder of the XML files in `data_root`.
-        backend_args: Of mmengine's file backend.
+        backend_args: Arguments of mmengine's file backend.
         ann_type: 'obb' for the four corners in `robndbox`, 'hbb' for the upright boxes in `bndbox`.
-        diff_thr: As in `HRSCDataset`.
-        img_suffix: Ending of the images' names, or several.
+        diff_thr: See `HRSCDataset`.
+        img_suffix: Suffix of the images, or several.
         strict: Raise at the first object, image or XML file that cannot be used.
         check_pixels: Decode every image at the start.
-        kwargs: Of mmengine's BaseDataset. ``data_prefix['img_path']`` is the folder of images.
+        kwargs: Arguments of mmengine's BaseDataset. ``data_prefix['img_path']`` is the folder of images.
     """
 
     METAINFO = {'classes': tuple(DIOR), 'palette': list(DIOR.values())}
@@ -170,7 +170,7 @@ class DIORDataset(XMLDataset):
         img_suffix: str | Sequence[str] = 'jpg',
         strict: bool = False,
         check_pixels: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if ann_type not in ('obb', 'hbb'):
             raise ValueError(f"ann_type={ann_type!r} must be 'obb' (rotated) or 'hbb' (upright)")
@@ -200,7 +200,7 @@ class DIORDataset(XMLDataset):
         if not name:
             raise BadAnnotation('the field name is missing')
         if name not in self._census.known:
-            name = name.lower()  # DIOR's files have capitals that its list of classes has not
+            name = name.lower()  # DIOR's files capitalise names that its list of classes does not
         box = element.find('robndbox' if self.ann_type == 'obb' else 'bndbox')
         if box is None:
             text = ElementTree.tostring(element, encoding='unicode')

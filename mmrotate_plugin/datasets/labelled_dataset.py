@@ -1,11 +1,9 @@
-"""What data sets of images and label files share: checks of classes and boxes, counts, difficulty."""
+"""Share what data sets of images and label files need: checks of classes and boxes, counts, difficulty."""
 
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from mmengine.dataset import BaseDataset
 
 from .dota_format import Annotation, BadAnnotation, check_polygon
 from .utils.broken_files import SkipsBrokenFiles
@@ -14,28 +12,28 @@ from .utils.filter_cfg import filter_empty
 from .utils.object_census import Census
 
 
-class LabelledDataset(SkipsBrokenFiles, BaseDataset):
+class LabelledDataset(SkipsBrokenFiles):
     """Base of `DOTADataset`, `HRSCDataset` and `DIORDataset`.
 
     A subclass calls `_begin`, then `_instances` for each label file, then `_end`.
 
     Args:
-        diff_thr: Objects of a difficulty above it are marked to be ignored. None: in a test those that are difficult
-            at all, in a training none.
+        diff_thr: Ignore objects with a higher difficulty. None: ignore all difficult ones in test mode, none in
+            training.
         strict: Raise at the first object, image or label file that cannot be used.
         check_pixels: Decode every image at the start.
-        kwargs: Of mmengine's BaseDataset.
+        kwargs: Arguments of mmengine's BaseDataset.
 
     Raises:
-        ValueError: If `metainfo` has classes that cannot be, or `data_prefix` or `ann_file` is of a wrong kind.
+        ValueError: If `metainfo` has impossible classes, or `data_prefix` or `ann_file` is of a wrong type.
     """
 
     METAINFO: dict[str, Any] = {'classes': (), 'palette': []}
-    UNIT = 'object'  # of a label file
-    FILTERS: tuple[str, ...] = ()  # that filter_empty does not know
+    UNIT = 'object'  # name of an entry of a label file, for messages
+    FILTERS: tuple[str, ...] = ()  # keys of filter_cfg that the class handles itself
 
     def __init__(
-        self, diff_thr: int | None = None, *, strict: bool = False, check_pixels: bool = False, **kwargs
+        self, diff_thr: int | None = None, *, strict: bool = False, check_pixels: bool = False, **kwargs: Any
     ) -> None:
         self.diff_thr = diff_thr
         prefix, labels = kwargs.get('data_prefix'), kwargs.get('ann_file')
@@ -51,12 +49,12 @@ class LabelledDataset(SkipsBrokenFiles, BaseDataset):
         return filter_empty(self, others=self.FILTERS)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels of the objects in one image."""
+        """Return the labels of the objects in one image."""
         return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
 
     def _begin(self) -> None:
-        """Start to count objects."""
-        fault = classes_fault(self.metainfo['classes'])  # once more: they may come from a file
+        """Start counting objects."""
+        fault = classes_fault(self.metainfo['classes'])  # again, as they may come from a file
         if fault is not None:
             raise ValueError(f'metainfo: {fault}')
         self._census = Census(self.metainfo['classes'], self.METAINFO['classes'], unit=self.UNIT, strict=self.strict)
@@ -64,7 +62,7 @@ class LabelledDataset(SkipsBrokenFiles, BaseDataset):
     def _instances(
         self, path: Path | str, found: Iterable[tuple[int, Annotation | BadAnnotation]], width: int, height: int
     ) -> list[dict]:
-        """The usable objects of one label file; the others are named and counted."""
+        """Return the usable objects of one label file; name and count the others."""
         threshold = self.diff_thr if self.diff_thr is not None else 0 if self.test_mode else math.inf
         instances, refused, total = [], [], 0
         for number, item in found:
@@ -86,7 +84,7 @@ class LabelledDataset(SkipsBrokenFiles, BaseDataset):
         return instances
 
     def _end(self, where: str) -> None:
-        """Say what was left out.
+        """Report what was left out.
 
         Raises:
             ValueError: If nothing can be used.

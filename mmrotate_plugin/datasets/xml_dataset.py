@@ -1,10 +1,11 @@
-"""Data sets of a list of image names and an XML file for each image, read object by object."""
+"""Read data sets that have a list of image names and an XML file per image, object by object."""
 
 import io
 import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, ParseError
 
@@ -22,19 +23,19 @@ Found = Iterator[tuple[int, Annotation | BadAnnotation]]
 
 
 class XMLDataset(LabelledDataset):
-    """A list of image names, and an XML file for each; the base of `HRSCDataset` and `DIORDataset`.
+    """Base of `HRSCDataset` and `DIORDataset`: a list of image names, and an XML file for each.
 
     Args:
         diff_thr: See `LabelledDataset`.
-        img_suffix: Ending of the images' names, or several; capitals do not matter.
-        backend_args: Of mmengine's file backend, for files that are not on a local disk. There the sizes of the images
-            are those in the XML files, and broken images show when they are decoded.
+        img_suffix: Suffix of the images, or several; capitals do not matter.
+        backend_args: Arguments of mmengine's file backend, for files that are not on a local disk. There the sizes of
+            the images are those in the XML files, and broken images show when they are decoded.
         kwargs: Of `LabelledDataset`.
     """
 
     FILTERS = ('bbox_min_size',)
     OBJECTS = 'object'  # path of an object in the XML file
-    KINDS = ('dior', 'voc', 'xml')  # of foreign_formats, which the files may be
+    KINDS: tuple[str, ...] = ('dior', 'voc', 'xml')  # keys of foreign_formats that the files may have
 
     def __init__(
         self,
@@ -42,19 +43,19 @@ class XMLDataset(LabelledDataset):
         img_suffix: str | Sequence[str],
         backend_args: dict | None,
         file_client_args: dict | None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if file_client_args is not None:
-            raise ValueError(f'file_client_args={file_client_args!r} is of mmdet 2; write backend_args')
+            raise ValueError(f'file_client_args={file_client_args!r} is an argument of mmdet 2; write backend_args')
         if (kwargs.get('filter_cfg') or {}).get('bbox_min_size') is not None and kwargs.get('test_mode'):
-            raise ValueError("filter_cfg has 'bbox_min_size', which is for a training; leave it out in a test")
+            raise ValueError("filter_cfg has 'bbox_min_size', which is for training; leave it out in a test")
         self.img_suffix = suffixes_of(img_suffix)
         self.backend_args = backend_args
         super().__init__(diff_thr, **kwargs)
 
     @property
     def bbox_min_size(self) -> float:
-        """Boxes with a shorter side are marked to be ignored in a training, pixels."""
+        """Length in pixels; boxes with a shorter side are ignored in training."""
         return (self.filter_cfg or {}).get('bbox_min_size') or 0
 
     def load_data_list(self) -> list[dict]:
@@ -71,7 +72,7 @@ class XMLDataset(LabelledDataset):
         return usable
 
     def _names(self) -> list[str]:
-        """Names of the list file, without blank lines, suffixes and repetitions."""
+        """Read the names in the list file, without blank lines, suffixes and repetitions."""
         if not self.backend_args and not os.path.isfile(self.ann_file):
             what = 'is a folder, not a file' if os.path.isdir(self.ann_file) else 'does not exist'
             raise FileNotFoundError(
@@ -81,7 +82,7 @@ class XMLDataset(LabelledDataset):
         names: dict[str, None] = {}
         for line in list_from_file(self.ann_file, backend_args=self.backend_args):
             words = line.lstrip('\ufeff').split()
-            if len(words) == 2 and words[1] in ('1', '0', '-1'):  # whether a class is there, in Pascal VOC's lists
+            if len(words) == 2 and words[1] in ('1', '0', '-1'):  # Pascal VOC's lists say whether a class is present
                 words = words[:1]
             stem, suffix = os.path.splitext(' '.join(words))
             names[stem if suffix.lower() in (*IMAGES, '.xml') else stem + suffix] = None
@@ -124,7 +125,7 @@ class XMLDataset(LabelledDataset):
                 yield number, error
 
     def _shrink(self, instances: list[dict]) -> list[dict]:
-        """Mark boxes below `bbox_min_size`."""
+        """Mark boxes below `bbox_min_size` to be ignored."""
         if self.bbox_min_size:
             for one in instances:
                 x1, y1, x2, y2, x3, y3 = one['bbox'][:6]
@@ -133,7 +134,7 @@ class XMLDataset(LabelledDataset):
         return instances
 
     def _check_kind(self, path: str, root: Element) -> None:
-        """Refuse a file that has objects, but those of another data set."""
+        """Refuse a file in the format of another data set."""
         kind = guess_xml(ElementTree.tostring(root, encoding='unicode'))
         if kind not in self.KINDS:
             raise BrokenFileError(f'{path} has no {self.OBJECTS}; it looks like {describe(kind)}')
@@ -146,7 +147,7 @@ class XMLDataset(LabelledDataset):
             raise BrokenFileError(f'{path} cannot be read as an image ({error})') from error
 
     def _with_suffix(self, path: str) -> str:
-        """The image file of that name, or, if there is none, the one that is missing."""
+        """Find the image file of that name; if there is none, return the name that it should have."""
         there = [path + form for suffix in self.img_suffix for form in (suffix, suffix.upper())]
         return next((file for file in there if not self.backend_args and os.path.exists(file)), there[0])
 
@@ -164,10 +165,10 @@ class XMLDataset(LabelledDataset):
 
 
 def number_in(element: Element, name: str) -> float:
-    """The finite number in a field.
+    """Read the finite number in a field.
 
     Raises:
-        BadAnnotation: If it is missing, or something else.
+        BadAnnotation: If it is missing, or not a finite number.
     """
     text = (element.findtext(name) or '').strip()
     if not text:
@@ -182,6 +183,11 @@ def number_in(element: Element, name: str) -> float:
 
 
 def difficulty_of(element: Element) -> int:
+    """Read the difficulty of an object, 0 if missing.
+
+    Raises:
+        BadAnnotation: If it is not a whole number.
+    """
     text = element.findtext('difficult')
     if text is None or not text.strip():
         return 0
@@ -192,7 +198,7 @@ def difficulty_of(element: Element) -> int:
 
 
 def whole_pair(first: str | None, second: str | None) -> tuple[int, int] | None:
-    """Two whole numbers, or None if one of them is missing or none."""
+    """Parse two whole numbers; None if one of them is missing or not a number."""
     try:
         return int(float(first or '')), int(float(second or ''))
     except (ValueError, OverflowError):

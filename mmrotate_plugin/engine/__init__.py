@@ -1,4 +1,4 @@
-"""What runs around the model: hooks, optimizer wrappers, the state of a run, and checks before it starts."""
+"""Run models: hooks, optimizer wrappers, the state of a run, and checks before it starts."""
 
 from .hooks import (
     ConfigScheduleHook,

@@ -1,4 +1,4 @@
-"""Measure how good detections are: metrics, and the functions that they are made of."""
+"""Measure how good detections are: metrics, and the functions they are made of."""
 
 from .errors import EvaluationError
 from .metrics import DOTAMetric, UncertaintyMetric

@@ -1,4 +1,4 @@
-"""From the deviation that noise makes to that of the whole error: two numbers for each coordinate, fitted to truth."""
+"""Extend deviations by noise to those of the whole error: fit two numbers per coordinate to ground truth."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,31 +13,30 @@ if TYPE_CHECKING:
     from ..models.detectors.uncertain_detector import UncertainDetector
 
 TINY = np.finfo(float).tiny
-SHARES = np.logspace(-2, 0, 101)  # of the constant part in the mean of the variance
+SHARES = np.logspace(-2, 0, 101)  # of the constant part in the mean variance
 
 
 def fit_errors(residual: Any, std: Any) -> np.ndarray:
-    r"""Factor and constant that make predicted variances those of the residuals, by maximum likelihood.
+    r"""Fit a factor and a constant that turn predicted variances into those of the residuals, by maximum likelihood.
 
-    A detector errs also where there is no noise, and more on what is hard, where noise moves it more too. So
+    A detector also errs without noise, and errs more on hard objects, where noise moves it more too. Hence the model
 
     .. math::
         r_i \sim N(0, a v_i + b)
 
-    of which the second part is that of a network with one error for all detections (`a = 0` is its likelihood), the
-    first scales the variances as Laves et al., MIDL 2020 and Levi et al., Sensors 2022 (arXiv:1905.11659) do. With
-    :math:`w_i = (1 - c) v_i / \bar v + c` the best scale is the mean of :math:`r_i^2 / w_i`. That leaves the share c of
-    the constant part to be searched, over 101 values from 0.01 to 1: never 0, since a coordinate that the box coder
-    clips to the image has no deviation and errs too.
+    Its second part is one error for all detections (`a = 0`); its first part scales the variances, as Laves et al.,
+    MIDL 2020 and Levi et al., Sensors 2022 (arXiv:1905.11659) do. With :math:`w_i = (1 - c) v_i / \bar v + c` the best
+    scale is the mean of :math:`r_i^2 / w_i`. The share c of the constant part is searched over 101 values from 0.01 to
+    1; never 0, since a coordinate that the box coder clips to the image has no deviation but errs too.
 
     Args:
-        residual, std: (N, D), of detections that are not judged by the result.
+        residual, std: (N, D), of other detections than those to judge.
 
     Returns:
         (D, 2), a and b. `a` is 0 where no detection has a variance.
 
     Raises:
-        ValueError: For other shapes, or less than two detections.
+        ValueError: For other shapes, or fewer than two detections.
     """
     residual, variance = as_array(residual), as_array(std) ** 2
     if residual.ndim != 2 or residual.shape != variance.shape:
@@ -48,32 +47,32 @@ def fit_errors(residual: Any, std: Any) -> np.ndarray:
 
 
 def total_std(std: Any, error: np.ndarray) -> np.ndarray:
-    """Standard deviations of the whole error, (N, D).
+    """Compute standard deviations of the whole error, (N, D).
 
     Args:
-        std: (N, D), by noise.
-        error: (D, 2), of `fit_errors`.
+        std: (N, D), caused by noise.
+        error: (D, 2), from `fit_errors`.
     """
     return np.sqrt(as_array(std) ** 2 * error[:, 0] + error[:, 1])
 
 
 @torch.no_grad()
 def fit_detector_errors(model: 'UncertainDetector', batches: Iterable[Any]) -> np.ndarray:
-    """Fit the error of a detector's boxes, and leave it in the model: `bboxes_std` is that of the error from then on.
+    """Fit the error of a detector's boxes and store it in the model, so that `bboxes_std` is that of the whole error.
 
-    The numbers are a buffer that goes with the state dict. Calibrate before (`calibrate_detector`), and fit anew when
-    anything changes that moves the deviations: the gains, the noise, `method` or `dropout_samples`.
+    The numbers become a buffer of the state dict. Calibrate first (`calibrate_detector`), and fit again whenever the
+    deviations change: by the gains, the noise, `method` or `dropout_samples`.
 
     Args:
-        model: In eval mode.
-        batches: As `test_step` takes them, a data loader such as the runner's `val_dataloader`, with ground truth and
-            the noise that the detector is to meet. Not the images that it is judged by, nor those of its training.
+        model: Detector in eval mode.
+        batches: Inputs of `test_step`, such as the runner's `val_dataloader`, with ground truth and the noise that the
+            detector is to meet. Take neither the images to judge it by nor those it was trained on.
 
     Returns:
         (D, 2), see `fit_errors`.
 
     Raises:
-        ValueError: If less than two detections match ground truth, as `UncertaintyMetric` matches.
+        ValueError: If fewer than two detections match ground truth, as `UncertaintyMetric` matches them.
     """
     metric = UncertaintyMetric()
     model.set_detection_error(None)
@@ -97,6 +96,6 @@ def _fit(square: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
         return 0.0, float(square.mean())
     weight = (1 - SHARES)[:, None] * (variance / mean) + SHARES[:, None]  # (shares, N)
     scale = (square / weight).mean(1)
-    likelihood = np.log(np.maximum(scale, TINY)) + np.log(weight).mean(1)  # -2 of the logarithm, but for constants
+    likelihood = np.log(np.maximum(scale, TINY)) + np.log(weight).mean(1)  # -2 log-likelihood, up to constants
     best = int(np.argmin(likelihood))
     return float((1 - SHARES[best]) * scale[best] / mean), float(SHARES[best] * scale[best])

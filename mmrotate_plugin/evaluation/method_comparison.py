@@ -1,4 +1,4 @@
-"""Ways to get a detector's uncertainty, one beside the other, on corrupted images with ground truth."""
+"""Compare uncertainty methods on corrupted images with ground truth."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from .metrics.uncertainty_metric import Image, UncertaintyMetric, read_sample
 if TYPE_CHECKING:
     from ..models.detectors.uncertain_detector import UncertainDetector
 
-Records = list[Image]  # of one way, for each image
+Records = list[Image]  # of one method, one per image
 
-# what to run: which rows it gives
+# methods, and the rows of results that each gives
 METHODS = {
     'confidence': ('confidence',),
     'uncalibrated': ('uncalibrated',),
@@ -28,7 +28,7 @@ METHODS = {
     'monte_carlo': ('monte_carlo',),
     'dropout': ('dropout', 'propagated + dropout'),
 }
-MIN_SCORE = 0.1  # detections whose deviations are compared with those of Monte Carlo, as in the calibration
+MIN_SCORE = 0.1  # smallest score of detections to compare with Monte Carlo, as in the calibration
 NUMBERS = (
     'coverage_1_all', 'coverage_2_all', 'coverage_3_all', 'calibration_error_all', 'nll_mean_all', 'nll_median_all',
     'ause_box', 'ause_box_with_score', 'ause_box_by_score', 'ause_box_random', 'ause_false', 'ause_false_with_score',
@@ -42,15 +42,15 @@ class Plan:
     """What to evaluate.
 
     Attributes:
-        corruptions: Conditions, one after the other.
+        corruptions: Conditions, evaluated in this order.
         methods: Keys of `METHODS`.
-        num_images: Of the test set, evenly spread.
-        num_fit: Of the validation set, that gains are fitted on.
-        num_samples: Passes of Monte Carlo over noise, in the calibration too.
-        dropout_samples: Passes of Monte Carlo dropout.
-        num_jacobian: Images for 'jacobian', a backward pass for each number of each detection.
-        assumed_noise: Grey levels that the detector is told where the corruption is no noise.
-        seed: Of corruptions and passes.
+        num_images: Number of images of the test set, evenly spread.
+        num_fit: Number of images of the validation set to fit gains on.
+        num_samples: Monte Carlo passes over noise, also in the calibration.
+        dropout_samples: Monte Carlo dropout passes.
+        num_jacobian: Number of images for 'jacobian', which takes a backward pass per number of each detection.
+        assumed_noise: Noise that the detector assumes, in grey levels, where the corruption is not noise.
+        seed: Random seed of corruptions and passes.
     """
 
     corruptions: tuple[Corruption, ...]
@@ -76,25 +76,26 @@ class Plan:
             raise ValueError(f'num_jacobian={self.num_jacobian} must be from 1 to num_images={self.num_images}')
 
     def told(self, corruption: Corruption) -> float:
-        """The noise that the detector is told, grey levels."""
+        """Return the noise that the detector assumes, in grey levels."""
         return self.assumed_noise if corruption.noise_std is None else corruption.noise_std
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the plan as plain values, for JSON."""
         return {**asdict(self), 'corruptions': [corruption.name for corruption in self.corruptions]}
 
 
 class Evaluation:
-    """One trained detector under the conditions of a plan.
+    """Evaluate one trained detector under the conditions of a plan.
 
     Args:
-        model: In eval mode, the weights loaded, calibrated or not: the gains are fitted anew for each level of noise.
-        test, fit: Data sets of mmengine, for the evaluation and for the gains.
-        evaluators: Of mmengine, whose mAP is wanted.
-        plan: What to do.
+        model: Detector in eval mode with its weights. Calibrated or not: gains are fitted again for each level of
+            noise.
+        test, fit: mmengine data sets for the evaluation and for the gains.
+        evaluators: mmengine evaluator whose metrics give mAP.
+        plan: What to evaluate.
 
     Raises:
-        ValueError: If a data set is too small, or 'dropout' is wanted of a detector without dropout layers.
+        ValueError: If a data set is too small, or 'dropout' is asked of a detector without dropout layers.
     """
 
     def __init__(self, model: 'UncertainDetector', test: Any, fit: Any, evaluators: Any, plan: Plan) -> None:
@@ -112,7 +113,7 @@ class Evaluation:
         self._gains: dict[float, dict[str, Tensor]] = {}
 
     def run(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Conditions and their results, 'clean' (mAP alone) first."""
+        """Yield the conditions and their results, 'clean' (mAP alone) first."""
         yield 'clean', {'map': self._map(None)}
         for corruption in self.plan.corruptions:
             yield corruption.name, self._condition(corruption)
@@ -143,7 +144,7 @@ class Evaluation:
         }
 
     def _propagated(self, batches: Sequence[dict[str, Any]], level: float, rows: dict[str, Records]) -> None:
-        """The ways that the calibrated gains are for, and the detections alone."""
+        """Run the methods that use calibrated gains, and keep the detections without deviations."""
         plan = self.plan
         self._calibrate(level)
         passes = plan.dropout_samples if 'dropout' in plan.methods else 0
@@ -154,7 +155,7 @@ class Evaluation:
         rows['confidence'] = [without_deviations(image) for image in rows['propagated']]
 
     def _predict(self, batches: Sequence[dict[str, Any]], **options: Any) -> dict[str, Records]:
-        """Records by the suffix of the deviations that they hold: '', and the parts '_data' and '_model'."""
+        """Return records by the suffix of their deviations: '', and the parts '_data' and '_model'."""
         model = self.model
         before = {name: getattr(model, name) for name in options}
         out: dict[str, Records] = {}
@@ -178,8 +179,9 @@ class Evaluation:
         return out
 
     def _calibrate(self, level: float) -> None:
-        """Gains for this level, fitted on images that have Gaussian noise of it."""
+        """Set the gains for a level of noise, fitted on images with Gaussian noise of that level."""
         from ..models.uncertainty.detector_calibration import calibrate_detector
+        from ..models.uncertainty.image_noise import normalised_variance
 
         if level not in self._gains:
             corruption = Corruption('gaussian', level)
@@ -191,8 +193,8 @@ class Evaluation:
             for sample in samples:
                 sample.set_metainfo({'img_shape': (height, width)})
             calibrate_detector(
-                self.model, images, samples, self.model.noise.variance, num_samples=self.plan.num_samples,
-                seed=self.plan.seed, progress=False,
+                self.model, images, samples, normalised_variance(level, self.model.data_preprocessor),
+                num_samples=self.plan.num_samples, seed=self.plan.seed, progress=False,
             )  # fmt: skip
             self._gains[level] = gains_of(self.model)
         self._set_gains(self._gains[level])
@@ -202,7 +204,7 @@ class Evaluation:
         self.model.load_state_dict(weights | dict(gains or {}))
 
     def _batch(self, dataset: Any, index: int, corruption: Corruption | None) -> dict[str, Any]:
-        """What `test_step` takes, of one image."""
+        """Make an input of `test_step` from one image."""
         item = dataset[index]
         image = item['inputs']
         if corruption is not None:
@@ -211,7 +213,7 @@ class Evaluation:
         return {'inputs': [image], 'data_samples': [item['data_samples']]}
 
     def _map(self, corruption: Corruption | None) -> float:
-        """Of all images of the test set."""
+        """Compute the mAP over all images of the test set."""
         enabled, self.model.enabled = self.model.enabled, False
         try:
             for index in range(len(self.test)):
@@ -225,12 +227,12 @@ class Evaluation:
 
 
 def spread(length: int, number: int) -> list[int]:
-    """So many indices, evenly."""
+    """Spread `number` indices evenly over a length."""
     return [i * length // number for i in range(number)]
 
 
 def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
-    """What `calibrate_detector` and `fit_detector_errors` left in the state dict."""
+    """Copy what `calibrate_detector` and `fit_detector_errors` stored in the state dict."""
     from ..adf.gains import is_gain
     from ..models.detectors.uncertain_detector import ERROR, GAIN
 
@@ -239,19 +241,19 @@ def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def without_deviations(image: Image) -> Image:
-    """The record of a detector that gives none."""
+    """Return a record as that of a detector without uncertainty."""
     return image | {name: np.zeros_like(image[name]) for name in ('bboxes_std', 'scores_std')}
 
 
 def judge(records: Records, truth: Records | None) -> dict[str, dict[str, float]]:
-    """Numbers of one way: as it is ('raw'), and with the error fitted to ground truth ('fitted').
+    """Compute the numbers of one method: as it is ('raw'), and with the error fitted to ground truth ('fitted').
 
-    For 'fitted', each half of the images, every other one, has the error (`fit_errors`) of the other half. A detector
-    without deviations has a constant one then.
+    For 'fitted', the images are split into every other one, and each half gets the error (`fit_errors`) of the other
+    half. The error of a detector without deviations is then a constant.
 
     Args:
-        records: Of one image or more; 'fitted' wants two, and two matched detections in each half.
-        truth: Those of Monte Carlo, with the same detections, of the same images or more; None for no comparison.
+        records: Records of one image or more; 'fitted' needs two images, and two matched detections in each half.
+        truth: Records of Monte Carlo with the same detections, of the same images or more; None for no comparison.
     """
     metric = UncertaintyMetric()
     raw = metric.measure(records)
@@ -273,7 +275,7 @@ def judge(records: Records, truth: Records | None) -> dict[str, dict[str, float]
 
 
 def ratios(records: Records, truth: Records) -> dict[str, float]:
-    """Median of the deviations over those of Monte Carlo, of each coordinate and of the score; nan where none moves."""
+    """Compute the median ratio to Monte Carlo's deviations, per coordinate and for the score; nan where none moves."""
     both = list(zip(records, truth, strict=False))
     names = coordinates(records[0]['bboxes'].shape[1])
     out = {}

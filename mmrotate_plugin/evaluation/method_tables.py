@@ -1,4 +1,4 @@
-"""Results of several trainings, one beside the other: means and spreads, and tables of them."""
+"""Summarise the results of several training runs: means, spreads, and tables of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils import table
 from .method_comparison import METHODS
 
 ROWS = tuple(row for rows in METHODS.values() for row in rows)
@@ -21,17 +22,16 @@ RANKING = {
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One tree of the same form, with `{'mean', 'std', 'values'}` in place of each number.
+    """Merge trees of numbers into one, with `{'mean', 'std', 'values'}` in place of each number.
 
     Args:
-        runs: Of each training: trees with numbers at the same places.
+        runs: One tree per training run, all with numbers at the same places.
 
     Returns:
-        The standard deviation is that of the sample (0 for one run); nan counts for neither.
+        A tree of the same form. The standard deviation is that of the sample (0 for one run); nan is left out of both.
     """
-    first = runs[0]
     out = {}
-    for key, value in first.items():
+    for key, value in runs[0].items():
         values = [run[key] for run in runs if key in run]
         out[key] = summarise(values) if isinstance(value, Mapping) else _spread(values)
     return out
@@ -45,7 +45,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Tables of a summary of `Evaluation.run`'s conditions; mean ± standard deviation over the trainings."""
+    """Format a summary of the conditions of `Evaluation.run`: mean ± standard deviation over the training runs."""
     blocks = [_maps(summary)]
     for name, condition in summary.items():
         if 'methods' in condition:
@@ -55,28 +55,28 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def _maps(summary: Mapping[str, Any]) -> str:
-    return _grid(['condition', 'mAP'], [[name, cell(part['map'])] for name, part in summary.items()])
+    return table.markdown([['condition', 'mAP'], *([name, cell(part['map'])] for name, part in summary.items())])
 
 
 def _ratios(methods: Mapping[str, Any]) -> str:
-    rows = []
+    rows, names = [], []
     for row in ROWS:
         numbers = {key[6:]: value for key, value in methods.get(row, {}).get('raw', {}).items() if key[:6] == 'ratio_'}
         if numbers and row != 'monte_carlo':
             rows.append([row, *map(cell, numbers.values())])
             names = list(numbers)
-    return _grid(['median σ over that of Monte Carlo', *names], rows) if rows else ''
+    return table.markdown([['median σ over that of Monte Carlo', *names], *rows]) if rows else ''
 
 
 def _quality(methods: Mapping[str, Any]) -> str:
-    rows = []
+    rows = [['boxes', *QUALITY]]
     for kind in ('raw', 'fitted'):
         for row in ROWS:
             numbers = methods.get(row, {}).get(kind)
             if numbers and (row, kind) != ('confidence', 'raw'):
                 label = row if kind == 'raw' else f'{row}, error fitted'
                 rows.append([label, *(cell(numbers[key]) for key in QUALITY.values())])
-    return _grid(['boxes', *QUALITY], rows)
+    return table.markdown(rows)
 
 
 def _ranking(methods: Mapping[str, Any]) -> str:
@@ -94,11 +94,11 @@ def _ranking(methods: Mapping[str, Any]) -> str:
         return ''
     some = next(iter(methods.values()))['raw']
     rows.append(['no ranking', cell(some['ause_box_random']), '', '', cell(some['ause_false_random']), '', ''])
-    return _grid(['ranking', *RANKING, 'AUSE, box, error fitted'], rows)
+    return table.markdown([['ranking', *RANKING, 'AUSE, box, error fitted'], *rows])
 
 
 def cell(number: Mapping[str, Any]) -> str:
-    """Mean ± spread; two digits behind the point, three below 1."""
+    """Format mean ± spread: three decimals below 1, two below 10, else one."""
     mean, std = number['mean'], number['std']
     if not math.isfinite(mean):
         return 'none'
@@ -106,8 +106,3 @@ def cell(number: Mapping[str, Any]) -> str:
         return f'{mean:.1e}'
     digits = 3 if abs(mean) < 1 else 2 if abs(mean) < 10 else 1
     return f'{mean:.{digits}f}' + (f' ± {std:.{digits}f}' if len(number['values']) > 1 else '')
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)

@@ -1,13 +1,13 @@
-"""mmrotate's evaluation, mended while the package's tools run it.
+"""Mend mmrotate's own evaluation while the commands of this package run it.
 
-Each entry of `_mended` is a fault of onedl-mmrotate 1.2.1 or of mmcv's operator below it; a test beside it
-(tests/evaluation/test_mmrotate_map.py) fails once the host is right, and then the entry goes.
+Each entry of `_mended` is a fault of onedl-mmrotate 1.2.1 or of the mmcv operator that it calls. A test in
+tests/evaluation/test_mmrotate_map.py fails once the host is right; then remove the entry.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from multiprocessing.pool import ThreadPool
+from multiprocessing import dummy
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -21,13 +21,9 @@ from .functional import rotated_iou
 _COLUMNS = {'rbox': 5, 'qbox': 8}
 
 
-class _Threads:
-    Pool = ThreadPool
-
-
 @contextmanager
 def mended_evaluation() -> Iterator[None]:
-    """Let mmrotate's own metrics, where a user's config names them, count right, and in threads.
+    """Make mmrotate's own metrics, where a user's config names them, count right, and in threads.
 
     Raises:
         UsageError: In place of an EvaluationError.
@@ -47,22 +43,22 @@ def mended_evaluation() -> Iterator[None]:
 
 
 def _mended() -> Iterator[tuple[ModuleType, str, Any]]:
-    """Modules, names in them, and what is right."""
+    """Yield modules, names in them, and what to put there."""
     for name in ('mmrotate.evaluation.functional.mean_ap', 'mmrotate.evaluation.metrics.rotated_coco_metric'):
         try:
             module = import_module(name)
         except ImportError:
             continue
-        # float32 overlaps that depend on how a box is written; see `rotated_iou`
+        # it computes overlaps in float32, which depend on how a box is written; see `rotated_iou`
         for operator, columns in (('box_iou_rotated', 5), ('box_iou_quadri', 8)):
             if hasattr(module, operator):
                 yield module, operator, _right_iou(getattr(module, operator), columns)
-        # ignored objects are forgotten in images that hold no others: what is found there counts as false
+        # it forgets ignored objects in images without others: detections there count as false
         if hasattr(module, 'get_cls_results'):
             yield module, 'get_cls_results', class_results
-        # four new processes per evaluation each import torch and mmrotate again: 45 s on two cores for six images
+        # each evaluation starts four processes that import torch and mmrotate: 45 s on two cores for six images
         if hasattr(module, 'get_context'):
-            yield module, 'get_context', lambda _: _Threads
+            yield module, 'get_context', lambda _: dummy  # its Pool is one of threads
 
 
 def _right_iou(original: Callable[..., Any], columns: int) -> Callable[..., Any]:
@@ -78,7 +74,7 @@ def _right_iou(original: Callable[..., Any], columns: int) -> Callable[..., Any]
 def class_results(
     det_results: Sequence[Sequence[np.ndarray]], annotations: Sequence[Mapping[str, Any]], class_id: int, box_type: str
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Detections, objects and ignored objects of a class in each image, as mmrotate's `get_cls_results` gives them."""
+    """Return detections, objects and ignored objects of a class in each image, as mmrotate's `get_cls_results` does."""
 
     def chosen(annotation: Mapping[str, Any], suffix: str) -> np.ndarray:
         labels = np.asarray(annotation.get(f'labels{suffix}', ()))

@@ -1,49 +1,45 @@
-"""Files that are whole or absent: written under a temporary name, then renamed."""
+"""Write files whole or not at all: under a temporary name first, which is then renamed."""
 
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes | str, *, sync: bool = False) -> Path:
-    """Write `data` to `path` in one step; folders above it are made.
+    """Write `data` to `path` in one step; make the folders above it.
 
     A reader, or a crash half way, never sees a part of the file.
 
     Args:
         path: File to write.
-        data: What it will hold; a text is encoded as UTF-8.
-        sync: Wait until the disk has it, so that not even a power failure leaves a part of it.
+        data: Content; a text is encoded as UTF-8.
+        sync: Wait until the disk has it, so that even a power failure leaves no partial file.
 
     Raises:
         OSError: If the folder or the file cannot be written; nothing is left behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    temporary = path.with_name(f'.{path.name}.{secrets.token_urlsafe(6)}')
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with open(temporary, 'xb') as file:
             file.write(data.encode() if isinstance(data, str) else data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads; outputs follow the user's umask
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:
-    """Write a dict of numbers and texts, whole; what is not a finite number becomes null, as JSON has no NaN."""
+    """Write numbers and texts as JSON, whole; NaN and infinities become null, as JSON has neither."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, Mapping):

@@ -1,8 +1,11 @@
-"""Pictures of detections: numpy arrays in, numpy arrays out, drawn with OpenCV alone."""
+"""Draw detections with OpenCV alone: numpy arrays in, numpy arrays out."""
 
 from .bands import fill_bands
-from .boxes import class_colours, draw_boxes, encode_image, legend, side_by_side, to_polygons
+from .boxes import draw_boxes, to_polygons
 from .heat_map import heat_map
+from .palette import class_colours
+from .pixels import encode_image
+from .sheet import legend, side_by_side
 
 __all__ = [
     'class_colours',

@@ -1,4 +1,4 @@
-"""Areas between two curves, such as the places where the sides of a box may be."""
+"""Fill areas between two curves, such as where the sides of a box may lie."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def fill_bands(image: NDArray[np.uint8], bands: Sequence[Band], colours: Sequenc
 
     Args:
         image: (H, W, 3) uint8.
-        bands: In pixels of the image.
+        bands: Pairs of curves, in pixels of the image.
         colours: One for each band.
     """
     rows, columns = image.shape[:2]

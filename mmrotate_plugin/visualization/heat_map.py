@@ -1,26 +1,28 @@
-"""Maps of numbers in colour, over the image, with their scale."""
+"""Draw maps of numbers in colour over an image, with their scale."""
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .boxes import INK, PAPER, Image, as_image, put_text, text_size
+from .palette import INK, PAPER
+from .pixels import Image, as_image
+from .text import put_text, text_size
 
-GROUND = 0.45  # of the grey image below a heat map
-MAP = cv2.COLORMAP_INFERNO  # dark to bright; in grey too
+GROUND = 0.45  # share of the grey image below a heat map
+MAP = cv2.COLORMAP_INFERNO  # from dark to bright, also when printed in grey
 BAR, MARGIN = 14, 6  # pixels
 
 
 def heat_map(
     image: ArrayLike, values: ArrayLike, *, title: str, largest: float | None = None, min_size: int = 512
 ) -> Image:
-    """Values in colour over the grey image, beside them a bar with their scale.
+    """Draw values in colour over the grey image, with a bar of their scale at the right.
 
     Args:
         image: (H, W, 3) uint8.
-        values: (H, W), none negative.
-        title: What they are, above the picture.
-        largest: The value of the brightest colour, by default the largest one; larger ones look like it.
+        values: (H, W), finite and non-negative.
+        title: Name of the values, written above the picture.
+        largest: Value of the brightest colour, which larger values share; by default the largest of all.
         min_size: See `draw_boxes`.
 
     Returns:
@@ -52,7 +54,7 @@ def heat_map(
     sheet[head : head + size[1], : size[0]] = mixed
     left = size[0] + MARGIN
     ramp = np.linspace(255, 0, size[1]).round().astype(np.uint8)[:, None]
-    below = np.uint8(128)  # the image is mixed in, so the bar is too
+    below = np.uint8(128)  # mix grey into the bar, as the image is mixed into the map
     bar = cv2.applyColorMap(ramp, MAP) * (1 - GROUND) + below * GROUND
     sheet[head : head + size[1], left : left + BAR] = bar.round().astype(np.uint8)
     for i, text in enumerate(numbers):

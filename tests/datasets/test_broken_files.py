@@ -10,7 +10,6 @@ from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from mmrotate_plugin.datasets import DOTADataset
-from mmrotate_plugin.datasets.utils import broken_files
 from mmrotate_plugin.datasets.utils.broken_files import BrokenFileError, check_pixels, image_size
 from mmrotate_plugin.utils import messages
 
@@ -49,8 +48,7 @@ def warned(monkeypatch, tmp_path):
             with file.open('a') as stream:
                 stream.write(text + '\n')
 
-    for module in (broken_files, messages):
-        monkeypatch.setattr(module, 'print_log', record)
+    monkeypatch.setattr(messages, 'print_log', record)
     return lambda: file.read_text().splitlines() if file.is_file() else []
 
 

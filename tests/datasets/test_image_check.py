@@ -8,9 +8,9 @@ import pytest
 from test_loading import RGB, encoded, tiff
 
 from mmrotate_plugin.datasets import DOTADataset
-from mmrotate_plugin.datasets.utils import broken_files
 from mmrotate_plugin.datasets.utils.image_headers import ImageKindError
 from mmrotate_plugin.datasets.utils.loader_check import find_loader
+from mmrotate_plugin.utils import messages
 
 OWN, HOST = 'mmrotate_plugin.LoadImageFromFile', 'mmcv.LoadImageFromFile'
 
@@ -18,7 +18,7 @@ OWN, HOST = 'mmrotate_plugin.LoadImageFromFile', 'mmcv.LoadImageFromFile'
 @pytest.fixture
 def warned(monkeypatch):
     texts = []
-    monkeypatch.setattr(broken_files, 'print_log', lambda text, logger=None, level=logging.INFO: texts.append(text))  # noqa: ARG005
+    monkeypatch.setattr(messages, 'print_log', lambda text, logger=None, level=logging.INFO: texts.append(text))  # noqa: ARG005
     return texts
 
 

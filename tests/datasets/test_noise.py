@@ -26,7 +26,7 @@ def test_pixels_are_clipped_not_wrapped():
 
 @pytest.mark.parametrize('std', [-1, float('nan'), float('inf')])
 def test_wrong_deviations(std):
-    with pytest.raises(ValueError, match=r'must be a number from 0 on, in grey levels'):
+    with pytest.raises(ValueError, match=r'must be finite and non-negative, in grey levels'):
         AddNoise(std)
 
 

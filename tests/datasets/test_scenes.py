@@ -13,7 +13,8 @@ import mmrotate_plugin.datasets
 from mmrotate_plugin.datasets.synthetic.canvas import Sketch
 from mmrotate_plugin.datasets.synthetic.layouts import LAYOUTS
 from mmrotate_plugin.datasets.synthetic.objects import KINDS
-from mmrotate_plugin.datasets.synthetic.scenes import CLASSES, PALETTE, corners, draw_scene, lay_out, paint
+from mmrotate_plugin.datasets.synthetic.scenes import CLASSES, PALETTE, draw_scene, lay_out, paint
+from mmrotate_plugin.structures.corners import box_corners
 
 PACKAGE = str(Path(mmrotate_plugin.datasets.__file__).parents[1])
 DEFAULTS = {'num_objects': (6, 14), 'scale': (0.9, 1.3)}
@@ -33,7 +34,7 @@ def test_scene_does_not_depend_on_order_or_process():
     # a process that has numpy and OpenCV only: neither torch nor mmengine is loaded by the scenes
     code = f"""
 import hashlib, sys, types
-for name in ('', '.datasets', '.datasets.synthetic'):
+for name in ('', '.datasets', '.datasets.synthetic', '.structures'):
     path, name = {PACKAGE!r} + name.replace('.', '/'), 'mmrotate_plugin' + name
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
@@ -55,6 +56,10 @@ def test_size_and_types(size):
     assert scene.labels.dtype == np.int64
     assert scene.rboxes.shape == (len(scene.labels), 5)
     assert scene.polygons.shape == (len(scene.labels), 4, 2)
+    # the camera changes light and colours, but shows what is painted; another scene does not look like it
+    painted, other = (paint(lay_out(0, i, size=size, **DEFAULTS), 0, i) for i in (1, 2))
+    likeness = [np.corrcoef(scene.image.ravel(), picture.ravel())[0, 1] for picture in (painted, other)]
+    assert likeness[0] > 0.8 > 0.5 > likeness[1]
     assert scene.image.std() > 5
 
 
@@ -71,7 +76,7 @@ def test_objects_lie_in_the_image_and_keep_apart():
         sketch = lay_out(1, index, size=161, **DEFAULTS)
         boxes = sketch.rboxes
         assert ((boxes[:, :2] > 0) & (boxes[:, :2] < 161)).all()
-        polygons = corners(boxes).astype(np.float32)
+        polygons = box_corners(boxes).astype(np.float32)
         for i in range(len(boxes)):
             for j in range(i):
                 if np.hypot(*(boxes[i, :2] - boxes[j, :2])) < 80:
@@ -95,7 +100,7 @@ def test_every_class_at_all_headings():
 
 
 def test_corners_begin_with_the_edge_ahead():
-    polygon = corners(np.array([10.0, 20.0, 8.0, 2.0, np.pi / 2]))  # heading down the screen
+    polygon = box_corners(np.array([10.0, 20.0, 8.0, 2.0, np.pi / 2]))  # heading down the screen
     np.testing.assert_allclose(polygon, [(11, 16), (11, 24), (9, 24), (9, 16)], atol=1e-12)
 
 

@@ -219,7 +219,7 @@ def test_filters(hrsc, dior):
     assert [one['ignore_flag'] for one in small.get_data_info(0)['instances']] == [0, 1]
     small = dior({'a': plane() + plane(width=6)}, filter_cfg=dict(bbox_min_size=8))
     assert [one['ignore_flag'] for one in small.get_data_info(0)['instances']] == [0, 1]
-    with pytest.raises(ValueError, match="filter_cfg has 'bbox_min_size', which is for a training"):
+    with pytest.raises(ValueError, match="filter_cfg has 'bbox_min_size', which is for training"):
         hrsc(files, filter_cfg=dict(bbox_min_size=8), test_mode=True)
     with pytest.raises(ValueError, match='HRSCDataset knows filter_empty_gt, min_size, bbox_min_size only'):
         hrsc(files, filter_cfg=dict(area=8))

@@ -6,6 +6,7 @@ import torch
 
 from mmrotate_plugin.apis.runner import threaded_evaluation
 from mmrotate_plugin.evaluation import EvaluationError
+from mmrotate_plugin.evaluation.mmrotate_map import _mended
 from mmrotate_plugin.utils.errors import UsageError
 
 mean_ap = pytest.importorskip('mmrotate.evaluation.functional.mean_ap')
@@ -47,7 +48,7 @@ def test_difficult_objects_in_images_of_their_own():
     nothing = BOXES[:0]
     samples = [sample('a', BOXES[1:], nothing, BOXES[1:]), sample('b', BOXES, BOXES, nothing)]
     # the first image's detection lies on a difficult object; mmrotate counts it as false
-    assert judge(samples) < 0.9, 'mmrotate is mended: drop class_results from host_evaluation.py'
+    assert judge(samples) < 0.9, 'mmrotate is mended: drop class_results from evaluation/mmrotate_map.py'
     with threaded_evaluation():
         assert judge(samples) == pytest.approx(1)
 
@@ -59,7 +60,7 @@ def test_perfect_predictions_of_another_name():
     truth = rng.uniform(low, high, (1000, 5)).astype(np.float32).astype(np.float64)
     names = np.column_stack([truth[:, :2], truth[:, 3], truth[:, 2], truth[:, 4] + np.pi / 2])
     samples = [sample(str(i), names[i::20], truth[i::20], BOXES[:0]) for i in range(20)]
-    assert judge(samples) < 0.95, 'mmcv is mended: drop _right_iou from host_evaluation.py'
+    assert judge(samples) < 0.95, 'mmcv is mended: drop _right_iou from evaluation/mmrotate_map.py'
     with threaded_evaluation():
         assert judge(samples) == pytest.approx(1)
 
@@ -78,3 +79,29 @@ def test_corners_with_scores_behind_them():
         quads = torch.tensor([[0.0, 0, 4, 0, 4, 4, 0, 4, 0.9]])
         assert mean_ap.box_iou_quadri(quads, quads[:, :8]).item() == 1
         assert mean_ap.box_iou_rotated(torch.ones(2, 6), torch.ones(2, 5), aligned=True).shape == (2,)
+
+
+@pytest.mark.slow  # a new process imports torch and mmrotate
+def test_threads_count_like_the_processes_that_mmrotate_starts(monkeypatch):
+    rng = np.random.default_rng(0)
+    found, truth = [], []
+    for _ in range(6):
+        boxes = rng.uniform([0, 0, 4, 4, 0], [200, 200, 60, 60, 3], (12, 5)).astype(np.float32)
+        moved = boxes + rng.normal(0, [3, 3, 2, 2, 0.1], boxes.shape).astype(np.float32)
+        scored = np.column_stack([moved, rng.random(len(boxes))]).astype(np.float32)
+        found.append([scored[:8], scored[8:]])
+        truth.append(dict(bboxes=boxes, labels=np.array([0] * 7 + [1] * 5), bboxes_ignore=boxes[:0],
+                          labels_ignore=LABELS[:0]))  # fmt: skip
+
+    def count():
+        return mean_ap.eval_rbbox_map(found, truth, iou_thr=0.5, logger='silent', nproc=1)
+
+    expected = count()
+    (pool,) = [value for module, name, value in _mended() if module is mean_ap and name == 'get_context']
+    monkeypatch.setattr(mean_ap, 'get_context', pool)
+    actual = count()
+    assert 0 < expected[0] < 1 and actual[0] == expected[0]
+    for one, other in zip(actual[1], expected[1], strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            np.testing.assert_array_equal(value, other[key])

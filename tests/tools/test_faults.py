@@ -148,11 +148,9 @@ def kill_amid_writing(name):
     """Killed when half of a checkpoint is on the disk."""
 
     def prepare(runner):  # noqa: ARG001
-        fdopen = os.fdopen
-
-        def half(handle, *args):
-            file = fdopen(handle, *args)
-            if f'.{name}.' not in os.readlink(f'/proc/self/fd/{handle}'):
+        def half(path, mode):
+            file = open(path, mode)  # noqa: SIM115 (write_whole closes it)
+            if f'.{name}.' not in path.name:
                 return file
             write = file.write
 
@@ -170,7 +168,7 @@ def kill_amid_writing(name):
 
             return Half()
 
-        atomic_files.os.fdopen = half
+        atomic_files.open = half
 
     return prepare
 

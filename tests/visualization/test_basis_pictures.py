@@ -6,8 +6,11 @@ import torch
 from mmrotate_plugin.equivariant import ennConv, ennTrivialConv
 from mmrotate_plugin.equivariant.basis import steerable_basis
 from mmrotate_plugin.visualization.plots import basis as pictures
+from mmrotate_plugin.visualization.plots.basis import TERMS
+from mmrotate_plugin.visualization.plots.basis_text import combine, orientation_names, reading_order
+from mmrotate_plugin.visualization.plots.page import DOTS, FAINT, MARK, WIDTH
 
-SCALE = pictures.DOTS / 100
+SCALE = DOTS / 100
 
 
 class Recorder(pictures.Page):
@@ -17,12 +20,12 @@ class Recorder(pictures.Page):
         super().__init__()
         self.kernels, self.marks = [], []
 
-    def kernel(self, x, y, size, kernel, limit, frame=pictures.FAINT):
+    def kernel(self, x, y, size, kernel, limit, frame=FAINT):
         self.kernels.append((x, y, size))
         super().kernel(x, y, size, kernel, limit, frame)
 
-    def frame(self, x, y, size, colour=pictures.FAINT):
-        if colour == pictures.MARK:
+    def frame(self, x, y, size, colour=FAINT):
+        if colour == MARK:
             self.marks.append((x, y, size))
         super().frame(x, y, size, colour)
 
@@ -84,7 +87,7 @@ def test_combined_coefficients_are_the_layers_filter(layer):
     k, order = layer.kernel_size[0], 8
     n_in = 1 if layer.trivial_input else order
     coefficients = pictures.field_pair(layer.weight, (1, 0))
-    part = pictures.combine(layer.basis, coefficients)
+    part = combine(layer.basis, coefficients)
     whole = layer.expand().view(2, order, -1, n_in, k, k)
     assert torch.allclose(part.float(), whole[0, :, 1], atol=1e-6)
     assert not torch.allclose(part.float(), whole[1, :, 1], atol=1e-2)
@@ -104,14 +107,14 @@ def test_terms_of_the_sum_add_up_to_the_filter():
     layer, seen = ennTrivialConv(1, 8, 5), []
 
     class Sums(pictures.Page):
-        def kernel(self, x, y, size, kernel, limit, frame=pictures.FAINT):
+        def kernel(self, x, y, size, kernel, limit, frame=FAINT):
             seen.append((y, kernel, limit, frame))
             super().kernel(x, y, size, kernel, limit, frame)
 
     pictures.draw_sum(Sums(), layer.basis, layer.weight[0, 0], 'C8')
-    (result,) = [s for s in seen if s[3] == pictures.MARK]
-    terms = [s for s in seen if s[0] == result[0] and s[3] != pictures.MARK]
-    assert len(terms) == pictures.TERMS + 1
+    (result,) = [s for s in seen if s[3] == MARK]
+    terms = [s for s in seen if s[0] == result[0] and s[3] != MARK]
+    assert len(terms) == TERMS + 1
     assert {s[2] for s in terms} == {result[2]}
     total = sum(s[1] for s in terms)
     np.testing.assert_allclose(total, result[1], atol=1e-12)
@@ -124,7 +127,7 @@ def test_zero_is_white_and_signs_differ():
     page.kernel(300, 50, 90, np.zeros((3, 3)), 0.0)
     page.height = 200
     image = page.pixels()
-    assert image.shape == (200 * SCALE, pictures.WIDTH * SCALE, 3)
+    assert image.shape == (200 * SCALE, WIDTH * SCALE, 3)
     white, red, blue = read(image, page.kernels[0], 3)[0].astype(int)
     assert (white == 255).all() and red[2] > red[0] + 50 and blue[0] > blue[2] + 50
     assert (read(image, page.kernels[1], 3) == 255).all()
@@ -132,19 +135,19 @@ def test_zero_is_white_and_signs_differ():
 
 def test_elements_are_sorted_and_all_drawn():
     basis, page = steerable_basis('C8', 7, trivial_input=True), Recorder()
-    order = pictures.reading_order(basis)
+    order = reading_order(basis)
     keys = [(basis.radius[e], abs(basis.frequency[e])) for e in order]
     assert keys == sorted(keys) and sorted(order) == list(range(40))
     pictures.draw_elements(page, basis)
     assert len(set(page.kernels)) == len(page.kernels) == 40
-    assert max(x + size for x, _, size in page.kernels) < pictures.WIDTH
+    assert max(x + size for x, _, size in page.kernels) < WIDTH
     assert max(y + size for _, y, size in page.kernels) < page.height
 
 
 def test_names_of_orientations():
-    assert pictures.orientation_names('C8')[:3] == ['0°', '45°', '90°']
-    assert pictures.orientation_names('C16')[1] == '22.5°'
-    assert pictures.orientation_names('D4')[3:6] == ['270°', 'mirrored, 0°', 'mirrored, 90°']
+    assert orientation_names('C8')[:3] == ['0°', '45°', '90°']
+    assert orientation_names('C16')[1] == '22.5°'
+    assert orientation_names('D4')[3:6] == ['270°', 'mirrored, 0°', 'mirrored, 90°']
 
 
 @pytest.mark.parametrize('layer', [

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mmrotate_plugin.visualization import class_colours, draw_boxes, encode_image, legend, side_by_side, to_polygons
-from mmrotate_plugin.visualization.boxes import as_image
+from mmrotate_plugin.visualization.pixels import as_image
 
 GREEN = (0, 255, 0)
 

@@ -48,7 +48,7 @@ def test_texts_say_the_deviation():
 
 
 def test_the_sign_is_no_plus():
-    from mmrotate_plugin.visualization.boxes import put_text, text_size
+    from mmrotate_plugin.visualization.text import put_text, text_size
 
     signs = []
     for text in ('1\N{PLUS-MINUS SIGN}2', '1+2'):

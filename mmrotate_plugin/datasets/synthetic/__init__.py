@@ -1,4 +1,4 @@
-"""Synthetic aerial scenes, drawn from a seed, and a data set of them that needs no files."""
+"""Draw synthetic aerial scenes from a seed, also as a data set that needs no files."""
 
 from .dataset import SyntheticAerialDataset
 from .scenes import Scene, draw_scene

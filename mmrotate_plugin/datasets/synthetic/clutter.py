@@ -1,4 +1,4 @@
-"""What stands about in the synthetic scenes and is no object: houses, trees, rocks, buoys, pools."""
+"""Paint the clutter of synthetic scenes, which is no object: houses, trees, rocks, buoys, pools."""
 
 import numpy as np
 

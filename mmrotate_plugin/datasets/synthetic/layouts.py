@@ -1,24 +1,25 @@
-"""The kinds of synthetic scenes: harbours, open water, car parks, roads, airfields, tank farms.
+"""Layouts of synthetic scenes: harbours, open water, car parks, roads, airfields, tank farms.
 
 A layout fills a `Sketch` with ground, objects and clutter; `scenes.py` paints it.
 """
 
 import numpy as np
 
-from .canvas import LARGE, PLANE, SHIP, SMALL, TANK, Sketch, corners, raster
+from ...structures.corners import box_corners
+from .canvas import LARGE, PLANE, SHIP, SMALL, TANK, Sketch, raster
 from .objects import KINDS
 
 
 def harbour(s: Sketch) -> None:
-    """A quay with moored ships side by side, cargo and lorries behind it."""
+    """Lay out a quay with moored ships side by side, cargo and lorries behind it."""
     s.ground('water')
     quay = s.angle()
     along, inland = np.array([np.cos(quay), np.sin(quay)]), np.array([-np.sin(quay), np.cos(quay)])
     centre = np.array([s.width, s.height]) / 2
     edge = centre + inland * s.rng.uniform(-0.12, 0.3) * min(s.width, s.height)
     deep = 2 * (s.width + s.height)
-    s.ground(s.pick('concrete', 'asphalt', 'soil'), s.band(*(edge + inland * deep / 2), quay, deep))
-    s.marks.append((s.band(*(edge + inland), quay, 2.5), (120, 128, 132)))
+    s.ground(s.pick('concrete', 'asphalt', 'soil'), s.band(edge + inland * deep / 2, quay, deep))
+    s.marks.append((s.band(edge + inland, quay, 2.5), (120, 128, 132)))
     length = KINDS[SHIP].length[1] * s.scale
     reach = s.rng.uniform(0.3, 0.7) * np.hypot(s.width, s.height)
     start = edge - along * reach / 2 - inland * (length / 2 + 2)
@@ -49,7 +50,7 @@ def harbour(s: Sketch) -> None:
 
 
 def open_water(s: Sketch) -> None:
-    """Ships under way, perhaps an island."""
+    """Lay out ships under way, perhaps with an island."""
     s.ground('water')
     if s.rng.random() < 0.5:
         x, y, r = s.rng.uniform(0, s.width), s.rng.uniform(0, s.height), s.rng.uniform(14, 36) * s.scale
@@ -65,7 +66,7 @@ def open_water(s: Sketch) -> None:
 
 
 def car_park(s: Sketch) -> None:
-    """Rows of cars, one of lorries, at one angle."""
+    """Lay out rows of cars and lorries at one angle."""
     s.ground(s.pick('asphalt', 'concrete', 'asphalt'))
     a = s.angle()
     along, across = np.array([np.cos(a), np.sin(a)]), np.array([-np.sin(a), np.cos(a)])
@@ -92,18 +93,18 @@ def car_park(s: Sketch) -> None:
 
 
 def road(s: Sketch) -> None:
-    """Fields and houses, a road with traffic in both directions."""
+    """Lay out fields and houses, and a road with traffic in both directions."""
     s.ground(s.pick('grass', 'field', 'soil'))
     a = s.angle()
     along, across = np.array([np.cos(a), np.sin(a)]), np.array([-np.sin(a), np.cos(a)])
     centre = np.array([s.width, s.height]) / 2 + across * s.rng.uniform(-0.25, 0.25) * s.height
     border = centre + across * s.rng.uniform(30, 60)
-    s.ground(s.pick('grass', 'field', 'soil'), s.band(*(border + across * s.width), a, 2 * s.width))
+    s.ground(s.pick('grass', 'field', 'soil'), s.band(border + across * s.width, a, 2 * s.width))
     lane = 15 * s.scale
-    carriageway = s.band(*centre, a, 2 * lane + 3)
+    carriageway = s.band(centre, a, 2 * lane + 3)
     s.ground('asphalt', carriageway)
     for t in np.arange(-s.width, s.width, 16.0):
-        s.marks.append((corners(np.array([*(centre + along * t), 8, 1.0, a])), (220, 224, 226)))
+        s.marks.append((box_corners([*(centre + along * t), 8, 1.0, a]), (220, 224, 226)))
     for side in (-1, 1):  # drive on the right
         start = centre + across * side * lane / 2 - along * s.rng.uniform(0.3, 0.55) * s.width
         label = LARGE if s.rng.random() < 0.4 else SMALL
@@ -124,15 +125,15 @@ def road(s: Sketch) -> None:
 
 
 def airfield(s: Sketch) -> None:
-    """Aeroplanes in a row on the apron and on their own, a runway, service vehicles."""
+    """Lay out a runway, aeroplanes in a row on the apron and on their own, and service vehicles."""
     s.ground(s.pick('grass', 'concrete', 'soil'))
     a = s.angle()
     along, across = np.array([np.cos(a), np.sin(a)]), np.array([-np.sin(a), np.cos(a)])
     centre = np.array([s.width, s.height]) / 2
     apron = centre + across * s.rng.uniform(-0.2, 0.2) * s.height
-    s.ground(s.pick('concrete', 'asphalt'), s.band(*apron, a, s.rng.uniform(0.4, 1.2) * s.height))
+    s.ground(s.pick('concrete', 'asphalt'), s.band(apron, a, s.rng.uniform(0.4, 1.2) * s.height))
     line = apron + across * s.rng.uniform(-0.1, 0.1) * s.height
-    s.marks.append((s.band(*line, a, 1.2), (70, 190, 220)))
+    s.marks.append((s.band(line, a, 1.2), (70, 190, 220)))
     heading = a + np.pi / 2 + s.rng.choice([0.0, 0.35, -0.35])
     s.row(
         'land',
@@ -150,7 +151,7 @@ def airfield(s: Sketch) -> None:
 
 
 def tank_farm(s: Sketch) -> None:
-    """Storage tanks in rows, lorries that come for their load."""
+    """Lay out storage tanks in rows, and lorries that come for their load."""
     s.ground(s.pick('soil', 'concrete', 'grass', 'asphalt'))
     a = s.angle()
     along, across = np.array([np.cos(a), np.sin(a)]), np.array([-np.sin(a), np.cos(a)])

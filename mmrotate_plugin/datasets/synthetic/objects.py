@@ -1,10 +1,10 @@
-"""How the synthetic objects look: polygons with colours, in the frame of the object's box.
+"""Paint the synthetic objects: polygons with colours, in the frame of the object's box.
 
 In that frame x points ahead, y to the right, and the box is the square -1..1. Every sprite touches all four of its
 sides, so the box that a scene reports is exact.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,12 @@ Polygon = np.ndarray  # (K, 2) float
 
 @dataclass(frozen=True)
 class Sprite:
-    """What one object looks like.
+    """The looks of one object.
 
     Args:
         parts: Polygons with their BGR colours, painted in this order.
         outline: Polygons that together cover the object; they cast its shadow.
-        height: Height over the ground in image pixels.
+        height: Height above the ground in image pixels.
     """
 
     parts: list[tuple[Polygon, Colour]]
@@ -31,7 +31,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of objects: how big its members are (pixels at scale 1) and how they look."""
+    """A class of objects: their sizes (pixels at scale 1) and looks."""
 
     name: str
     colour: tuple[int, int, int]  # RGB, of its box in pictures
@@ -42,13 +42,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class Brush:
-    """What a sprite may depend on.
+    """Everything that the looks of an object may depend on.
 
     Args:
-        rng: Source of all its choices.
+        rng: Source of all choices.
         size: Length and width of the box in pixels.
-        ground: Grey level under the object; the body keeps off it.
-        sun: Direction towards the sun in the frame of the object, unit vector.
+        ground: Grey level under the object, which the body contrasts with.
+        sun: Unit vector towards the sun, in the frame of the object.
     """
 
     rng: Generator
@@ -57,7 +57,7 @@ class Brush:
     sun: tuple[float, float]
 
     def body(self, palette: list[Colour], contrast: float = 42.0) -> Colour:
-        """A colour of `palette`, a little varied, at least `contrast` grey levels from the ground if one is."""
+        """Choose a colour of `palette`, varied a little, if possible `contrast` grey levels from the ground."""
         best, best_gap = palette[0], -1.0
         for _ in range(6):
             colour = palette[self.rng.integers(len(palette))]
@@ -70,19 +70,23 @@ class Brush:
         return best
 
 
-def grey(colour: Colour) -> float:
+def grey(colour: Sequence[float]) -> float:
+    """Return the grey level of a BGR colour."""
     return 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
+    """Make a colour brighter or darker by a factor."""
     return (min(colour[0] * factor, 255.0), min(colour[1] * factor, 255.0), min(colour[2] * factor, 255.0))
 
 
 def rect(x0: float, y0: float, x1: float, y1: float) -> Polygon:
+    """Return the corners of an upright rectangle."""
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
 
 
 def oval(x: float, y: float, rx: float, ry: float, corners: int = 28) -> Polygon:
+    """Return points on an ellipse."""
     t = np.arange(corners) * (2 * np.pi / corners)
     return np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], 1)
 

@@ -1,4 +1,4 @@
-"""Synthetic aerial scenes: rotated objects of several classes on varied ground, drawn from a seed.
+"""Draw synthetic aerial scenes from a seed: rotated objects of several classes on varied ground.
 
 Scene (seed, index) is the same in every process and in any order, for given versions of numpy and OpenCV.
 """
@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 
-from .canvas import Sketch, corners, raster
+from ...structures.corners import box_corners
+from .canvas import Sketch, raster
 from .clutter import CLUTTER
 from .layouts import LAYOUTS
-from .objects import CLASSES, KINDS, PALETTE, Brush, grey, shade
+from .objects import CLASSES, KINDS, PALETTE, Brush, Colour, Sprite, grey, shade
 from .textures import smooth_noise, texture
 
-__all__ = ['CLASSES', 'PALETTE', 'Scene', 'corners', 'draw_scene', 'lay_out', 'noise_levels', 'paint', 'photograph']
+__all__ = ['CLASSES', 'PALETTE', 'Scene', 'draw_scene', 'lay_out', 'noise_levels', 'paint', 'photograph']
 
 ALL_ANGLES = (-180.0, 180.0)
 _FINE = 3  # cells per pixel and side while painting; averaged at the end
@@ -27,7 +28,7 @@ _COURSE, _GROUND, _CAMERA, _LOOKS, _NOISE = range(5)  # independent streams of o
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and what is in it.
+    """An image and the objects in it.
 
     Attributes:
         image: (H, W, 3) uint8, BGR.
@@ -41,8 +42,8 @@ class Scene:
 
     @property
     def polygons(self) -> np.ndarray:
-        """(N, 4, 2) corners in pixels; the edge from the first to the second points ahead."""
-        return corners(self.rboxes)
+        """Corners in pixels, (N, 4, 2); the edge from the first to the second points ahead."""
+        return box_corners(self.rboxes)
 
 
 def draw_scene(
@@ -59,13 +60,13 @@ def draw_scene(
 
     Args:
         size: Side of a square image or (width, height), in pixels.
-        num_objects: How many objects, or the least and the most. A small image may not have room for all of them;
-            then it has fewer. 0 gives a scene without objects.
-        scale: Least and most factor on the objects' sizes; one factor per scene.
-        angles: Least and most angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie along
-            the image's axes.
-        noise_std: Standard deviation of white noise, grey levels, that is added to the picture of the camera: a number,
-            or one for the left half and one for the right.
+        num_objects: Number of objects, or the smallest and the largest. There are fewer if a small image has no room
+            for all of them. 0 gives a scene without objects.
+        scale: Smallest and largest factor on the objects' sizes; one factor per scene.
+        angles: Smallest and largest angle of rows, roads and single objects, degrees, clockwise. With (0, 0) they lie
+            along the image's axes.
+        noise_std: Standard deviation of white noise added to the camera's picture, in grey levels: one number, or one
+            for the left half and one for the right.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -79,19 +80,21 @@ def draw_scene(
 
 
 def noise_levels(noise_std: float | Sequence[float]) -> tuple[float, float]:
-    """Of the left and the right half.
+    """Return the noise of the left and of the right half of an image.
 
     Raises:
-        ValueError: If they are not one or two numbers from 0 on.
+        ValueError: If `noise_std` is not one or two finite, non-negative numbers.
     """
     levels = tuple(noise_std) if isinstance(noise_std, Sequence) else (noise_std, noise_std)
     if len(levels) != 2 or not all(isinstance(x, (int, float)) and math.isfinite(x) and x >= 0 for x in levels):
-        raise ValueError(f'noise_std={noise_std}: must be grey levels from 0 on, or a pair (left half, right half)')
+        raise ValueError(
+            f'noise_std={noise_std}: must be finite and non-negative, in grey levels, or a pair (left half, right half)'
+        )
     return float(levels[0]), float(levels[1])
 
 
 def add_noise(image: np.ndarray, levels: tuple[float, float], rng: Generator) -> np.ndarray:
-    """White noise of so many grey levels in the left and the right half, (H, W, 3) uint8."""
+    """Add white noise, in grey levels, to the left and the right half of an image, (H, W, 3) uint8."""
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     middle = image.shape[1] // 2
     noise[:, :middle] *= levels[0]
@@ -108,17 +111,17 @@ def lay_out(
     scale: tuple[float, float],
     angles: tuple[float, float] = ALL_ANGLES,
 ) -> Sketch:
-    """What `draw_scene` draws, before it is painted: the objects alone cost a fraction of the image."""
+    """Place the objects of a scene without painting it, at a fraction of the cost of `draw_scene`."""
     width, height = (size, size) if isinstance(size, int) else size
     low, high = (num_objects, num_objects) if isinstance(num_objects, int) else num_objects
     if min(width, height) < _SMALLEST:
         raise ValueError(f'size={size}: both sides must be at least {_SMALLEST} pixels')
     if not 0 <= low <= high:
-        raise ValueError(f'num_objects={num_objects}: must be a number from 0 on, or a pair (least, most)')
+        raise ValueError(f'num_objects={num_objects}: must be non-negative, or a pair (smallest, largest)')
     if not 0 < scale[0] <= scale[1]:
-        raise ValueError(f'scale={scale}: must be a pair (least, most) of positive factors')
+        raise ValueError(f'scale={scale}: must be a pair (smallest, largest) of positive factors')
     if not -360 <= angles[0] <= angles[1] <= 360:
-        raise ValueError(f'angles={angles}: must be a pair (least, most) of degrees within -360 and 360')
+        raise ValueError(f'angles={angles}: must be a pair (smallest, largest) of degrees within -360 and 360')
     if seed < 0 or index < 0:
         raise ValueError(f'seed={seed}, index={index}: both must be 0 or more')
     rng = _stream(seed, index, _COURSE)
@@ -132,7 +135,7 @@ def _stream(seed: int, index: int, *purpose: int) -> Generator:
 
 
 def paint(sketch: Sketch, seed: int, index: int, *, shadows: bool = True) -> np.ndarray:
-    """What stands on the ground in the light of the sun, (H, W, 3) uint8."""
+    """Paint the ground and what stands on it in the light of the sun, (H, W, 3) uint8."""
     rng = _stream(seed, index, _GROUND)
     canvas = _paint_ground(sketch, rng)
     elevation = rng.uniform(0.5, 1.3)  # shadow length over object height
@@ -140,12 +143,14 @@ def paint(sketch: Sketch, seed: int, index: int, *, shadows: bool = True) -> np.
     sun = np.array([np.cos(azimuth), np.sin(azimuth)])
 
     looks = _stream(seed, index, _LOOKS)
-    placed = []  # (pen, sprite)
-    for name, rbox in [*sketch.clutter, *sketch.items]:
+    placed: list[tuple[_Pen, Sprite]] = []
+    things: list[tuple[str | int, np.ndarray]] = [*sketch.clutter, *sketch.items]
+    for name, rbox in things:
         x, y = (min(int(v) * _FINE, n - 1) for v, n in zip(rbox[:2], canvas.shape[1::-1], strict=True))
-        under = cv2.mean(canvas[max(y - 12, 0) : y + 12, max(x - 12, 0) : x + 12])
+        under = np.ravel(cv2.mean(canvas[max(y - 12, 0) : y + 12, max(x - 12, 0) : x + 12])).tolist()
         pen = _Pen(rbox)
-        brush = Brush(looks, (rbox[2], rbox[3]), grey(under), tuple(pen.axes @ sun))
+        sun_x, sun_y = pen.axes @ sun
+        brush = Brush(looks, (rbox[2], rbox[3]), grey(under), (sun_x, sun_y))
         sprite = CLUTTER[name](brush) if isinstance(name, str) else KINDS[name].paint(brush)
         placed.append((pen, sprite))
     if shadows:
@@ -166,18 +171,20 @@ class _Pen:
         self.centre = np.array((x, y)) * _FINE - 0.5
 
     def cells(self, polygon: np.ndarray) -> np.ndarray:
+        """Move a polygon from the frame of the box to cells of the canvas."""
         return polygon @ self.matrix + self.centre
 
-    def fill(self, canvas: np.ndarray, polygon: np.ndarray, colour: tuple) -> None:
+    def fill(self, canvas: np.ndarray, polygon: np.ndarray, colour: Colour) -> None:
+        """Fill a polygon of the frame of the box, in place."""
         _fill(canvas, self.cells(polygon), colour)
 
 
-def _fill(canvas: np.ndarray, cells: np.ndarray, colour: tuple | int) -> None:
+def _fill(canvas: np.ndarray, cells: np.ndarray, colour: Colour | int) -> None:
     cv2.fillPoly(canvas, [np.rint(cells * 16).astype(np.int32)], colour, lineType=cv2.LINE_8, shift=4)
 
 
 def _paint_ground(sketch: Sketch, rng: Generator) -> np.ndarray:
-    """The ground with its markings at _FINE cells per pixel, uint8."""
+    """Paint the ground with its markings at _FINE cells per pixel, uint8."""
     shape = sketch.height, sketch.width
     image = np.zeros((*shape, 3), np.float32)
     for polygon, kind in sketch.grounds:
@@ -197,7 +204,7 @@ def _paint_ground(sketch: Sketch, rng: Generator) -> np.ndarray:
 
 
 def _zone_before_objects(sketch: Sketch, shape: tuple[int, int]) -> np.ndarray:
-    """1 on water, 0 on land, (H, W, 1) float32."""
+    """Mark water with 1 and land with 0, (H, W, 1) float32."""
     water = np.zeros(shape, np.uint8)
     for polygon, kind in sketch.grounds:
         if polygon is None:
@@ -208,15 +215,17 @@ def _zone_before_objects(sketch: Sketch, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _mask(polygons: list[np.ndarray], shape: tuple[int, int], blur: int) -> np.ndarray:
-    """Polygons with soft edges, (H, W, 1) float32 in 0..1."""
+    """Draw polygons with soft edges, (H, W, 1) float32 in 0..1."""
     mask = np.zeros(shape, np.uint8)
     for polygon in polygons:
         raster(mask, polygon)
     return cv2.blur(mask, (blur, blur))[..., None] / np.float32(255)
 
 
-def _cast_shadows(canvas: np.ndarray, placed: list, offset: np.ndarray, strength: float) -> np.ndarray:
-    """Darken the ground away from the sun by what stands on it."""
+def _cast_shadows(
+    canvas: np.ndarray, placed: list[tuple[_Pen, Sprite]], offset: np.ndarray, strength: float
+) -> np.ndarray:
+    """Darken the ground with the shadows of what stands on it."""
     mask = np.zeros(canvas.shape[:2], np.uint8)
     for pen, sprite in placed:
         reach = offset * sprite.height * _FINE
@@ -228,7 +237,7 @@ def _cast_shadows(canvas: np.ndarray, placed: list, offset: np.ndarray, strength
 
 
 def photograph(image: np.ndarray, rng: Generator) -> np.ndarray:
-    """Exposure, contrast, colour cast, haze, blur and noise of a camera."""
+    """Apply the exposure, contrast, colour cast, haze, blur and noise of a camera."""
     shape = image.shape[:2]
     if rng.random() < 0.35:
         image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.4, 0.8))

@@ -1,6 +1,6 @@
-"""What the synthetic scenes stand on: water, asphalt, concrete, grass, soil and ploughed fields.
+"""Paint the ground of synthetic scenes: water, asphalt, concrete, grass, soil and ploughed fields.
 
-A texture is a float32 image (H, W, 3), BGR, 0 to 255, drawn from the generator that it is given.
+A texture is a float32 image (H, W, 3), BGR, 0 to 255, drawn from a given generator.
 """
 
 import cv2
@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 GROUNDS = ('water', 'asphalt', 'concrete', 'grass', 'soil', 'field')
 
-# one of these is the mean colour (BGR) of a patch
+# choices for the mean colour (BGR) of a patch
 _TONES = {
     'water': [(92, 68, 38), (104, 92, 46), (78, 62, 44), (118, 104, 66), (70, 50, 26)],
     'asphalt': [(92, 90, 88), (112, 110, 108), (76, 74, 74), (128, 128, 126)],
@@ -30,7 +30,7 @@ _ROUGHNESS = {
 
 
 def smooth_noise(rng: Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
-    """Noise with a feature size of `cell` pixels, mean 0 and standard deviation about 0.7, (H, W) float32."""
+    """Draw noise with a feature size of `cell` pixels, mean 0 and standard deviation about 0.7, (H, W) float32."""
     h, w = shape
     coarse = rng.standard_normal((int(h / cell) + 3, int(w / cell) + 3), dtype=np.float32)
     full_size = int(coarse.shape[1] * cell) + 1, int(coarse.shape[0] * cell) + 1
@@ -39,7 +39,7 @@ def smooth_noise(rng: Generator, shape: tuple[int, int], cell: float) -> np.ndar
 
 
 def stripes(rng: Generator, shape: tuple[int, int], period: float, angle: float) -> np.ndarray:
-    """Waves of about `period` pixels whose crests run along `angle`, bent by noise, (H, W) float32 in -1..1."""
+    """Draw waves of about `period` pixels with crests along `angle`, bent by noise, (H, W) float32 in -1..1."""
     h, w = shape
     y, x = np.ogrid[:h, :w]
     across = (x * -np.sin(angle) + y * np.cos(angle)).astype(np.float32)
@@ -48,7 +48,7 @@ def stripes(rng: Generator, shape: tuple[int, int], period: float, angle: float)
 
 
 def texture(kind: str, rng: Generator, shape: tuple[int, int]) -> np.ndarray:
-    """One of GROUNDS as a float32 image (H, W, 3)."""
+    """Paint one of GROUNDS as a float32 image (H, W, 3)."""
     tones = _TONES[kind]
     tone = np.array(tones[rng.integers(len(tones))], np.float32)
     coarse, fine = _ROUGHNESS[kind]

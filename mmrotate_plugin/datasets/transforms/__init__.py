@@ -1,4 +1,4 @@
-"""Transforms of a data pipeline: loading, resizing about the centre, noise, corruptions."""
+"""Load images, resize them about the centre, and add noise or corruptions."""
 
 from .add_noise import AddNoise
 from .loading import LoadImageFromFile

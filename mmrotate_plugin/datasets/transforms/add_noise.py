@@ -1,4 +1,4 @@
-"""Noise in the images of a data set, for training with it."""
+"""Add noise to the images of a data set, to train with it."""
 
 import math
 from typing import Any
@@ -11,18 +11,18 @@ from ...registry import TRANSFORMS, register
 
 @register(TRANSFORMS)
 class AddNoise(BaseTransform):
-    """White Gaussian noise in the pixels, other noise each time that an image is drawn.
+    """Add white Gaussian noise to the pixels, new noise each time an image is loaded.
 
-    It stands behind everything that resizes, before `PackDetInputs`, so that the noise is that of the image which the
-    network gets (`noise_std` of `UncertainDetector`). Numpy's global random state is drawn from, which mmengine seeds
-    for each worker.
+    Put it after all transforms that resize and before `PackDetInputs`, so that the noise is that of the image which the
+    network gets (`noise_std` of `UncertainDetector`). It draws from numpy's global random state, which mmengine seeds
+    in each worker.
 
     Args:
         std: Standard deviation in grey levels, the unit of the image's values.
 
     Required keys: img, of any number of channels, integers or floating point.
 
-    Modified keys: img, of its dtype; integers are rounded and clipped, as a camera does.
+    Modified keys: img, of the same dtype; integers are rounded and clipped, as a camera does.
 
     Raises:
         ValueError: If `std` is negative or not finite.
@@ -30,11 +30,11 @@ class AddNoise(BaseTransform):
 
     def __init__(self, std: float) -> None:
         if not 0 <= std < math.inf:
-            raise ValueError(f'std={std} must be a number from 0 on, in grey levels')
+            raise ValueError(f'std={std} must be finite and non-negative, in grey levels')
         self.std = std
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Add it to ``results['img']``."""
+        """Add noise to ``results['img']``."""
         image = results['img']
         noisy = image + np.random.normal(0, self.std, image.shape)
         if image.dtype.kind in 'iu':

@@ -1,8 +1,9 @@
-"""What can happen to an image on its way to a detector, repeatably: noise, blur, compression, lost contrast."""
+"""Corrupt images repeatably: by noise, blur, compression, or loss of contrast."""
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-MIDDLE = 127.5  # grey level from which black and white are equally far
+MIDDLE = 127.5  # grey level half way between black and white
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,13 @@ class Kind:
     """A kind of corruption.
 
     Attributes:
-        function: Of an image (H, W, C), a level and a random generator, to values that are rounded and clipped.
-        smallest, largest: Levels.
-        level: What the level is.
-        noisy: The level is a standard deviation of noise, in grey levels.
+        function: Takes an image (H, W, C), a level and a random generator, and returns values to round and clip.
+        smallest, largest: Range of levels.
+        level: Meaning of the level.
+        noisy: Whether the level is a standard deviation of noise, in grey levels.
     """
 
-    function: Callable[[Image, float, np.random.Generator], NDArray[np.generic]]
+    function: Callable[[Image, float, np.random.Generator], NDArray[Any]]
     smallest: float
     largest: float
     level: str
@@ -37,7 +38,7 @@ class Corruption:
 
     Attributes:
         kind: A key of `KINDS`.
-        level: See there.
+        level: Level, see `KINDS`.
     """
 
     kind: str
@@ -55,10 +56,10 @@ class Corruption:
 
     @classmethod
     def parse(cls, text: str) -> 'Corruption':
-        """From 'KIND:LEVEL', such as 'gaussian:8'.
+        """Parse 'KIND:LEVEL', such as 'gaussian:8'.
 
         Raises:
-            ValueError: For an unknown kind, and a level that is no number or out of range.
+            ValueError: For an unknown kind, or a level that is not a number or out of range.
         """
         kind, _, level = text.partition(':')
         try:
@@ -69,20 +70,21 @@ class Corruption:
 
     @property
     def name(self) -> str:
-        """As `parse` takes it."""
+        """Name of the corruption, as `parse` takes it."""
         return f'{self.kind}:{self.level:g}'
 
     @property
     def noise_std(self) -> float | None:
-        """Standard deviation of its noise in grey levels, None for corruptions that are no noise."""
+        """Standard deviation of its noise in grey levels; None if the corruption is not noise."""
         return self.level if KINDS[self.kind].noisy else None
 
     def __call__(self, image: Image, *, seed: int, index: int) -> Image:
-        """The corrupted image.
+        """Corrupt an image.
 
         Args:
             image: (H, W, C), 8 bit.
-            seed, index: Of the run, and of the image in it: other images get other noise.
+            seed: Seed of the run.
+            index: Index of the image in the run; each image gets noise of its own.
         """
         if image.dtype != np.uint8 or image.ndim != 3:
             raise ValueError(f'image is {image.dtype} of shape {image.shape}; it must be uint8, (H, W, channels)')
@@ -91,40 +93,45 @@ class Corruption:
         return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
-def gaussian(image: Image, level: float, generator: np.random.Generator) -> NDArray[np.generic]:
-    """White noise of this standard deviation."""
+def gaussian(image: Image, level: float, generator: np.random.Generator) -> NDArray[Any]:
+    """Add white noise of this standard deviation."""
     return image + generator.normal(0, level, image.shape)
 
 
-def impulse(image: Image, level: float, generator: np.random.Generator) -> NDArray[np.generic]:
-    r"""Salt and pepper: each value is black or white with probability :math:`(\sigma / 127.5)^2`.
+def impulse(image: Image, level: float, generator: np.random.Generator) -> NDArray[Any]:
+    r"""Add salt and pepper: each value becomes black or white with probability :math:`(\sigma / 127.5)^2`.
 
-    That gives a pixel of middle grey noise of standard deviation :math:`\sigma`, so that it compares with Gaussian
-    noise of that level, which it resembles in nothing else. Brighter and darker pixels have a little more.
+    That gives a middle grey pixel noise of standard deviation :math:`\sigma`, which makes it comparable with Gaussian
+    noise of that level. Brighter and darker pixels have a little more.
     """
     hit = generator.random(image.shape) < (level / MIDDLE) ** 2
     return np.where(hit, 255 * generator.integers(0, 2, image.shape), image)
 
 
-def blur(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
-    """Gaussian blur of this standard deviation in pixels."""
+def blur(image: Image, level: float, _: np.random.Generator) -> NDArray[Any]:
+    """Blur with a Gaussian of this standard deviation in pixels."""
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), level, borderType=cv2.BORDER_REFLECT_101)
     return blurred.reshape(image.shape)  # OpenCV drops a single channel
 
 
-def contrast(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
-    """Differences from the image's mean times this factor."""
+def contrast(image: Image, level: float, _: np.random.Generator) -> NDArray[Any]:
+    """Multiply the differences from the image's mean by this factor."""
     mean = image.mean()
     return mean + level * (image - mean)
 
 
-def jpeg(image: Image, level: float, _: np.random.Generator) -> NDArray[np.generic]:
-    """Compression at this quality; of other than three channels each one alone, as a grey image."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, round(level)]
+def jpeg(image: Image, level: float, _: np.random.Generator) -> NDArray[Any]:
+    """Compress at this quality; unless there are three channels, each of them as a grey image."""
+
+    def compressed(part: Image, flag: int) -> NDArray[Any]:
+        decoded = cv2.imdecode(cv2.imencode('.jpg', part, [cv2.IMWRITE_JPEG_QUALITY, round(level)])[1], flag)
+        assert decoded is not None, 'OpenCV wrote it itself'
+        return decoded
+
     if image.shape[2] == 3:
-        return cv2.imdecode(cv2.imencode('.jpg', image, quality)[1], cv2.IMREAD_COLOR)
+        return compressed(image, cv2.IMREAD_COLOR)
     bands = [np.ascontiguousarray(image[..., i]) for i in range(image.shape[2])]
-    return np.dstack([cv2.imdecode(cv2.imencode('.jpg', b, quality)[1], cv2.IMREAD_GRAYSCALE) for b in bands])
+    return np.dstack([compressed(band, cv2.IMREAD_GRAYSCALE) for band in bands])
 
 
 KINDS = {

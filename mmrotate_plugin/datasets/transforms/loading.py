@@ -1,4 +1,4 @@
-"""Image files as a network wants them: any bit depth made 8 bits by a stated rule, any number of channels, upright."""
+"""Load image files upright, with any number of channels, and convert any bit depth to 8 bits by a stated rule."""
 
 import io
 from collections.abc import Sequence
@@ -22,36 +22,36 @@ class LoadImageFromFile(HostLoadImageFromFile):
     """Load an image of any bit depth and number of channels as grey levels from 0 to 255.
 
     ``type='mmrotate_plugin.LoadImageFromFile'`` finds it from every scope. It takes the arguments of mmcv's class, and
-    differs from it in what goes wrong there without a word:
+    handles what silently goes wrong there:
 
-    - Samples of more than 8 bits are converted by `bit_depth`, or by `black` and `white`. mmcv's keeps the upper 8 of
-      16 bits, and an image of 12 bits is nearly black. Without either argument such a file is refused, unless its
-      format says how many bits are in use.
-    - A TIFF of any number of bands is read whole, interleaved, in planes or one page a band (needs tifffile).
-    - EXIF's orientation is followed in JPEG, PNG, WebP and TIFF alike, with 'unchanged' too. OpenCV knows it not in all
-      of them. Labels belong to the upright image, as viewers show it; ``color_type='color_ignore_orientation'`` takes
-      it as stored.
+    - Samples of more than 8 bits are converted by `bit_depth`, or by `black` and `white`. mmcv's class keeps the upper
+      8 of 16 bits, which leaves an image of 12 bits nearly black. Without either argument such a file is refused,
+      unless its format says how many bits are in use.
+    - A TIFF of any number of bands is read completely: interleaved, in planes, or one page per band (needs tifffile).
+    - EXIF's orientation is applied in JPEG, PNG, WebP and TIFF alike, with 'unchanged' too; OpenCV does so in some of
+      them. Labels belong to the upright image, as viewers show it; ``color_type='color_ignore_orientation'`` takes the
+      image as stored.
 
     Args:
         bit_depth: Bits in use, 8 to 16, of samples with more than 8: values become ``value / 2^(bit_depth - 8)``,
-            rounded down. A value that has more is refused.
-        black, white: Instead, the values that become 0 and 255, linearly; those beyond are clipped. For floating-point
-            and signed samples, and where the brightest values are to be cut off.
-        channels: Stored channels to take, counted from 0, in this order, such as (2, 1, 0). None takes all with
-            'unchanged', in OpenCV's order (blue, green, red) where they are colours, in the stored order else.
+            rounded down. Larger values are refused.
+        black, white: Instead of `bit_depth`, the values that become 0 and 255, linearly; values beyond are clipped. For
+            floating-point and signed samples, and to cut off the brightest values.
+        channels: Stored channels to take, counted from 0, in this order, such as (2, 1, 0). None with 'unchanged' takes
+            all, colours in OpenCV's order (blue, green, red), others in the stored order.
         to_float32: Keep the fractions of grey levels, as float32.
-        color_type: 'color' (three channels, alpha left out), 'grayscale', 'unchanged' (as many as there are), or the
+        color_type: 'color' (three channels, alpha left out), 'grayscale', 'unchanged' (all channels), or one of the
             first two with '_ignore_orientation'.
         imdecode_backend: 'cv2', 'pillow' or 'turbojpeg', for files of 8 bits other than TIFF.
         ignore_empty: Return None for files that cannot be read.
-        kwargs: `backend_args` and `file_client_args`, of mmcv's class.
+        kwargs: `backend_args` and `file_client_args`, see mmcv's class.
 
     Required keys: img_path.
 
     Added keys: img, (H, W) or (H, W, C); img_shape, ori_shape.
 
     Raises:
-        ImageKindError: For a file that the arguments do not fit; the message says what to write.
+        ImageKindError: If the arguments do not fit a file; the message says what to write.
         ValueError: If an argument is out of range, or a file cannot be decoded.
     """
 
@@ -104,16 +104,16 @@ class LoadImageFromFile(HostLoadImageFromFile):
         return results
 
     def decode(self, data: bytes, name: str) -> NDArray[Any]:
-        """The image in a file's bytes; `name` is for messages."""
+        """Decode the bytes of a file; `name` is for messages."""
         try:
             header = read_header(io.BytesIO(data))
-        except (OSError, SyntaxError, ValueError):  # what OpenCV alone reads, such as OpenEXR, is upright
+        except (OSError, SyntaxError, ValueError):  # formats that only OpenCV reads, such as OpenEXR, are upright
             header = Header(ImageKind('', '', 1, 32), 0, 0)
         image = self._stored(data, header.kind, name)
         return self._grey_levels(image, header.bits_in_use, name)
 
     def stored(self, path: str) -> NDArray[Any]:
-        """Channels and orientation as wanted, samples as the file has them."""
+        """Load channels and orientation as wanted, samples as the file has them."""
         data = get(path, backend_args=self.backend_args)
         return self._stored(data, read_header(io.BytesIO(data)).kind, path)
 
@@ -134,9 +134,10 @@ class LoadImageFromFile(HostLoadImageFromFile):
             mode = cv2.IMREAD_UNCHANGED
         elif mode != cv2.IMREAD_UNCHANGED:
             mode |= cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if kind.bits > 8 else 0)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-        if image is None:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        if decoded is None:
             raise ValueError(f"'{name}' is not an image that OpenCV can read")
+        image = np.asarray(decoded)
         # OpenCV has turned a TIFF, whatever the flag
         if kind.format == 'TIFF':
             image = turn(image, {6: 8, 8: 6}.get(kind.orientation, kind.orientation)) if ignoring else image
@@ -149,7 +150,7 @@ class LoadImageFromFile(HostLoadImageFromFile):
         return np.ascontiguousarray(image)
 
     def _bands(self, image: NDArray[Any], kind: ImageKind, flag: str, name: str) -> NDArray[Any]:
-        """Of channels in the stored order, those that are wanted."""
+        """Take the wanted channels of those in the stored order."""
         count = image.shape[2] if image.ndim == 3 else 1
         if self.channels is not None:
             if max(self.channels) >= count:

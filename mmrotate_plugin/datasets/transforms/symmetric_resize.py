@@ -1,4 +1,4 @@
-"""Image sizes on which every stride keeps the centre."""
+"""Resize images to sizes on which every stride keeps the centre."""
 
 import math
 from collections.abc import Sequence
@@ -20,31 +20,31 @@ IGNORED = 255  # label of padding in segmentation maps, as in mmdet and mmsegmen
 class SymmetricResize(BaseTransform):
     """Resize an image by one factor into the middle of a canvas with sides of 32m + 1 pixels.
 
-    A stride of 2 takes a side of 2m + 1 pixels to m + 1 with the same centre, and moves the centre of any other side.
-    So an equivariant network stays exact on such sides only, and it knows the shapes it has learned only where both
-    axes have one factor. Image and canvas share their centre; the canvas is the smallest of such sides that holds all
-    of the resized image, and what is left of it, less than ``multiple / 2`` pixels at each side except for tiny images,
-    is padded. Nothing is cropped. Sizes that fit, like 1024 pixels at scale 1025, get no padding.
+    A stride of 2 maps a side of 2m + 1 pixels to m + 1 with the same centre, and moves the centre of any other side.
+    Hence an equivariant network is exact on such sides only; and it recognises shapes it has learned only if both axes
+    have one factor. Image and canvas share their centre. The canvas has the smallest such sides that hold the whole
+    resized image; the rest, less than ``multiple / 2`` pixels at each side except for tiny images, is padded. Nothing
+    is cropped. Sizes that fit, like 1024 pixels at scale 1025, get no padding.
 
     The interpolation is linear about the centre in exact arithmetic: the turned or mirrored image gives the turned or
-    mirrored result, bit for bit, which OpenCV's does not.
+    mirrored result, bit for bit, unlike OpenCV's.
 
-    It takes the place of mmdet's `Resize`, also inside of mmcv's `RandomResize` and `RandomChoiceResize` as
-    ``resize_type``. Bounding boxes, masks and the segmentation map follow. Detections come back by the `scale_factor`,
-    which carries the place on the canvas as its `offset` (`CentredScale`): `host_mends` moves them.
-    mmsegmentation cuts the padding off by `padding_size`, which has to be among the `meta_keys` of its `PackSegInputs`.
+    It replaces mmdet's `Resize`, also as ``resize_type`` of mmcv's `RandomResize` and `RandomChoiceResize`. Bounding
+    boxes, masks and the segmentation map follow. The `scale_factor` carries the place on the canvas as its `offset`
+    (`CentredScale`), by which `mmrotate_plugin.hosts` maps detections back. mmsegmentation removes the padding by
+    `padding_size`, which must be among the `meta_keys` of its `PackSegInputs`.
 
     Args:
-        scale: Width and height to fit into, pixels; an integer for both.
+        scale: Width and height to fit into, in pixels; an integer for both.
         scale_factor: Size of the resized image over that of the input, for both axes or (x, y), if `scale` is not
-            given. With neither the image is only padded.
-        keep_ratio: Scale both axes by one factor; False stretches the image to `scale`, which turns rectangles into
-            parallelograms: boxes are the best rectangles of their moved corners (`stretch_rotated`).
-        multiple: The strides of the network multiplied: 32 for a ResNet of four stages, 64 where an equivariant
-            pyramid has one level more.
-        pad_val: Value of the padding, a number or one per channel. By default the median of each channel, which is
-            the background of most aerial images: it looks like nothing after any normalisation, for any number of
-            channels and bit depth, and does not change when the image is turned.
+            given. With neither, the image is only padded.
+        keep_ratio: Scale both axes by one factor. False stretches the image to `scale`, which turns rectangles into
+            parallelograms; boxes become the best rectangles of their moved corners (`stretch_rotated`).
+        multiple: Product of the strides of the network: 32 for a ResNet of four stages, 64 if an equivariant pyramid
+            has one more level.
+        pad_val: Value of the padding, a number or one per channel. The default, the median of each channel, is the
+            background of most aerial images: it stays inconspicuous after any normalisation, for any number of channels
+            and bit depth, and does not change when the image is turned.
 
     Required keys: img (H, W) or (H, W, C), 8 bit or any other numeric type.
 
@@ -53,7 +53,7 @@ class SymmetricResize(BaseTransform):
     Added keys: scale, scale_factor (x, y), keep_ratio, homography_matrix, padding_size (left, right, top, bottom).
 
     Raises:
-        ValueError: If an argument is not positive or no number; the message names it.
+        ValueError: If an argument is not a positive number; the message names it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SymmetricResize(BaseTransform):
         values = pad_val if isinstance(pad_val, (list, tuple)) else [pad_val]
         if pad_val is not None and not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
             raise ValueError(f'pad_val={pad_val!r} must be a number, one per channel, or None for the median')
-        # mmcv's random resizes build with the placeholder 0, and set the scale before each call
+        # mmcv's random resizes pass the placeholder 0, and set the scale before each call
         self.scale = scale if scale in (None, 0) else _pair('scale', scale)
         self.scale_factor = None if scale_factor is None else _pair('scale_factor', scale_factor)
         self.keep_ratio = keep_ratio
@@ -79,7 +79,7 @@ class SymmetricResize(BaseTransform):
         self.pad_val = pad_val
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Resize what `results` holds."""
+        """Resize the image in `results` and what belongs to it."""
         image = results['img']
         height, width = image.shape[:2]
         scale = self._factors(width, height)
@@ -117,7 +117,7 @@ class SymmetricResize(BaseTransform):
         return self.scale_factor or (1.0, 1.0)
 
     def _canvas(self, content: float) -> int:
-        """The smallest side that holds so many pixels, at least one multiple plus 1."""
+        """Return the smallest fitting side for `content` pixels, at least one multiple plus 1."""
         return max(1, math.ceil((content - 1 - ROUND_OFF) / self.multiple)) * self.multiple + 1
 
     def __repr__(self) -> str:
@@ -133,28 +133,28 @@ def resize_symmetric(
     scale: tuple[float, float] | None = None,
     pad_val: float | Sequence[float] | None = None,
 ) -> NDArray[Any]:
-    """Linear interpolation about the centre that commutes with quarter turns and reflections bit for bit.
+    """Resize linearly about the centre, so that it commutes with quarter turns and reflections bit for bit.
 
     Pixels cover unit squares, as in OpenCV: output i lies at ``(i + 0.5 - n_out / 2) / scale + n_in / 2 - 0.5``. The
     weights are multiples of 2^-11 and the same from both ends; for 8-bit images all sums are exact in 32-bit integers,
-    for others in float64 as far as its 53 bits reach, so that their order does not matter.
+    for others in float64, as far as its 53 bits reach, so that the order of summation does not matter.
 
     Args:
         image: (H, W) or (H, W, C).
         size: Height and width of the output, pixels.
-        scale: Factors of height and width. By default ``n_out / n_in`` of each; where they are smaller, pixels whose
-            centre lies beyond the image are padding.
+        scale: Factors of height and width, by default ``n_out / n_in``. If they are smaller, pixels whose centre lies
+            beyond the image are padding.
         pad_val: Value of the padding, a number or one per channel; None for the median of each channel.
 
     Returns:
-        The dtype of `image`; integers are rounded half up.
+        (H', W') or (H', W', C), in the dtype of `image`; integers are rounded half up.
     """
     height, width = image.shape[:2]
     if (height, width) == tuple(size) and scale in (None, (1.0, 1.0)):
         return image
     scale = scale or (size[0] / height, size[1] / width)
     exact = image.dtype == np.uint8
-    values = image.astype(np.int32 if exact else np.float64)
+    values: NDArray[Any] = image.astype(np.int32 if exact else np.float64)
     first = []
     for axis, (length, factor) in enumerate(zip(size, scale, strict=True)):
         near, far, weight = _taps(image.shape[axis], length, factor)
@@ -172,7 +172,7 @@ def resize_symmetric(
 
 
 def _on_canvas(content: NDArray[Any], size: tuple[int, int], value: Any) -> NDArray[Any]:
-    """`content` in the middle of a canvas of that value."""
+    """Put `content` in the middle of a canvas filled with `value`."""
     value = np.asarray(value, np.float64)
     if content.dtype.kind in 'iu':
         value = np.floor(value + 0.5)
@@ -184,10 +184,10 @@ def _on_canvas(content: NDArray[Any], size: tuple[int, int], value: Any) -> NDAr
 
 
 def _taps(old: int, new: int, scale: float) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-    """Two input pixels for each output pixel that shows the image, and the weight of the second in 2^-11.
+    """Find two input pixels for each output pixel that shows the image, and the weight of the second in 2^-11.
 
-    Output pixels whose centre lies beyond the image are left out, as many at both ends; those in the middle are
-    mirrored about the centre.
+    Output pixels whose centre lies beyond the image are left out, the same number at both ends; the others are mirrored
+    about the centre.
     """
     content = scale * old
     content = new if abs(content - new) < ROUND_OFF else content
@@ -208,7 +208,7 @@ def _taps(old: int, new: int, scale: float) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def _nearest(image: NDArray[Any], size: tuple[int, int], scale: tuple[float, float], value: int) -> NDArray[Any]:
-    """The heavier of the two taps at each pixel, and a value for the padding."""
+    """Resize by taking the heavier of the two taps at each pixel, and pad with a value."""
     for axis, (length, factor) in enumerate(zip(size, scale, strict=True)):
         near, far, weight = _taps(image.shape[axis], length, factor)
         image = image.take(np.where(weight > (1 << WEIGHT_BITS - 1), far, near), axis)
@@ -216,7 +216,7 @@ def _nearest(image: NDArray[Any], size: tuple[int, int], scale: tuple[float, flo
 
 
 def _move_masks(masks: Any, size: tuple[int, int], scale: tuple[float, float], offset: tuple[float, float]) -> Any:
-    """mmdet's bitmaps or polygons on the canvas."""
+    """Move mmdet's bitmaps or polygons onto the canvas."""
     if hasattr(masks.masks, 'shape'):  # bitmaps, (N, H, W)
         moved = [_nearest(mask, size, scale[::-1], 0) for mask in masks.masks]
         return type(masks)(np.stack(moved) if moved else np.zeros((0, *size), np.uint8), *size)
@@ -228,7 +228,7 @@ def _move_masks(masks: Any, size: tuple[int, int], scale: tuple[float, float], o
 
 
 def _record(results: dict[str, Any], scale: tuple[float, float], offset: tuple[float, float]) -> None:
-    """Note the map of coordinates: for the way back, and as mmdet's transforms compose it."""
+    """Record the map of coordinates, for the way back and as mmdet's transforms compose it."""
     matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]], [0, 0, 1]], np.float32)
     before = results.get('homography_matrix')
     results['homography_matrix'] = matrix if before is None else matrix @ before

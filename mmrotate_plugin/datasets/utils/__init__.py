@@ -1,1 +1,1 @@
-"""What the data sets share: files of a folder, class names, image headers, counts, damage and foreign formats."""
+"""Helpers that data sets share: files of a folder, class names, image headers, counts, damage, foreign formats."""

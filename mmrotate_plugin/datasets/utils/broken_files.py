@@ -1,38 +1,38 @@
-"""Image files that are broken: empty, cut off, or not to be decoded; and what a data set does about them."""
+"""Find broken image files (empty, cut off, undecodable) and decide what a data set does about them."""
 
 import io
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
+from mmengine.dataset import BaseDataset
 from PIL import Image, UnidentifiedImageError
 
-from ...utils.errors import ImageError
+from ...utils.errors import ImageError, InputError
+from ...utils.messages import warn
 from ..transforms.loading import LoadImageFromFile
 from .image_headers import SIDEWAYS, TIFF_MAGIC, Header, ImageKindError, any_size, read_header
 from .loader_check import LoaderCheck, find_loader
 
-_TAIL = 1024  # bytes; programs may append something behind the end marker
+_TAIL = 1024  # bytes; programs may append something after the end marker
 _ENDS = ((b'\x89PNG', b'IEND'), (b'\xff\xd8\xff', b'\xff\xd9'))
 
 
-class BrokenFileError(ValueError):
-    """A file of a data set that cannot be used; the message names it and says why."""
+class BrokenFileError(InputError, ValueError):
+    """A file of a data set cannot be used; the message names it and says why."""
 
 
 def lacks_end(head: bytes, tail: bytes) -> bool:
     """Whether a PNG or JPEG was cut off, from its first bytes and its last `_TAIL` ones.
 
-    Decoders return grey, or nothing, for what is missing, and only some of them say so.
+    Decoders return grey, or nothing, for missing data, and only some of them say so.
     """
     return any(head.startswith(start) and end not in tail[-_TAIL:] for start, end in _ENDS)
 
 
 def checked_header(path: Path) -> Header:
-    """The header of an image file that has its end.
+    """Read the header of an image file, and check that the file has its end.
 
     Raises:
         BrokenFileError: If the file is empty, has no header of an image, or was cut off.
@@ -60,7 +60,7 @@ def checked_header(path: Path) -> Header:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright image, from the file's header.
+    """Read the width and height of the upright image from the file's header.
 
     Raises:
         BrokenFileError: If the file is empty, has no header of an image, or was cut off.
@@ -71,10 +71,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def check_pixels(path: Path) -> None:
-    """Decode a whole image. A JPEG, TIFF or BMP with wrong bytes amid it has no checksum, and may pass.
+    """Decode a whole image; JPEG, TIFF and BMP have no checksum, so wrong bytes inside may pass.
 
     Raises:
-        BrokenFileError: If that fails.
+        BrokenFileError: If decoding fails.
     """
     tiff = checked_header(path).kind.format == 'TIFF'
     try:
@@ -84,21 +84,21 @@ def check_pixels(path: Path) -> None:
             with any_size(), Image.open(path) as image:
                 image.load()
     except ImageKindError:
-        pass  # whole, but nothing here decompresses it
+        pass  # the file is whole, but no installed library decompresses it
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise BrokenFileError(f'{path} cannot be decoded ({error})') from error
 
 
-class SkipsBrokenFiles:
-    """What a dataset does about broken files, for classes that inherit from it and from mmengine's BaseDataset.
+class SkipsBrokenFiles(BaseDataset):
+    """A dataset that leaves broken files out, or refuses them.
 
     Args:
-        strict: Raise at the first of them.
+        strict: Raise at the first broken file.
         check_pixels: Decode every image at the start.
-        kwargs: Of the dataset.
+        kwargs: Arguments of mmengine's BaseDataset.
     """
 
-    def __init__(self, *, strict: bool = False, check_pixels: bool = False, **kwargs) -> None:
+    def __init__(self, *, strict: bool = False, check_pixels: bool = False, **kwargs: Any) -> None:
         self.strict = strict
         self.check_pixels = check_pixels
         self._left_out: list[BrokenFileError] = []
@@ -115,10 +115,10 @@ class SkipsBrokenFiles:
         self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
 
     def prepare_data(self, idx: int) -> Any:
-        """One sample through the pipeline; None for a damaged image in a training, which then takes another.
+        """Pass a sample through the pipeline; return None for a damaged image, so that a training run takes another.
 
         Raises:
-            BrokenFileError: For such an image in a test, or with `strict`.
+            BrokenFileError: For a damaged image in test mode, or with `strict`.
         """
         try:
             return super().prepare_data(idx)
@@ -131,16 +131,16 @@ class SkipsBrokenFiles:
                     raise BrokenFileError(f'{reason}{hint}') from error
                 if not self._damaged[idx]:
                     self._damaged[idx] = True
-                    _warn(f'{reason}; another image takes its place ({int(self._damaged.sum())} such images so far)')
+                    warn(f'{reason}; another image takes its place ({int(self._damaged.sum())} such images so far)')
                 return None
-            raise  # not the image's fault
+            raise  # the image is not to blame
 
     def _check_image(self, path: Path) -> tuple[int, int]:
-        """Width and height as the pipeline's loader gives them; looks at the pixels too if asked to.
+        """Return width and height as the pipeline's loader gives them; decode the pixels with `check_pixels`.
 
         Raises:
-            BrokenFileError: For a broken file.
-            ImageKindError: For one that the loader cannot read right.
+            BrokenFileError: If the file is broken.
+            ImageKindError: If the loader cannot read it correctly.
         """
         if self._loads is None:
             self._loads = LoaderCheck(find_loader(self.pipeline.transforms))
@@ -150,41 +150,38 @@ class SkipsBrokenFiles:
         return self._loads.size(path, header)
 
     def _or_none(self, read: Callable[..., dict], *args: Any) -> dict | None:
-        """What `read` returns, or None for a broken file, which is named and noted."""
+        """Return what `read` returns, or None for a broken file, after a warning that names it."""
         try:
             return read(*args)
         except BrokenFileError as error:
             if self.strict:
                 raise
             self._left_out.append(error)
-            _warn(f'{error}; the image is left out')
+            warn(f'{error}; the image is left out')
             return None
 
     def _keep_usable(self, found: Sequence[dict | None]) -> list[dict]:
-        """The images that are not broken; tells how many are, and what the loader leaves out of the others.
+        """Keep the images that are not broken; warn how many are, and what the loader leaves out of the others.
 
         Raises:
-            ImageKindError: If the pipeline's loader cannot read them right.
+            ImageKindError: If the pipeline's loader cannot read them correctly.
+            ValueError: If all images are broken.
         """
         broken, self._left_out = self._left_out, []
         if broken and len(broken) == len(found):
             raise ValueError(f'none of {len(found)} images can be used; the first one: {broken[0]}')
         if broken:
-            _warn(f'{len(broken)} of {len(found)} images are left out, because they or their label files are broken')
+            warn(f'{len(broken)} of {len(found)} images are left out, because they or their label files are broken')
         for note in self._loads.finish() if self._loads is not None else ():
-            _warn(note)
+            warn(note)
         return [info for info in found if info is not None]
 
 
-def _warn(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)
-
-
 def read_whole_header(path: Path) -> Header | None:
-    """The header of an image file, None for kinds that only OpenCV knows.
+    """Read the header of an image file; None for kinds that only OpenCV knows.
 
     Raises:
-        ImageError: If it cannot be read, is empty, or was cut off.
+        ImageError: If the file cannot be read, is empty, or was cut off.
     """
     if path.exists() and not path.is_file():
         raise ImageError(f"'{path}' is not a file")  # reading a pipe would wait

@@ -1,4 +1,4 @@
-"""Class names that a config gives: faults in how they are written, and which name was probably meant."""
+"""Check the class names of a config, and guess which name was meant."""
 
 import colorsys
 import difflib
@@ -9,12 +9,12 @@ from typing import Any
 
 Colour = tuple[int, int, int]
 
-_CLOSE = 0.8  # of difflib's ratio: 'hellicopter' is close to 'helicopter', 'large-vehicle' is not to 'small-vehicle'
+_CLOSE = 0.8  # difflib's ratio: 'hellicopter' is close to 'helicopter', 'large-vehicle' is not to 'small-vehicle'
 _OTHER_KEYS = ('class', 'class_name', 'class_names', 'names')
 
 
 def classes_fault(classes: Any) -> str | None:
-    """What is wrong with a list of class names, or None. The text of a file that exists names its lines."""
+    """Say what is wrong with a list of class names, or None; the path of an existing file stands for its lines."""
     if isinstance(classes, str):
         if os.path.isfile(classes):
             return None
@@ -42,7 +42,7 @@ def classes_fault(classes: Any) -> str | None:
 
 
 def metainfo_fault(metainfo: Any) -> str | None:
-    """What is wrong with the classes and colours of a data set's `metainfo`, or None."""
+    """Say what is wrong with the classes and colours of a data set's `metainfo`, or None."""
     if not isinstance(metainfo, Mapping):
         return None
     if 'classes' not in metainfo:
@@ -70,11 +70,11 @@ def complete_metainfo(metainfo: Any, own: Mapping[str, Any]) -> Any:
     """Check a data set's `metainfo`, and give classes without a palette their colours.
 
     Args:
-        metainfo: As the config has it, or None.
-        own: The data set's METAINFO. Its classes keep their colours, whatever their place.
+        metainfo: Value in the config, or None.
+        own: METAINFO of the data set. Its classes keep their colours, whatever their place.
 
     Raises:
-        ValueError: If `metainfo` has classes that cannot be, or too few colours.
+        ValueError: If `metainfo` has impossible classes, or too few colours.
     """
     fault = metainfo_fault(metainfo)
     if fault is not None:
@@ -88,12 +88,12 @@ def complete_metainfo(metainfo: Any, own: Mapping[str, Any]) -> Any:
 
 
 def did_you_mean(name: str, candidates: Collection[str], *, loose: Collection[str] = ()) -> str | None:
-    """The candidate that `name` is another spelling of, or None.
+    """Find the candidate of which `name` is another spelling, or None.
 
     Args:
         name: A name that is not among the candidates.
-        candidates: Names whose case, blanks, hyphens, underscores or plural may differ.
-        loose: Those that may also differ by a few letters, or hold `name` as a part.
+        candidates: Names that may differ in case, blanks, hyphens, underscores or plural.
+        loose: Names that may also differ by a few letters, or contain `name`.
     """
     plain = _plain(name)
     for candidate in candidates:
@@ -108,13 +108,13 @@ def did_you_mean(name: str, candidates: Collection[str], *, loose: Collection[st
 
 
 def _plain(name: str) -> str:
-    """A name without case, blanks, signs, and the s of a plural."""
+    """Strip a name of case, blanks, signs, and the s of a plural."""
     text = ''.join(letter for letter in name.casefold() if letter.isalnum())
     return text[:-1] if len(text) > 3 and text.endswith('s') and not text.endswith('ss') else text
 
 
 def _colour(index: int) -> Colour:
-    """Hues that differ from their neighbours': steps of the golden ratio."""
+    """Choose a hue that differs from its neighbours', by steps of the golden ratio."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -1,4 +1,4 @@
-"""What `filter_cfg` means to the data sets of this package."""
+"""Apply `filter_cfg` to the data sets of this package."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ from mmengine.dataset import BaseDataset
 
 
 def filter_empty(dataset: BaseDataset, *, others: tuple[str, ...] = ()) -> list[dict]:
-    """The data list of a dataset, in a training without the images that its `filter_cfg` leaves out.
+    """Return the data list of a dataset, without the images that its `filter_cfg` excludes from training.
 
-    ``filter_empty_gt=True`` leaves out images without objects, those aside that are marked to be ignored;
-    ``min_size=N`` images of which a side has fewer than N pixels. A test keeps everything.
+    ``filter_empty_gt=True`` excludes images that have no objects, or only ignored ones; ``min_size=N`` excludes images
+    with a side of fewer than N pixels. Test mode keeps everything.
 
     Args:
-        dataset: Whose `data_list` is read.
-        others: Further options, which the dataset sees to itself.
+        dataset: Dataset with a `data_list`.
+        others: Further options, which the dataset handles itself.
 
     Raises:
         ValueError: If `filter_cfg` holds anything else, or if nothing is left.

@@ -1,4 +1,4 @@
-"""Find the images and label files of a folder: by suffix, without case, one file for each name."""
+"""Find the images and label files of a folder: by suffix, ignoring case, one file per name."""
 
 import os
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ class Folder:
     """The files of one folder.
 
     Args:
-        path: As the config has it, data_root in front.
-        suffixes: That were wanted, such as ('.png',).
-        files: Those that end so, by their names without the suffix.
-        others: Names of the image files that end in another way.
+        path: Path of the folder, with data_root.
+        suffixes: Wanted suffixes, such as ('.png',).
+        files: Files with such a suffix, by their names without it.
+        others: Names of image files with another suffix.
     """
 
     path: str
@@ -28,15 +28,15 @@ class Folder:
     others: list[str] = field(default_factory=list)
 
     def without(self, stem: str) -> list[str]:
-        """Image files of that name with another suffix."""
+        """Find image files of that name with another suffix."""
         return [name for name in self.others if os.path.splitext(name)[0] == stem]
 
 
 def suffixes_of(value: str | Sequence[str], argument: str = 'img_suffix') -> tuple[str, ...]:
-    """'png' or ('.jpg', 'PNG') as ('.jpg', '.png').
+    """Normalise suffixes: 'png' to ('.png',), and ('.jpg', 'PNG') to ('.jpg', '.png').
 
     Raises:
-        ValueError: If one of them is empty, or there is none.
+        ValueError: If a suffix is empty, or there is none.
     """
     texts = [value] if isinstance(value, str) else list(value)
     plain = tuple(dict.fromkeys('.' + text.strip().lstrip('*').lstrip('.').lower() for text in texts))
@@ -46,17 +46,17 @@ def suffixes_of(value: str | Sequence[str], argument: str = 'img_suffix') -> tup
 
 
 def list_folder(path: str, suffixes: tuple[str, ...], argument: str, data_root: str | None) -> Folder:
-    """List the files of a folder in order of their names; hidden files are left out, and so is what is below.
+    """List the files of a folder in order of their names, without hidden files and subfolders.
 
     Args:
         path: The folder.
-        suffixes: Endings with their dot, in lower case.
-        argument: What the folder is to the config, for messages.
-        data_root: Which is part of `path`, for messages.
+        suffixes: Suffixes with their dot, in lower case.
+        argument: Key of the folder in the config, for messages.
+        data_root: Beginning of `path`, for messages.
 
     Raises:
         FileNotFoundError: If there is no such folder, or no such file in it.
-        ValueError: If two files have one name.
+        ValueError: If two files share a name.
     """
     endings = ' or '.join(f'*{suffix}' for suffix in suffixes)
     if not os.path.isdir(path):
@@ -70,7 +70,7 @@ def list_folder(path: str, suffixes: tuple[str, ...], argument: str, data_root: 
                 folder.others.append(name)
             continue
         file = Path(path, name)
-        if not file.is_file():  # opening a pipe would wait for ever
+        if not file.is_file():  # opening a pipe would wait forever
             raise FileNotFoundError(f'{argument}: {str(file)!r} is no file (a folder, a pipe or a broken link).')
         if stem in folder.files:
             raise ValueError(
@@ -106,7 +106,7 @@ def _why_no_folder(path: str, endings: str, argument: str, data_root: str | None
 
 
 def _what_is_there(path: str, names: list[str], argument: str) -> str:
-    """Half a sentence about a folder without a wanted file."""
+    """Say in half a sentence what a folder without wanted files holds."""
     files = [name for name in names if not os.path.isdir(os.path.join(path, name))]
     others = sorted({os.path.splitext(name)[1] for name in files} - {''})
     if not others:

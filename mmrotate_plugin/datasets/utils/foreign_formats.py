@@ -1,6 +1,6 @@
 """Recognise annotations of other tools, so that a message can name them and say what to write instead.
 
-None of them is read: a guess that is wrong would train on wrong boxes.
+It reads none of them: a wrong guess would train on wrong boxes.
 """
 
 import re
@@ -16,20 +16,20 @@ _FRACTIONS = "multiply x by the image's width and y by its height"
 _FORMATS = {
     'yolo-obb': (
         'YOLO-OBB (class number, then corners from 0 to 1)',
-        f"{_FRACTIONS}, and write the class's name behind",
+        f"{_FRACTIONS}, and append the class's name",
     ),
     'yolo': (
         "YOLO's upright boxes (class number, then centre, width and height from 0 to 1)",
-        f"{_FRACTIONS}, write the four corners, and the class's name behind",
+        f"{_FRACTIONS}, write the four corners, and append the class's name",
     ),
     'yolo-polygon': (
         "YOLO's segments (class number, then points from 0 to 1)",
-        f'{_FRACTIONS}, write the corners of the smallest rectangle around them, and the name of the class behind',
+        f'{_FRACTIONS}, write the corners of the smallest rectangle around them, and append the name of the class',
     ),
     'fractions': ('lines of DOTA with corners from 0 to 1', _FRACTIONS),
-    'class-first': ('corners behind their class', 'write the class behind the corners'),
-    'number-first': ('corners behind a class number', "write the class's name behind the corners"),
-    'no-class': ('corners without a class', "write the class's name behind the corners"),
+    'class-first': ('corners after their class', 'write the class after the corners'),
+    'number-first': ('corners after a class number', "write the class's name after the corners"),
+    'no-class': ('corners without a class', "write the class's name after the corners"),
     'many-corners': (
         'polygons of more than four corners',
         'write the corners of the smallest rectangle around each',
@@ -38,12 +38,12 @@ _FORMATS = {
     'decimal-commas': ('lines with decimal commas', 'write points in their place: 10.5'),
     'semicolons': ('lines with semicolons', 'put blanks in their place'),
     'xywha': ('centre, width, height and angle of each box (x y w h angle)', 'write its four corners'),
-    'upright': ('upright boxes of four numbers', 'write the four corners, and the class behind them'),
+    'upright': ('upright boxes of four numbers', 'write the four corners, and the class after them'),
     'results': ("detections for DOTA's server (image, score, corners)", 'labels are wanted, not detections'),
     'scores': ('detections with a score in place of the difficulty', 'labels are wanted, not detections'),
     'header': ('a table with a line of column names', 'leave that line out'),
-    'ucas': ("UCAS-AOD's lines (corners, angle, x y w h, no class)", 'keep the eight corners, write the class behind'),
-    'kitti': ("KITTI's lines", 'write the four corners, and the class behind them'),
+    'ucas': ("UCAS-AOD's lines (corners, angle, x y w h, no class)", 'keep the eight corners, and append the class'),
+    'kitti': ("KITTI's lines", 'write the four corners, and the class after them'),
     'coco': ("COCO's JSON", 'write a text file for each image'),
     'labelme': ("LabelMe's JSON", 'write a text file for each image'),
     'geojson': ('GeoJSON', 'write a text file for each image'),
@@ -63,13 +63,13 @@ _DECIMAL_COMMA = re.compile(r'[-+]?\d+,\d+')
 
 
 def describe(key: str) -> str:
-    """What a format is called, and what to do about it, as half a sentence."""
+    """Name a format and say how to convert it, in half a sentence."""
     name, cure = _FORMATS[key]
     return f'{name}: {cure}'
 
 
 def guess_line(line: str) -> str | None:
-    """The format, a key for `describe`, of a line that is none of DOTA's; None if it looks like nothing known."""
+    """Guess the format of a line that is not DOTA's, as a key for `describe`; None if unknown."""
     line = line.strip()[:2000]
     if line.startswith(('{', '[')):
         return 'json'
@@ -92,12 +92,12 @@ def guess_line(line: str) -> str | None:
 
 
 def are_fractions(values: Sequence[float]) -> bool:
-    """Whether coordinates are from 0 to 1, or a little beyond: parts of an image's sides, no pixels."""
+    """Whether coordinates are from 0 to 1, or a little beyond: fractions of an image's sides instead of pixels."""
     return all(-0.5 <= value <= 1.5 for value in values)
 
 
 def guess_file(path: Path) -> str | None:
-    """The format of a whole file, a key for `describe`, from its suffix and its beginning."""
+    """Guess the format of a whole file from its suffix and beginning, as a key for `describe`."""
     suffix = path.suffix.lower()
     try:
         with path.open('rb') as file:
@@ -112,6 +112,7 @@ def guess_file(path: Path) -> str | None:
 
 
 def guess_json(text: str) -> str:
+    """Guess the format of a JSON text, as a key for `describe`."""
     if '"FeatureCollection"' in text:
         return 'geojson'
     if '"shapes"' in text:
@@ -120,6 +121,7 @@ def guess_json(text: str) -> str:
 
 
 def guess_xml(text: str) -> str:
+    """Guess the format of an XML text, as a key for `describe`."""
     if 'HRSC_Object' in text:
         return 'hrsc'
     if '<x_left_top>' in text:

@@ -1,4 +1,4 @@
-"""What an image file says of itself: size, orientation, channels, bits; and TIFFs that OpenCV cannot read."""
+"""Read image headers (size, orientation, channels, bits), and TIFFs that OpenCV cannot read."""
 
 import io
 import re
@@ -12,30 +12,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
 
-BANDS = 'bands'  # the coding of several channels that are no colours
+from ...utils.errors import InputError
+
+BANDS = 'bands'  # coding of several channels that are not colours
 TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two: BigTIFF
-ORIENTATION = 0x0112  # EXIF's tag and TIFF's
-PIL_BITS = {'I': 32, 'F': 32}  # modes with others than 8
+PIL_BITS = {'I': 32, 'F': 32}  # modes that do not have 8 bits
 # EXIF's orientations: swap rows and columns, then reverse rows, then columns
 UPRIGHT = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
            6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}  # fmt: skip
 SIDEWAYS = 5  # from this orientation on width and height change places
 
 
-class ImageKindError(ValueError):
-    """A whole image file that the loader, as it is configured, cannot read right; the message says what to write."""
+class ImageKindError(InputError, ValueError):
+    """The configured loader cannot read an intact image file correctly; the message says what to write."""
 
 
 @dataclass(frozen=True)
 class ImageKind:
-    """What files have in common that a loader treats alike.
+    """Properties that files share if a loader treats them alike.
 
     Attributes:
         format: Pillow's name, such as 'PNG'.
-        coding: How channels are meant, such as 'RGB'; `BANDS` where they are no colours.
-        channels: Of a pixel as stored; pages of one band each count as channels of a TIFF.
-        bits: Of a sample as stored.
+        coding: Meaning of the channels, such as 'RGB'; `BANDS` if they are not colours.
+        channels: Number of stored channels; pages of one band each count as channels of a TIFF.
+        bits: Bits of a stored sample.
         sample: 'uint', 'int' or 'float'.
         orientation: EXIF's, from 1 (upright) to 8.
     """
@@ -59,7 +61,7 @@ class Header:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """What an image file says of itself, without decoding it.
+    """Read the header of an image file, without decoding the file.
 
     Raises:
         OSError, SyntaxError, ValueError: If neither Pillow nor, for a TIFF, tifffile can open it.
@@ -76,14 +78,14 @@ def read_header(file: BinaryIO) -> Header:
     with any_size(), Image.open(file) as image:
         (width, height), name, mode, channels = image.size, str(image.format), image.mode, len(image.getbands())
         tags = image.getexif() if name == 'TIFF' else _exif(image.info.get('exif'))
-        orientation = tags.get(ORIENTATION) if tags.get(ORIENTATION) in UPRIGHT else 1
+        orientation = _known_orientation(tags.get(Base.Orientation))
     if name == 'TIFF' and orientation >= SIDEWAYS:
         width, height = height, width  # Pillow has turned it already
     bits, in_use = (16 if mode.startswith('I;16') else PIL_BITS.get(mode, 8)), None
     if name == 'PNG':
         bits = max(start[24], 8)
     elif name == 'JPEG2000' and 0 <= (at := start.find(b'\xff\x51')) < len(start) - 40:
-        bits = (start[at + 40] & 127) + 1  # those of the first component
+        bits = (start[at + 40] & 127) + 1  # of the first component
         bits = 8 if bits <= 8 else 16
     elif name == 'PPM' and (found := re.match(rb'P[2356]\s+(?:#.*\n)*\d+\s+\d+\s+(\d+)', start)):
         white = int(found[1])
@@ -103,7 +105,7 @@ def _tiff_header(tifffile: Any, file: BinaryIO) -> Header:
         if channels == 1 and coding.startswith('MINIS'):
             channels = _single_band_pages(tiff)
         sample = {'i': 'int', 'f': 'float', 'c': 'complex'}.get(getattr(page.dtype, 'kind', 'u'), 'uint')
-        tag = page.tags.get(ORIENTATION)
+        tag = page.tags.get(Base.Orientation)
         width, height = page.imagewidth, page.imagelength
     except OSError:
         raise
@@ -112,31 +114,35 @@ def _tiff_header(tifffile: Any, file: BinaryIO) -> Header:
     if channels > 1 and coding.startswith('MINIS'):
         coding = BANDS
     packed = sample == 'uint' and 8 < bits < 16  # OpenCV spreads them over 16
-    orientation = tag.value if tag is not None and tag.value in UPRIGHT else 1
+    orientation = _known_orientation(None if tag is None else tag.value)
     kind = ImageKind('TIFF', coding, channels, 16 if packed else max(bits, 8), sample, orientation)
     return Header(kind, width, height, 16 if packed else None)
 
 
 def _single_band_pages(tiff: Any) -> int:
-    """Pages of the size and type of the first, that are no reduced copies: bands written one after the other."""
+    """Count the pages with the size and type of the first, except reduced copies: bands in pages of their own."""
     first = tiff.pages[0]
     alike = [p for p in tiff.pages if (p.shape, p.dtype) == (first.shape, first.dtype) and not p.subfiletype & 1]
     return max(1, len(alike))
+
+
+def _known_orientation(value: Any) -> int:
+    return int(value) if value in UPRIGHT else 1
 
 
 def _exif(data: bytes | None) -> Any:
     tags = Image.Exif()
     try:
         tags.load(data or b'')
-        tags.get(ORIENTATION)
-    except Exception:  # bytes that are no tags
+        tags.get(Base.Orientation)
+    except Exception:  # the bytes are not tags
         return {}
     return tags
 
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """DOTA-v2.0 has images beyond PIL's limit."""
+    """Temporarily lift Pillow's limit on the size of images; DOTA-v2.0 has larger ones."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -148,14 +154,14 @@ def any_size() -> Iterator[None]:
 
 
 def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """An image as stored, upright: what EXIF's orientation says, 1 to 8."""
+    """Turn a stored image upright, by EXIF's orientation, 1 to 8."""
     swap, rows, columns = UPRIGHT.get(orientation, (False, False, False))
     image = image.swapaxes(0, 1) if swap else image
     return image[:: -1 if rows else 1, :: -1 if columns else 1]
 
 
 def what_to_write(image: NDArray[Any]) -> str:
-    """The arguments that would read an image of more than 8 bits, as far as its own values tell."""
+    """Suggest the arguments that would read an image of more than 8 bits, judging by its values."""
     low, high = np.nanmin(image, initial=0), np.nanmax(image, initial=0)
     if image.dtype.kind == 'u' and image.dtype.itemsize == 2:
         return (
@@ -169,22 +175,27 @@ def what_to_write(image: NDArray[Any]) -> str:
 
 
 def read_tiff(data: bytes, kind: ImageKind, name: str) -> NDArray[Any]:
-    """(H, W) or (H, W, C), all as stored."""
-    import tifffile  # its absence was noted where the header was read
+    """Read a TIFF as stored, (H, W) or (H, W, C).
+
+    Raises:
+        ImageKindError: If a library for its compression is missing.
+        ValueError: If it cannot be decoded.
+    """
+    import tifffile  # reading the header has found it installed
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            first = tiff.pages[0]
+            first = tiff.pages.first
             if first.samplesperpixel == 1 and kind.channels > 1:
                 return np.stack([page.asarray() for page in tiff.pages[: kind.channels]], -1)
             image = first.asarray()
             planes = first.samplesperpixel > 1 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE
             return np.moveaxis(image, 0, -1) if planes else image
     except Exception as error:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # it has other codecs, of its own
-        if image is not None and (1 if image.ndim == 2 else image.shape[2]) == kind.channels:
-            image = turn(image, {6: 8, 8: 6}.get(kind.orientation, kind.orientation))
-            return image if image.ndim == 2 else image[..., [2, 1, 0, *range(3, kind.channels)][: kind.channels]]
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # OpenCV has codecs of its own
+        if decoded is not None and (1 if decoded.ndim == 2 else decoded.shape[2]) == kind.channels:
+            stored = turn(decoded, {6: 8, 8: 6}.get(kind.orientation, kind.orientation))
+            return stored if stored.ndim == 2 else stored[..., [2, 1, 0, *range(3, kind.channels)][: kind.channels]]
         if 'imagecodecs' in str(error):
             raise ImageKindError(
                 f"'{name}' is compressed in a way that tifffile alone does not know ({error}): pip install "

@@ -1,4 +1,4 @@
-"""What the loader of a pipeline makes of the image files at hand, before it matters."""
+"""Check, before a run, what the loader of a pipeline makes of the image files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ..transforms.loading import LoadImageFromFile
 from .image_headers import BANDS, SIDEWAYS, Header, ImageKind, ImageKindError, what_to_write
 
-PLAIN = ('RGB', 'L', 'MINISBLACK')  # 8-bit codings that every loader reads alike
+PLAIN = ('RGB', 'L', 'MINISBLACK')  # 8-bit codings that all loaders read in the same way
 WITH_ALPHA = ('RGBA', 'LA', 'PA', 'RGBX')
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """One file of a kind, as the loader gives it."""
+    """One file of a kind, as the loader returns it."""
 
     path: Path
     channels: int
@@ -25,13 +25,13 @@ class Loaded:
 
 
 class LoaderCheck:
-    """What a loader makes of each kind of image file in a data set.
+    """Find out what a loader makes of each kind of image file in a data set.
 
-    A kind is a format with its coding, depth and orientation. Where header and loader might disagree, the smallest file
-    of the kind is decoded once by the loader itself, whatever it is: what comes out holds for the others.
+    A kind is a format with its coding, depth and orientation. If header and loader might disagree, the loader decodes
+    the smallest file of the kind once; the result holds for the other files.
 
     Args:
-        loader: A transform that takes ``img_path``; None for none, where nothing is checked.
+        loader: A transform that takes ``img_path``; None checks nothing.
     """
 
     def __init__(self, loader: Any | None) -> None:
@@ -41,31 +41,31 @@ class LoaderCheck:
         self._notes: dict[str, None] = {}
 
     def size(self, path: Path, header: Header) -> tuple[int, int]:
-        """Width and height of a file's image as the loader gives it.
+        """Return the width and height of a file's image as the loader gives it.
 
         Raises:
-            ImageKindError: If it has to be decoded for that, and the loader cannot read it right.
+            ImageKindError: If the file has to be decoded for that, and the loader cannot read it correctly.
         """
         pixels = header.width * header.height
         if header.kind not in self._smallest or pixels < self._smallest[header.kind][0]:
             self._smallest[header.kind] = pixels, path, header
         if header.kind.orientation < SIDEWAYS or header.width == header.height:
             return header.width, header.height
-        turned = self._look(path, header).turned if self.loader is not None else True
+        turned = True if self.loader is None else self._look(self.loader, path, header).turned
         return (header.height, header.width) if turned else (header.width, header.height)
 
     def finish(self) -> list[str]:
-        """What the user should know of the files seen, a sentence each.
+        """Return what the user should know about the files seen, a sentence each.
 
         Raises:
-            ImageKindError: If the loader cannot read a kind of file right, or gives other numbers of channels for some.
+            ImageKindError: If the loader cannot read a kind of file correctly, or the numbers of channels differ.
         """
         seen = dict(sorted(self._smallest.items(), key=lambda item: item[1][1]))
         if self.loader is not None and (len(seen) > 1 or not all(map(_plain, seen))):
             for _, path, header in seen.values():
-                self._look(path, header)
-            first = next(iter(self._loaded.values()), None)
-            for other in self._loaded.values():
+                self._look(self.loader, path, header)
+            first, *others = self._loaded.values()
+            for other in others:
                 if other.channels != first.channels:
                     raise ImageKindError(
                         f"'{first.path}' has {first.channels} channels and '{other.path}' has {other.channels}, as "
@@ -75,33 +75,33 @@ class LoaderCheck:
         notes, self._notes, self._smallest = list(self._notes), {}, {}
         return notes
 
-    def _look(self, path: Path, header: Header) -> Loaded:
+    def _look(self, loader: Any, path: Path, header: Header) -> Loaded:
         if header.kind not in self._loaded:
             try:
-                image = self.loader({'img_path': str(path)})['img']
+                image = loader({'img_path': str(path)})['img']
             except ImageKindError:
                 raise
             except Exception as error:
                 if header.kind.bits > 8 or header.kind.coding == BANDS or header.kind.format == 'TIFF':
                     raise ImageKindError(
-                        f"'{path}' ({_tell(header.kind)}) cannot be read by {describe(self.loader)} "
+                        f"'{path}' ({_tell(header.kind)}) cannot be read by {describe(loader)} "
                         f"({error or 'no image'}); write type='mmrotate_plugin.LoadImageFromFile' in the pipelines"
                     ) from error
-                return Loaded(path, 3, header.kind.orientation >= SIDEWAYS)  # damage: the run names it
-            note = judge(self.loader, path, header, image)
+                return Loaded(path, 3, header.kind.orientation >= SIDEWAYS)  # a damaged file, which the run names
+            note = judge(loader, path, header, image)
             if note:
                 self._notes[note] = None
             channels = 1 if image.ndim == 2 else image.shape[2]
-            turned = image.shape[:2] == (header.width, header.height)  # asked for where these differ
+            turned = image.shape[:2] == (header.width, header.height)  # only asked if these differ
             self._loaded[header.kind] = Loaded(path, channels, turned)
         return self._loaded[header.kind]
 
 
 def judge(loader: Any, path: Path, header: Header, image: NDArray[Any]) -> str | None:
-    """Compare what a loader gave with the file's header; returns what the user should know, if anything.
+    """Compare what a loader returned with the file's header; return what the user should know, if anything.
 
     Raises:
-        ImageKindError: If bits or bands were dropped in a way that makes the image another one.
+        ImageKindError: If the loader dropped bits or bands in a way that falsifies the image.
     """
     kind, channels = header.kind, 1 if image.ndim == 2 else image.shape[2]
     ours = isinstance(loader, LoadImageFromFile)
@@ -132,7 +132,7 @@ def judge(loader: Any, path: Path, header: Header, image: NDArray[Any]) -> str |
 
 
 def _lost(image: NDArray[Any], path: Path) -> bool:
-    """Whether an image has one band three times, and its file three bands."""
+    """Whether an image repeats one band, while its file has different ones."""
     return _repeats(image) and not _repeats(LoadImageFromFile(color_type='unchanged').stored(str(path)))
 
 
@@ -141,7 +141,7 @@ def _repeats(image: NDArray[Any]) -> bool:
 
 
 def find_loader(transforms: Iterable[Any]) -> Any | None:
-    """The transform of a pipeline that reads the image's file, None if there is none."""
+    """Find the transform of a pipeline that reads the image file, or None."""
     return next((transform for transform in transforms if reads_images(type(transform).__name__)), None)
 
 
@@ -153,7 +153,7 @@ def reads_images(name: str) -> bool:
 
 
 def describe(loader: Any) -> str:
-    """A loader in words."""
+    """Describe a loader in words."""
     kind = type(loader)
     options = [
         f'{name}={getattr(loader, name)!r}' for name in ('color_type', 'imdecode_backend') if hasattr(loader, name)

@@ -1,4 +1,4 @@
-"""Count the objects of a data set while they are read: by class, those that are left out, and why."""
+"""Count the objects of a data set while they are read: by class, and those left out with the reason."""
 
 import unicodedata
 from collections import Counter
@@ -10,18 +10,18 @@ from ..dota_format import BadAnnotation
 from .class_names import did_you_mean
 from .foreign_formats import WANTED, describe
 
-_NAMED_FILES = 20  # whose objects are left out; the rest is counted
+_NAMED_FILES = 20  # files named in warnings; the rest is only counted
 _NAMED_CLASSES = 12
 
 
 class Census:
-    """The objects of one data set, and what there is to say about them once all are read.
+    """Count the objects of one data set, and report on them once all are read.
 
     Args:
         classes: Class names of the config, in the order of their labels.
-        own: Class names that the data set knows by itself. A config may leave some of them out on purpose.
-        unit: What an object is in a file: 'line' or 'object'.
-        strict: Raise where something would be left out.
+        own: Class names of the data set itself. A config may leave some of them out on purpose.
+        unit: Name of an object in a file: 'line' or 'object'.
+        strict: Raise instead of leaving something out.
     """
 
     def __init__(self, classes: Sequence[str], own: Collection[str], *, unit: str, strict: bool) -> None:
@@ -33,16 +33,16 @@ class Census:
         self.kept: Counter[str] = Counter()
         self.left: Counter[str] = Counter()  # of classes that the config does not have
         self.refused = 0
-        self.files = 0  # with objects that are refused
+        self.files = 0  # with refused objects
         self.looks: Counter[str] = Counter()
         self.outside: list[BadAnnotation] = []
         self.first = ''
 
     def label(self, name: str) -> int | None:
-        """The label of an object's class, or None if the config does not have it; counted.
+        """Count an object and return the label of its class, or None if the config does not have the class.
 
         Raises:
-            BadAnnotation: If nobody knows the class, and the census is strict.
+            BadAnnotation: If neither config nor data set knows the class, and the census is strict.
         """
         name = _nfc(name)
         label = self.labels.get(name)
@@ -57,12 +57,12 @@ class Census:
         return None
 
     def refuse(self, path: Path | str, refused: Sequence[tuple[int, BadAnnotation]], total: int) -> None:
-        """Count objects of a file that cannot be used, and name them.
+        """Count the unusable objects of a file, and name them.
 
         Args:
             path: The file.
-            refused: Each with the number of its line or of the object.
-            total: Objects in the file.
+            refused: Unusable objects, each with its number or that of its line.
+            total: Number of objects in the file.
 
         Raises:
             ValueError: If the census is strict.
@@ -90,14 +90,14 @@ class Census:
 
         Args:
             where: The folder or list of the label files.
-            training: Whether a set that has no object to learn is an error.
+            training: Whether it is an error if there is no object to learn.
 
         Raises:
-            ValueError: If there are objects and none can be used; for classes that do not match, with `training` only.
+            ValueError: If there are objects but none can be used; with `training`, if no class matches.
         """
         usable = self.kept.total() + self.left.total()
         if training and not usable and not self.refused:
-            warn(f'{where}: there is no object in any label file; a training learns the background alone')
+            warn(f'{where}: there is no object in any label file; training on it learns the background alone')
         if self.refused and not usable:
             raise ValueError(
                 f'{where}: none of {self.refused} {self.unit}s can be used'
@@ -119,12 +119,12 @@ class Census:
         self._report_classes(where, training)
 
     def _why_outside(self) -> str:
-        """What boxes outside their images hint at, where a fifth or more of all are."""
+        """Guess why boxes lie outside their images, if a fifth or more of all do."""
         if not self.outside or 5 * len(self.outside) < self.refused + self.kept.total() + self.left.total():
             return ''
         if all(error.swapped for error in self.outside):
             return '; with x and y exchanged they would lie inside: write x first'
-        reach = max(error.reach for error in self.outside)
+        reach = max(error.reach for error in self.outside if error.reach is not None)
         return f'; they reach {reach:.3g} times as far as the images: are these of the size that was labelled?'
 
     def _report_classes(self, where: str, training: bool) -> None:
@@ -133,11 +133,11 @@ class Census:
         if not total or not (self.left or missing):
             return
         meant = {name: did_you_mean(name, self.labels, loose=missing) for name in self.left}
-        back = {right: wrong for wrong, right in reversed(meant.items()) if right in missing}  # the first of them
+        back = {right: wrong for wrong, right in reversed(meant.items()) if right in missing}  # keeps the first
         left = [
             f'{name!r} ({count}{self._hint(name, meant[name], missing)})' for name, count in self.left.most_common()
         ]
-        missing.sort(key=lambda name: name not in back)  # in front those that there is something to say about
+        missing.sort(key=lambda name: name not in back)  # those with a suggestion first
         lack = [f'{name!r}' + (f' (did you mean {back[name]!r}?)' if name in back else '') for name in missing]
         parts = []
         if left:
@@ -153,13 +153,13 @@ class Census:
         strange = any(name not in self.own or meant[name] for name in self.left)
         if strange and self.strict and back:
             raise ValueError(text)
-        # a part of the data set's own classes, and rare ones that a split lacks, may be meant so
+        # leaving out some of the data set's own classes, or rare ones that a split lacks, may be intended
         unseen = training and any(name not in self.own for name in missing)
         (warn if strange or unseen or not self.kept else tell)(text)
 
     @staticmethod
     def _hint(name: str, meant: str | None, missing: Collection[str]) -> str:
-        if meant is not None and meant not in missing:  # else the class that lacks objects has the hint
+        if meant is not None and meant not in missing:  # else the hint stands with the class that lacks objects
             return f', did you mean {meant!r}?'
         if '\ufffd' in name:
             return ', not UTF-8: save the label files as UTF-8'
@@ -167,5 +167,5 @@ class Census:
 
 
 def _nfc(name: str) -> str:
-    """One spelling of letters with accents: macOS and other systems store them in two ways."""
+    """Give accented letters one spelling; macOS stores them in another way than other systems."""
     return unicodedata.normalize('NFC', name)

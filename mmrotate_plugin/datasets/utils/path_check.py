@@ -1,4 +1,4 @@
-"""Annotations are data from elsewhere: what they name has to lie in the folders that the config names."""
+"""Reject annotation paths that leave the configured data folders."""
 
 import os
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def files_outside(dataset: Any) -> list[str]:
-    """Paths in a data set's samples (``img_path`` and other keys ending so) that leave its folders.
+    """Find paths in a data set's samples (``img_path`` and other keys ending in ``_path``) that leave its folders.
 
-    The folders are those of `data_prefix` and `data_root`, which the config sets and which are trusted, as are links
-    in them. A data set without any, or on a remote storage, is not looked at. Wrappers are looked into.
+    The folders are `data_prefix` and `data_root` of the config, which are trusted, as are links in them. Data sets
+    without any, or on remote storage, are not checked.
 
     Args:
-        dataset: An mmengine BaseDataset, or a wrapper of such.
+        dataset: An mmengine BaseDataset, or a wrapper of one.
     """
     if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
         return [path for part in dataset.datasets for path in files_outside(part)]

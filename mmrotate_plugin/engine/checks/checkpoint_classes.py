@@ -73,7 +73,10 @@ def _default_meta(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
         except (ImportError, KeyError, AssertionError):  # a scope that is not installed
             return {}
     meta = getattr(kind, 'METAINFO', None)
-    if not isinstance(meta, Mapping) or any('classwise' in signature(cls.__init__).parameters for cls in kind.__mro__):
+    if not isinstance(kind, type) or not isinstance(meta, Mapping):
+        return {}
+    makers = (vars(cls)['__init__'] for cls in kind.__mro__ if '__init__' in vars(cls))
+    if any('classwise' in signature(maker).parameters for maker in makers):
         return {}  # HRSC has 1 class or 31
     return meta
 
@@ -140,7 +143,7 @@ def names_and_palette(
     configured, trained = configured_meta(cfg) or {}, checkpoint_classes(checkpoint)
     given = configured.get('classes')
     same = given is not None and difference(trained, given, cfg.get(KEY)) is None
-    names = given if same else trained or given or ()
+    names: Sequence[str] = given if given is not None and same else trained or given or ()
     noted = {key.lower(): value for key, value in ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).items()}
     for classes, palette in ((given, configured.get('palette')), (trained, noted.get('palette'))):
         if classes is None or not isinstance(palette, (list, tuple)) or len(palette) < len(classes):

@@ -28,7 +28,7 @@ def find_mixups(cfg: Mapping[str, Any]) -> list[str]:
     scope = cfg.get('default_scope') or 'mmengine'
 
     def owner(node: Any, scope: str) -> str:
-        """'ours', 'mmrotate' or '' for anything that is neither ReResNet nor ReFPN."""
+        """Say 'ours', 'mmrotate', or '' for anything but ReResNet and ReFPN."""
         kind = node.get('type') if isinstance(node, Mapping) else None
         if not isinstance(kind, str):
             return ''
@@ -58,7 +58,7 @@ def find_mixups(cfg: Mapping[str, Any]) -> list[str]:
         if not isinstance(backbone, Mapping) or not _is(backbone, 'ReResNet'):
             continue
         neck = node.get('neck')
-        first = neck[0] if isinstance(neck, Sequence) and not isinstance(neck, str) and neck else neck
+        first: Any = neck[0] if isinstance(neck, Sequence) and not isinstance(neck, str) and neck else neck
         who, next_ = owner(backbone, inner), owner(first, inner)
         if who == 'ours' and next_ == 'mmrotate':
             found.append(

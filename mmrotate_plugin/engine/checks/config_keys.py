@@ -135,7 +135,7 @@ def _misspelt(cfg: Mapping[str, Any]) -> Iterator[str]:
 
 def _angle_versions(cfg: Mapping[str, Any], options: Iterable[str]) -> Iterator[str]:
     """Angle conventions of a detector's parts that differ, and one at the top level that no part has."""
-    places = {}
+    places: dict[str, Any] = {}
     for part in ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader'):
         places |= {place: _at(cfg, place) for place in _places(cfg.get(part), 'angle_version', part)}
     versions = {place: version for place, version in places.items() if isinstance(version, str)}

@@ -35,13 +35,13 @@ def wrong_types(cfg: Mapping[str, Any]) -> Iterator[str]:
         for name, least in (('batch_size', 1), ('num_workers', 0)):
             value = loader.get(name, least)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                yield f'{key}.{name}={value!r} must be a whole number from {least} on'
+                yield f'{key}.{name}={value!r} must be an integer of {least} or more'
     wrapper = cfg.get('optim_wrapper') or {}
     optimizer = wrapper.get('optimizer')
     if isinstance(optimizer, Mapping):
         rate = optimizer.get('lr', 0.01)
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < float('inf'):
-            yield f'optim_wrapper.optimizer.lr={rate!r} must be a number from 0 on'
+            yield f'optim_wrapper.optimizer.lr={rate!r} must be finite and non-negative'
 
 
 def _short(value: Any) -> str:

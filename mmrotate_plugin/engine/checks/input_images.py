@@ -58,9 +58,9 @@ def check_config(cfg: Config) -> None:
 def input_channels(model: nn.Module) -> int | None:
     """Channels that the first layer of a model's backbone reads; None where that is not known."""
     backbone = getattr(model, 'backbone', None)
-    stem = getattr(backbone, 'conv1', None)
-    if stem is None and isinstance(getattr(backbone, 'stem', None), nn.Sequential):
-        stem = backbone.stem[0]
+    stem, layers = getattr(backbone, 'conv1', None), getattr(backbone, 'stem', None)
+    if stem is None and isinstance(layers, nn.Sequential):
+        stem = layers[0]
     if stem is None:
         stem = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
     return getattr(stem, 'in_channels', None)
@@ -89,7 +89,7 @@ def check_image(model: nn.Module, image: NDArray[Any], name: str) -> None:
             f'{name} has {channels} channels, of which bgr_to_rgb or rgb_to_bgr of model.data_preprocessor keeps '
             'three; set it to False'
         )
-    if not getattr(preprocessor, '_enable_normalize', False):
+    if preprocessor is None or not getattr(preprocessor, '_enable_normalize', False):
         return
     mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
     if len(mean) not in (1, channels):

@@ -42,13 +42,16 @@ def read_assignments(text: str) -> dict[str, Any]:
     return values
 
 
-def _value(node: ast.expr) -> Any:
+def _value(node: ast.expr | None) -> Any:
+    if node is None:  # `**` in a literal dict
+        raise ValueError('the config unpacks a dict')
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        found = {}
-        for part in node.args:
-            found.update(_value(part))
-        for part in node.keywords:
-            found.update(_value(part.value) if part.arg is None else {part.arg: _value(part.value)})
+        found: dict[Any, Any] = {}
+        for argument in node.args:
+            found.update(_value(argument))
+        for keyword in node.keywords:
+            value = _value(keyword.value)
+            found.update(value if keyword.arg is None else {keyword.arg: value})
         return found
     if isinstance(node, ast.Dict):
         return {_value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True)}

@@ -38,8 +38,9 @@ def changed_optimizer(before: Mapping[str, Any], now: Mapping[str, Any]) -> str 
 def ends_early(before: Mapping[str, Any], now: Mapping[str, Any]) -> int | None:
     """The epoch from which on the schedules of `before` change nothing, if the epochs of `now` go beyond it."""
     epochs = (now.get('train_cfg') or {}).get('max_epochs')
-    ends = [schedule.get('end') for schedule in _schedules(before) if schedule.get('by_epoch', True)]
-    if epochs is None or not ends or any(not isinstance(end, int) for end in ends):
+    given = [schedule.get('end') for schedule in _schedules(before) if schedule.get('by_epoch', True)]
+    ends = [end for end in given if isinstance(end, int)]
+    if epochs is None or not ends or len(ends) < len(given):
         return None
     return max(ends) if max(ends) < epochs else None
 

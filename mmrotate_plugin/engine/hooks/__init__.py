@@ -1,4 +1,4 @@
-"""Hooks of mmengine's runner: checkpoints, resuming, divergence, equivariance, pictures, limits, schedules."""
+"""Hooks for mmengine's runner: checkpoints, resuming, divergence, equivariance, pictures, limits, schedules."""
 
 from .checkpoint_hook import WholeCheckpointHook
 from .detection_pictures_hook import DetectionPicturesHook

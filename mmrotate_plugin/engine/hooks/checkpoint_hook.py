@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, also when the process is killed or the disk is full."""
+"""Write checkpoints whole or not at all, even if the process is killed or the disk is full."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ BACKEND = 'whole-file'
 
 
 class WholeFileBackend(LocalBackend):
-    """Local files that are written under another name and then renamed."""
+    """Write local files under a temporary name, then rename them."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write `obj` and wait until the disk has it."""
@@ -44,6 +44,8 @@ class WholeCheckpointHook(CheckpointHook):
     `backend_args`) files are written as mmengine does it.
     """
 
+    backend_args: dict[str, Any] | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         known = {*signature(CheckpointHook).parameters, *signature(Runner.save_checkpoint).parameters} - {'self'}
@@ -60,7 +62,7 @@ class WholeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if is_main_process() and isinstance(get_file_backend(folder, backend_args=self.backend_args), WholeFileBackend):
             for file in (f for part in ('*.pth', POINTER) for f in Path(self.out_dir).glob(f'.{part}.????????')):
-                runner.logger.warning(f'{file} is what a training left when it ended amid writing; it is removed')
+                runner.logger.warning(f'removing {file}, left by a run that died while saving')
                 file.unlink(missing_ok=True)
 
     def _save_checkpoint(self, runner: Runner) -> None:

@@ -16,7 +16,7 @@ from ...registry import HOOKS, register
 from ...structures import content_slices, offset_of
 from ...utils.atomic_files import write_whole
 from ...visualization import class_colours, draw_boxes, encode_image, side_by_side, to_polygons
-from ...visualization.boxes import as_image
+from ...visualization.pixels import as_image
 
 
 @register(HOOKS)

@@ -1,4 +1,4 @@
-"""Ends a training whose loss or weights are no numbers any more, before a checkpoint is made of them."""
+"""End training when loss or weights become infinite or NaN, before a checkpoint is written."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -29,14 +29,14 @@ class StopAtDivergenceHook(Hook):
     Raises:
         FloatingPointError: In the training; names the iteration, the terms of the loss and the images. Before a
             checkpoint: names the weights.
-        ValueError: If `patience` is not a whole number from 1 on.
+        ValueError: If `patience` is not a positive integer.
     """
 
     priority = 'ABOVE_NORMAL'  # before checkpoints and validation
 
     def __init__(self, patience: int | None = None) -> None:
         if patience is not None and (not isinstance(patience, int) or patience < 1):
-            raise ValueError(f'patience={patience!r} must be a whole number from 1 on, or None')
+            raise ValueError(f'patience={patience!r} must be a positive integer, or None')
         self.patience = patience
         self.failed = 0
         self.first = ''

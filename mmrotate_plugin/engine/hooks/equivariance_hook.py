@@ -1,4 +1,4 @@
-"""The equivariance error of a network while it is trained."""
+"""Log the equivariance error of a network during training."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -124,9 +124,10 @@ def smooth_noise(channels: int, size: int, seed: int = 0) -> Tensor:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside of wrappers for several processes and of moving averages."""
+    """Return the model inside wrappers for several processes and moving averages."""
     while is_model_wrapper(model) or isinstance(model, BaseAveragedModel):
-        model = model.module
+        inner: nn.Module = model.get_submodule('module')
+        model = inner
     return model
 
 

@@ -1,4 +1,4 @@
-"""Wrappers of optimizers."""
+"""Wrap optimizers."""
 
 from .bf16_optim_wrapper import BFloat16OptimWrapper
 

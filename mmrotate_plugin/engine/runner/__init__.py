@@ -1,1 +1,1 @@
-"""What a run stands on: batches by their number, checkpoints of a work directory, learning rates by batch size."""
+"""Prepare runs: batches numbered and seeded, checkpoints of a work directory, learning rates by batch size."""

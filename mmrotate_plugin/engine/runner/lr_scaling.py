@@ -25,7 +25,7 @@ def scale_learning_rates(runner: Runner) -> str | None:
         What was done, for the log; None if `auto_scale_lr` is not enabled.
 
     Raises:
-        ValueError: If a number is missing or of no use; the message names the key.
+        ValueError: If a number is missing or unusable; the message names the key.
     """
     scale = runner.auto_scale_lr or {}
     if not scale.get('enable'):
@@ -66,12 +66,12 @@ def _wrappers(config: Any) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
     if 'optimizer' in config:
         yield '', config
     else:  # of several optimizers, each by its name
-        parts = ((key, part) for key, part in config.items() if isinstance(part, Mapping))
+        parts = ((key, part) for key, part in config.items() if isinstance(part, MutableMapping))
         yield from ((f'.{key}', part) for key, part in parts if 'optimizer' in part)
 
 
 def _schedules(config: Any, key: str) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
-    if isinstance(config, Mapping) and 'type' in config:
+    if isinstance(config, MutableMapping) and 'type' in config:
         yield key, config
     elif isinstance(config, Mapping):
         for name, part in config.items():

@@ -1,7 +1,7 @@
-"""A data loader whose batches depend on the seed and their number alone, so that a training can go on anywhere.
+"""A data loader whose batches depend on the seed and their number alone, so that training can resume anywhere.
 
 mmengine's worker processes draw augmentations from generators that live as long as the worker: after a restart they
-begin anew, and with another number of workers they differ. Here each sample's generators are seeded by the number of
+start over, and with another number of workers they differ. Here each sample's generators are seeded by the number of
 its iteration and its place in the batch of all processes.
 """
 
@@ -53,8 +53,8 @@ class NumberedBatches:
             place ``j * world_size + r`` of the batch of all; a sample's key does not depend on the number of processes.
 
     Attributes:
-        number: Of the next iteration.
-        skip: So many of the next batches are left out.
+        number: Number of the next iteration.
+        skip: Number of upcoming batches to skip.
     """
 
     def __init__(self, inner: Any, rank: int = 0, world_size: int = 1) -> None:
@@ -109,14 +109,16 @@ class SeededDataset(Dataset):
 
 
 class Stream:
-    """Batches without end, for mmengine's loop by iterations; those that are skipped are never loaded.
+    """Yield batches without end, for mmengine's iteration-based loop; skipped batches are never loaded.
 
     Args:
         loader: Its batch sampler is a `NumberedBatches`.
-        skip: Iterations that the training has behind it. The loop asks for them, by `skip_iter` or one by one.
+        skip: Iterations already done. The loop skips them by `skip_iter`, or fetches them one by one.
     """
 
     def __init__(self, loader: DataLoader, skip: int = 0) -> None:
+        if not isinstance(loader.batch_sampler, NumberedBatches):
+            raise TypeError(f'the batch sampler is a {type(loader.batch_sampler).__name__}, not NumberedBatches')
         self.loader = loader
         loader.batch_sampler.number = loader.batch_sampler.skip = skip
         self.owed = skip

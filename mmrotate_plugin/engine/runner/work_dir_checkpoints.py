@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from re import fullmatch
 
+from ...utils.errors import InputError
 from ...utils.safe_load import CheckpointError, check_whole
 
 POINTER = 'last_checkpoint'
@@ -13,8 +14,8 @@ _NAME = r'(.*_)(\d+)\.pth'
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class DiskFullError(Exception):
-    """A file could not be written for want of space."""
+class DiskFullError(InputError):
+    """A file could not be written because the disk is full."""
 
 
 def damage(path: Path) -> str | None:

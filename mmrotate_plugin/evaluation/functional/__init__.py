@@ -1,4 +1,4 @@
-"""What metrics are made of: overlaps, matching, suppression and average precision, as functions of arrays."""
+"""Functions of arrays that metrics are made of: overlaps, matching, suppression and average precision."""
 
 from .box_matching import match_boxes
 from .mean_ap import average_precision, class_ap, mean_ap, parts_of_class

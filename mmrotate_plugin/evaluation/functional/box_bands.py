@@ -1,10 +1,11 @@
-"""Where the sides of a box may lie: the area within a standard deviation of each."""
+"""Outline where the sides of boxes may lie: the band within a standard deviation of each."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...structures.corners import rotate
 from .box_residuals import ROTATED, as_rotated, box_pair
 from .pdq import edge_variance
 
@@ -13,26 +14,27 @@ Curve = NDArray[np.float64]
 
 
 def box_bands(boxes: Any, std: Any, sigmas: float = 1.0) -> list[tuple[Curve, Curve]]:
-    r"""The one-sigma band of each box, between an outer and an inner curve.
+    r"""Return the one-sigma band of each box, between an outer and an inner curve.
 
     At the distance t from its middle, a side lies within
 
     .. math::
         s(t) = \sqrt{s_c^2 + s_l^2 / 4 + s_a^2 t^2}
 
-    of its place, from the centre (along the side's normal), the length and the angle, which makes the band fan out
-    towards the corners; a side of a horizontal box has its own deviation. `spatial_quality` takes the same model.
+    of its position. The deviations are those of the centre (along the side's normal), of the length, and of the angle,
+    which makes the band fan out towards the corners. A side of a horizontal box has a deviation of its own.
+    `spatial_quality` uses the same model.
 
     Args:
         boxes, std: (N, 5) or (N, 4), pixels and radians.
-        sigmas: Half the width of the band in standard deviations.
+        sigmas: Half the width of the band, in standard deviations.
 
     Returns:
-        For each box two closed curves, (P, 2) pixels of the image. The inner one shrinks to a line or point where the
-        band covers all of the box.
+        For each box two closed curves, (P, 2), in pixels of the image. The inner one shrinks to a line or a point
+        where the band covers the whole box.
 
     Raises:
-        ValueError: If the boxes are of another kind, or the deviations of another shape.
+        ValueError: If boxes and deviations differ in shape, or have neither 4 nor 5 columns.
     """
     boxes, std = box_pair(boxes, std)
     if len(boxes) != len(std):
@@ -40,16 +42,15 @@ def box_bands(boxes: Any, std: Any, sigmas: float = 1.0) -> list[tuple[Curve, Cu
     rotated = as_rotated(boxes)
     edges = edge_variance(boxes, std)
     turn = std[:, 4] if boxes.shape[1] == len(ROTATED) else np.zeros(len(boxes))
-    cos, sin = np.cos(rotated[:, 4]), np.sin(rotated[:, 4])
-    axes = np.stack([cos, sin, -sin, cos], axis=1).reshape(-1, 2, 2)  # of rows: place in the frame times this
     return [
-        tuple(_curve(box[2:4] / 2, edge, angle, sign * sigmas) @ frame + box[:2] for sign in (1, -1))
-        for box, edge, angle, frame in zip(rotated, edges, turn, axes, strict=True)
+        (_curve(box, edge, angle, sigmas), _curve(box, edge, angle, -sigmas))
+        for box, edge, angle in zip(rotated, edges, turn, strict=True)
     ]
 
 
-def _curve(half: Curve, edges: Curve, turn: float, sigmas: float) -> Curve:
-    """In the frame of one box, its sides moved outwards by so many standard deviations, (P, 2)."""
+def _curve(box: Curve, edges: Curve, turn: float, sigmas: float) -> Curve:
+    """Move the sides of one box outwards by `sigmas` standard deviations, (P, 2)."""
+    half = box[2:4] / 2
 
     def reach(side: int, along: Any) -> Any:
         """Distance of a side (left, top, right, bottom) from the centre."""
@@ -60,11 +61,6 @@ def _curve(half: Curve, edges: Curve, turn: float, sigmas: float) -> Curve:
     left, top, right, bottom = reach(0, h), reach(1, w), reach(2, h), reach(3, w)
     steps = np.linspace(0, 1, POINTS)
     down, across = steps * (top + bottom) - top, steps * (left + right) - left
-    return np.concatenate(
-        [
-            np.stack([across, -reach(1, across)], axis=1),
-            np.stack([reach(2, down), down], axis=1),
-            np.stack([across[::-1], reach(3, across[::-1])], axis=1),
-            np.stack([-reach(0, down[::-1]), down[::-1]], axis=1),
-        ]
-    )
+    x = np.concatenate([across, reach(2, down), across[::-1], -reach(0, down[::-1])])
+    y = np.concatenate([-reach(1, across), down, reach(3, across[::-1]), down[::-1]])
+    return box[:2] + np.stack(rotate(x, y, np.cos(box[4:]), np.sin(box[4:])), axis=1)

@@ -1,4 +1,4 @@
-"""Which detection finds which object."""
+"""Match detections with objects."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ def match_boxes(
 ) -> np.ndarray:
     """Match detections with ground truth as the VOC challenge does.
 
-    Of highest score first: a detection goes to the truth of its class that it overlaps most, if by `iou_thr` or more.
-    If that has a detection already, this one is unmatched; if it is to be ignored, so is the detection, however many
-    there are. Everingham et al., IJCV 2010.
+    In order of falling scores, each detection goes to the object of its class that it overlaps most, if by `iou_thr` or
+    more. If that object has a detection already, this one is unmatched; if the object is to be ignored, so are all its
+    detections. Everingham et al., IJCV 2010.
 
     Args:
-        ious: (N, M).
-        scores, labels: (N,), of detections.
-        truth_labels, ignored: (M,), classes and whether to ignore.
-        iou_thr: Least overlap.
+        ious: (N, M) overlaps of detections and objects.
+        scores, labels: (N,), of the detections.
+        truth_labels, ignored: (M,), classes of the objects, and whether to ignore them.
+        iou_thr: Smallest overlap of a match.
 
     Returns:
-        (N,) indices of the ground truth, UNMATCHED or IGNORED.
+        (N,) indices of objects, UNMATCHED or IGNORED.
     """
     scores, labels, truth_labels = as_array(scores), as_array(labels), as_array(truth_labels)
     ignored = as_array(ignored).astype(bool)

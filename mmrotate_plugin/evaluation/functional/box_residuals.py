@@ -1,7 +1,7 @@
-"""Detections beside ground truth: overlap, matching, residuals, and one uncertainty for a whole box.
+"""Compare detections with ground truth: overlap, matching, residuals, and one uncertainty for a whole box.
 
 Boxes are rotated, (cx, cy, w, h, angle), pixels and radians, the angle turning x towards y; or horizontal,
-(x1, y1, x2, y2). Every function takes arrays or tensors, of one of the two kinds, and gives arrays in float64.
+(x1, y1, x2, y2). Every function takes arrays or tensors of one of the two kinds, and returns arrays in float64.
 """
 
 import math
@@ -36,7 +36,7 @@ def coordinates(columns: int) -> tuple[str, ...]:
     """Names of a box's columns.
 
     Raises:
-        ValueError: If there are neither 4 nor 5.
+        ValueError: If `columns` is neither 4 nor 5.
     """
     for names in (HORIZONTAL, ROTATED):
         if len(names) == columns:
@@ -45,7 +45,7 @@ def coordinates(columns: int) -> tuple[str, ...]:
 
 
 def box_pair(pred: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of boxes of one kind, (N, D) and (M, D).
+    """Convert two sets of boxes to arrays, (N, D) and (M, D), and check that they are of one kind.
 
     Raises:
         ValueError: If they are of two kinds, or of none.
@@ -58,7 +58,7 @@ def box_pair(pred: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_rotated(boxes: np.ndarray) -> np.ndarray:
-    """Rotated boxes of either kind, (N, 5)."""
+    """Write boxes of either kind as rotated ones, (N, 5)."""
     if boxes.shape[1] == len(ROTATED):
         return boxes
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -71,19 +71,19 @@ def box_ious(pred: Any, truth: Any) -> np.ndarray:
 
 
 def box_residuals(pred: Any, truth: Any) -> np.ndarray:
-    """Prediction less truth, where the truth is written as it is nearest to the prediction.
+    """Prediction minus ground truth, using the equivalent box parametrisation closest to the prediction.
 
-    A rotated box has many names: the angle is modulo pi, and (w, h, angle) is (h, w, angle + pi / 2). The one whose
-    angle is within pi / 4 of the prediction's is taken, so angles of -89 and 89 degrees differ by 2.
+    A rotated box has several parametrisations: the angle is modulo pi, and (w, h, angle) is (h, w, angle + pi / 2). The
+    one with an angle within pi / 4 of the prediction's is taken, so angles of -89 and 89 degrees differ by 2.
 
     Args:
-        pred, truth: (N, 5) or (N, 4), of matched pairs.
+        pred, truth: (N, 5) or (N, 4), matched pairs.
 
     Returns:
         (N, 5) or (N, 4), in the coordinates of `pred`.
 
     Raises:
-        ValueError: If they do not pair.
+        ValueError: If they are not pairs of one kind.
     """
     pred, truth = box_pair(pred, truth)
     if len(pred) != len(truth):
@@ -99,12 +99,12 @@ def box_residuals(pred: Any, truth: Any) -> np.ndarray:
 
 
 def box_uncertainty(boxes: Any, std: Any) -> np.ndarray:
-    r"""One number from the standard deviations of a box: how much they make of the error 1 - IoU.
+    r"""Combine the standard deviations of a box into one number: the part of the error 1 - IoU that they explain.
 
     To first order, 1 - IoU is the area between two boxes over their area: :math:`2 |\delta_x| / w` for a shift along
     the width, :math:`|\delta_w| / w` for the width itself, :math:`|\delta_a| (w^2 + h^2) / (2 w h)` for the angle, and
     :math:`|\delta| / w` for one edge of a horizontal box. With standard deviations for :math:`\delta`, the centre's
-    turned into the box's frame, the root of the sum of squares is taken:
+    turned into the box's frame, it is the root of the sum of squares:
 
     .. math::
         u^2 = \frac{4 s_x^2 + s_w^2}{w^2} + \frac{4 s_y^2 + s_h^2}{h^2} + s_a^2 \frac{(w^2 + h^2)^2}{4 w^2 h^2}
@@ -129,6 +129,6 @@ def box_uncertainty(boxes: Any, std: Any) -> np.ndarray:
 
 
 def centre_variance(var: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances of the centre along the width and the height, from those along x and y, (N, 2 or more)."""
+    """Turn variances of the centre along x and y, (N, 2 or more), into those along the width and the height."""
     c2, s2 = np.cos(angle) ** 2, np.sin(angle) ** 2
     return c2 * var[:, 0] + s2 * var[:, 1], s2 * var[:, 0] + c2 * var[:, 1]

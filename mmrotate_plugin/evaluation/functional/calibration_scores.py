@@ -1,7 +1,7 @@
-"""How good standard deviations are, as functions of arrays or tensors, for metrics and notebooks.
+"""Judge standard deviations: functions of arrays or tensors, for metrics and notebooks.
 
-They give Python floats. A number without a definition for the data (a mean of nothing, a correlation with a constant)
-is nan. `box_residuals` and `pdq` are here too, for detections.
+They return Python floats; nan where a number is not defined, such as a mean of nothing or a correlation with a
+constant. `box_residuals` and `pdq` are here too, for detections.
 """
 
 import math
@@ -31,11 +31,11 @@ NORMAL_COVERAGE = {k: math.erf(k / math.sqrt(2)) for k in (1, 2, 3)}  # 0.683, 0
 
 
 def coverage(residual: Any, std: Any, sigmas: float = 1.0) -> float:
-    """Fraction of residuals within so many standard deviations; `NORMAL_COVERAGE` for a calibrated Gaussian.
+    """Fraction of residuals within `sigmas` standard deviations; `NORMAL_COVERAGE` for a calibrated Gaussian.
 
     Args:
-        residual, std: Of one shape.
-        sigmas: How many.
+        residual, std: Arrays of one shape.
+        sigmas: Number of standard deviations.
     """
     residual, std = _pair(residual, std, 'residual', 'std')
     return _mean(np.abs(residual) <= sigmas * std)
@@ -51,8 +51,8 @@ def calibration_error(residual: Any, std: Any, num_bins: int = 10) -> float:
     calibrated residuals have about 0.34 / sqrt(n).
 
     Args:
-        residual, std: Of one shape; a residual of 0 with a deviation of 0 counts as the median.
-        num_bins: Between the levels, 2 or more.
+        residual, std: Arrays of one shape; a residual of 0 with a deviation of 0 counts as the median.
+        num_bins: Number of bins between the levels, 2 or more.
     """
     residual, std = _pair(residual, std, 'residual', 'std')
     if num_bins < 2:
@@ -68,18 +68,18 @@ def calibration_error(residual: Any, std: Any, num_bins: int = 10) -> float:
 
 
 def negative_log_likelihood(residual: Any, std: Any, min_std: float = 1e-3) -> np.ndarray:
-    """Of residuals under a Gaussian of mean 0, in nats, of the shape of `residual`.
+    """Negative log-likelihood of each residual under a Gaussian of mean 0, in nats, in the shape of `residual`.
 
     Args:
-        residual, std: Of one shape.
-        min_std: Smaller deviations, of 0 above all, count as this one. In the units of the residuals.
+        residual, std: Arrays of one shape.
+        min_std: Smallest deviation, in the units of the residuals; smaller ones, such as 0, count as this.
 
     Raises:
         ValueError: If `min_std` is not positive.
     """
     residual, std = _pair(residual, std, 'residual', 'std')
     if min_std <= 0:
-        raise ValueError(f'min_std={min_std} must be positive: the likelihood for a deviation of 0 is infinite or 0')
+        raise ValueError(f'min_std={min_std} must be positive: under a deviation of 0 the likelihood is infinite or 0')
     std = np.maximum(std, min_std)
     return 0.5 * math.log(2 * math.pi) + np.log(std) + 0.5 * (residual / std) ** 2
 
@@ -88,16 +88,16 @@ def sparsification_error(error: Any, uncertainty: Any) -> float:
     """Area under the sparsification error curve (AUSE): 0 if the uncertainty ranks like the error itself.
 
     The sparsification curve is the mean error of what remains when a growing fraction of the most uncertain is
-    removed, in parts of the mean error of all; the oracle removes those of largest error. AUSE is the area between
-    the two. Values of one uncertainty are removed in random order (the expectation over it), so a constant gives the
-    AUSE of a random ranking. Ilg et al., ECCV 2018 (arXiv:1802.07095).
+    removed, as a fraction of the mean error of all; the oracle removes the largest errors first. AUSE is the area
+    between the two. Equal uncertainties are removed in random order (in expectation), so a constant gives the AUSE of a
+    random ranking. Ilg et al., ECCV 2018 (arXiv:1802.07095).
 
     Args:
-        error: (N,), none negative.
+        error: (N,), non-negative.
         uncertainty: (N,).
 
     Returns:
-        nan if all errors are 0, or there are none.
+        The area; nan if all errors are 0, or there are none.
     """
     error, uncertainty = _pair(error, uncertainty, 'error', 'uncertainty')
     error, uncertainty = error.ravel(), uncertainty.ravel()
@@ -113,30 +113,32 @@ def sparsification_error(error: Any, uncertainty: Any) -> float:
 
 
 def pearson(x: Any, y: Any) -> float:
-    """Linear correlation; nan for less than two values, or constants."""
-    x, y = _pair(x, y, 'x', 'y')
-    x, y = x.ravel(), y.ravel()
-    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.corrcoef(x, y)[0, 1])
+    """Linear correlation; nan for fewer than two values, for constants, and for values that are not finite."""
+    from scipy import stats  # half a second that importing the package would pay
+
+    x, y = (values.ravel() for values in _pair(x, y, 'x', 'y'))
+    defined = _varies(x) and _varies(y) and bool(np.isfinite(x).all() and np.isfinite(y).all())
+    return float(stats.pearsonr(x, y).statistic) if defined else math.nan
 
 
 def spearman(x: Any, y: Any) -> float:
-    """Correlation of the ranks; equal values share the mean of theirs."""
-    x, y = _pair(x, y, 'x', 'y')
-    return pearson(_ranks(x), _ranks(y))
+    """Correlation of the ranks, ties sharing their mean rank; nan for fewer than two values, or constants."""
+    from scipy import stats
+
+    x, y = (values.ravel() for values in _pair(x, y, 'x', 'y'))
+    return float(stats.spearmanr(x, y).statistic) if _varies(x) and _varies(y) else math.nan
 
 
 def score_calibration_error(scores: Any, hits: Any, num_bins: int = 10) -> float:
     r"""Expected calibration error of scores, :math:`\sum_b \frac{n_b}{n} |\text{precision}_b - \text{mean score}_b|`.
 
-    Guo et al., ICML 2017 (arXiv:1706.04599), with the precision of detections for the accuracy (Küppers et al., CVPRW
-    2020, arXiv:2004.13546, by confidence alone). Missed objects do not enter.
+    Guo et al., ICML 2017 (arXiv:1706.04599), with precision in place of accuracy (Küppers et al., CVPRW
+    2020, arXiv:2004.13546, by confidence alone). Missed objects do not count.
 
     Args:
         scores: (N,), between 0 and 1.
         hits: (N,), whether a detection is right.
-        num_bins: Of equal width in [0, 1].
+        num_bins: Number of bins of equal width in [0, 1].
 
     Raises:
         ValueError: If scores are not between 0 and 1.
@@ -166,6 +168,5 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, group, size = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    return (np.cumsum(size) - (size - 1) / 2)[group]
+def _varies(values: np.ndarray) -> bool:
+    return values.size > 1 and bool((values != values[0]).any())

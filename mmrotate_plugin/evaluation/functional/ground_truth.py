@@ -1,4 +1,4 @@
-"""The labels of a data sample, or that it has none."""
+"""Read the labels of a data sample."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ from .rotated_iou import as_array
 
 
 class Truth(NamedTuple):
-    """Objects of one image, those to be ignored last.
+    """Objects of one image, ignored ones last.
 
     Attributes:
         bboxes: (M, D).
         labels: (M,).
-        ignored: (M,), whether an object is to be ignored (difficult ones).
+        ignored: (M,), whether to ignore an object (a difficult one).
     """
 
     bboxes: np.ndarray
@@ -24,16 +24,16 @@ class Truth(NamedTuple):
 
 
 def is_labelled(sample: Mapping[str, Any]) -> bool:
-    """Whether the pipeline loaded labels, if only to find none."""
+    """Whether the pipeline loaded labels, even if there are no objects."""
     return 'bboxes' in (sample.get('gt_instances') or {})
 
 
 def truth_of(sample: Mapping[str, Any], columns: int = 5, *, same_kind: bool = False) -> Truth:
-    """Objects of a sample as the evaluator hands it to metrics; none if it has no labels.
+    """Read the objects of a sample as the evaluator hands it to metrics; none if it has no labels.
 
     Args:
-        sample: With `gt_instances` and `ignored_instances`.
-        columns: Of the detections, and of the boxes where there are none.
+        sample: Dict with `gt_instances` and `ignored_instances`.
+        columns: Columns of the detections, and of the result where there are no objects.
         same_kind: Refuse boxes of another kind than the detections.
 
     Raises:

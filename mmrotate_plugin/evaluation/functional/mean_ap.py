@@ -1,4 +1,4 @@
-"""Average precision of detections, as DOTA and VOC count it."""
+"""Compute the average precision of detections as DOTA and VOC do."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ class Part(NamedTuple):
 
     Attributes:
         scores, areas: (N,), of the detections.
-        ious: (N, M).
+        ious: (N, M) overlaps of detections and objects.
         truth_areas, ignored: (M,), of the objects.
     """
 
@@ -30,12 +30,12 @@ class Part(NamedTuple):
 
 
 class ClassAP(NamedTuple):
-    """How well a class is found.
+    """How well the objects of a class are found.
 
     Attributes:
-        objects: Objects that count: not ignored, and of the range of areas.
-        ignored: The others.
-        detections: All of them, also those that neither hit nor miss.
+        objects: Number of objects that count: not ignored, and within the range of areas.
+        ignored: Number of the others.
+        detections: Number of all detections, also of those that neither hit nor miss.
         recall: Fraction of the objects that are found; nan without objects.
         ap: Average precision; nan without objects.
     """
@@ -48,12 +48,12 @@ class ClassAP(NamedTuple):
 
 
 def parts_of_class(images: Iterable[Image], label: int) -> list[Part]:
-    """Overlaps in all images, once for all thresholds.
+    """Compute the overlaps in all images, once for all thresholds.
 
     Args:
-        images: For each image arrays `bboxes` (N, D), `scores` and `labels` (N,), `gt_bboxes` (M, D), `gt_labels` and
-            `gt_ignored` (M,). The boxes are of any kind that `rotated_iou` takes.
-        label: Of the class.
+        images: For each image a dict of arrays `bboxes` (N, D), `scores` and `labels` (N,), `gt_bboxes` (M, D),
+            `gt_labels` and `gt_ignored` (M,). The boxes are of any kind that `rotated_iou` takes.
+        label: Label of the class.
     """
     parts = []
     for image in images:
@@ -68,14 +68,14 @@ def parts_of_class(images: Iterable[Image], label: int) -> list[Part]:
 def class_ap(
     parts: Sequence[Part], iou_thr: float = 0.5, *, mode: str = '11points', side_range: Sequence[float] | None = None
 ) -> ClassAP:
-    """Average precision of a class over all images.
+    """Compute the average precision of a class over all images.
 
-    Detections are matched image by image (`match_boxes`) and ranked over all images. One that is matched to an ignored
-    object is neither a hit nor a miss.
+    Detections are matched image by image (`match_boxes`) and ranked over all images. A detection matched to an
+    ignored object is neither a hit nor a miss.
 
     Args:
         parts: See `parts_of_class`.
-        iou_thr: Least overlap of a hit.
+        iou_thr: Smallest overlap of a hit.
         mode: '11points', the mean of the best precision at recalls of 0, 0.1, ..., 1 (VOC 2007, DOTA); 'area', the area
             below the curve (VOC 2010 and later).
         side_range: Pixels, (low, high): objects of an area outside [low^2, high^2) are ignored, and so are unmatched
@@ -103,8 +103,8 @@ def class_ap(
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray, mode: str) -> float:
-    """Summary of a curve, (N,) and (N,), recall ascending; 0 without detections."""
-    best = np.maximum.accumulate(np.append(precision, 0.0)[::-1])[::-1]  # from each place on
+    """Summarise a curve, (N,) and (N,), recall ascending; 0 without detections."""
+    best = np.maximum.accumulate(np.append(precision, 0.0)[::-1])[::-1]  # best precision at this recall or above
     if mode == '11points':
         return float(best[np.searchsorted(recall, RECALLS)].mean())
     return float((np.diff(recall, prepend=0.0) * best[:-1]).sum())

@@ -1,16 +1,18 @@
-"""Overlaps of boxes as areas of polygons in float64, for every way to write a box."""
+"""Compute overlaps of boxes as areas of polygons in float64, for every way to write a box."""
 
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...structures.corners import box_corners
+
 KINDS = {4: 'hbox (x1, y1, x2, y2)', 5: 'rbox (cx, cy, w, h, angle)', 8: 'qbox (x1, y1, ..., x4, y4)'}
-CHUNK = 20_000  # pairs at a time: 5 MB for each array of their polygons
+CHUNK = 20_000  # pairs at a time: 5 MB per array of their polygons
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Float64 from an array, a tensor on any device, a sequence or OpenMMLab's boxes."""
+    """Convert an array, a tensor on any device, a sequence or OpenMMLab's boxes to float64."""
     values = getattr(values, 'tensor', values)
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().double()  # NumPy has no bfloat16
@@ -18,20 +20,20 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def rotated_iou(boxes1: Any, boxes2: Any, *, is_aligned: bool = False) -> np.ndarray:
-    """Intersection over union of boxes of any kind, by clipping polygons in float64.
+    """Compute the intersection over union of boxes of any kind, by clipping polygons in float64.
 
-    A rectangle has many names: (w, h, angle), (h, w, angle + pi / 2), each with any multiple of pi, its corners from
-    any of them on. All give the same overlap. mmcv's `box_iou_rotated` computes in float32 and loses corners where
-    edges coincide: a box overlaps itself by anything from 0 to 1, a thin one by more than 1. GEOS (shapely 2.1) finds
-    four points instead of a rectangle for about one in 2,000 rectangles and their second name.
+    A rectangle has many parametrisations: (w, h, angle), (h, w, angle + pi / 2), each plus any multiple of pi; its
+    corners may begin with any of them. All give the same overlap. mmcv's `box_iou_rotated` computes in float32 and
+    loses corners where edges coincide: a box overlaps itself by anything from 0 to 1, a thin one by more than 1. GEOS
+    (shapely 2.1) gets about one in 2,000 overlaps of a rectangle and its second parametrisation wrong.
 
     Each pair is moved to the origin before it is clipped, so coordinates may be large. A box without area overlaps
-    nothing, itself included. Four corners that are no convex polygon in their order stand for their convex hull.
+    nothing, itself included. Four corners that do not form a convex polygon stand for their convex hull.
 
     Args:
         boxes1, boxes2: Arrays, tensors or OpenMMLab's boxes with 4, 5 or 8 columns, see `KINDS`; pixels and radians.
-            The two may be of different kinds. Nothing, of any shape, is no boxes.
-        is_aligned: Whether to compare row by row, instead of all with all.
+            The two may be of different kinds. An empty array of any shape means no boxes.
+        is_aligned: Compare row by row instead of all with all.
 
     Returns:
         (N, M), or (N,) if aligned; between 0 and 1.
@@ -48,7 +50,7 @@ def rotated_iou(boxes1: Any, boxes2: Any, *, is_aligned: bool = False) -> np.nda
 
 
 class Polygons:
-    """Boxes as their centres and the corners around them.
+    """Boxes as centres and the corners around them.
 
     Args:
         boxes: See `rotated_iou`.
@@ -80,10 +82,7 @@ class Polygons:
         else:
             self.centre = boxes[:, :2] / 2 + boxes[:, 2:] / 2
             sides, angle = (boxes[:, 2:] - boxes[:, :2]).clip(0), np.zeros(len(boxes))
-        cos, sin = np.cos(angle), np.sin(angle)
-        along = sides[:, :1] / 2 * np.stack([cos, sin], axis=1)
-        across = sides[:, 1:] / 2 * np.stack([-sin, cos], axis=1)
-        self.corners = np.stack([-along - across, along - across, along + across, across - along], axis=1)
+        self.corners = box_corners(np.column_stack([np.zeros_like(sides), sides, angle]))
         self.area = sides.prod(1)
 
     def __len__(self) -> int:
@@ -95,10 +94,10 @@ class Polygons:
         return part
 
     def neighbours(self, other: 'Polygons') -> tuple[np.ndarray, np.ndarray]:
-        """Indices (K,) and (K,) of the pairs whose upright bounds meet: the others do not overlap."""
+        """Return indices (K,) and (K,) of the pairs whose upright bounds meet; the others do not overlap."""
         low, high = (self.centre + part(self.corners, axis=1) for part in (np.min, np.max))
         other_low, other_high = (other.centre + part(other.corners, axis=1) for part in (np.min, np.max))
-        found = [np.zeros((2, 0), dtype=int)]
+        found: list[np.ndarray] = [np.zeros((2, 0), dtype=int)]
         step = max(1, 2_000_000 // max(1, len(other)))
         for start in range(0, len(self), step):
             part = slice(start, start + step)
@@ -110,14 +109,14 @@ class Polygons:
         return i, j
 
     def all_ious(self, other: 'Polygons') -> np.ndarray:
-        """Overlaps of all with all, (N, M)."""
+        """Compute the overlaps of all with all, (N, M)."""
         ious = np.zeros((len(self), len(other)))
         i, j = self.neighbours(other)
         ious[i, j] = self.ious(other, i, j)
         return ious
 
     def ious(self, other: 'Polygons', i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Overlaps of the pairs (i, j), (K,)."""
+        """Compute the overlaps of the pairs (i, j), (K,)."""
         ious = np.zeros(len(i))
         pairs = np.flatnonzero((self.area[i] > 0) & (other.area[j] > 0))
         for rows in np.array_split(pairs, len(pairs) // CHUNK + 1) if len(pairs) else ():
@@ -132,15 +131,15 @@ class Polygons:
 def clip(polygons: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Cut convex polygons by convex windows, edge by edge.
 
-    A corner on a window's edge is kept or replaced by its neighbour's crossing, at most a rounding away, so edges that
-    coincide do no harm. Sutherland & Hodgman, Reentrant polygon clipping, CACM 1974.
+    A corner on a window's edge is kept, or replaced by its neighbour's crossing at most a rounding error away, so edges
+    that coincide do no harm. Sutherland & Hodgman, Reentrant polygon clipping, CACM 1974.
 
     Args:
         polygons: (K, N, 2).
         windows: (K, M, 2), from x towards y.
 
     Returns:
-        (K, L, 2); corners are repeated to fill up, all of them where nothing remains.
+        (K, L, 2); corners are repeated as padding, so that nothing left has no area.
     """
     for corner in range(windows.shape[1]):
         start, end = windows[:, corner], windows[:, (corner + 1) % windows.shape[1]]
@@ -159,7 +158,7 @@ def clip(polygons: np.ndarray, windows: np.ndarray) -> np.ndarray:
 
 
 def convex_quads(corners: np.ndarray) -> np.ndarray:
-    """Convex hulls of four points around the origin, from x towards y, (N, 4, 2); a triangle has one point twice."""
+    """Order the convex hulls of four points around the origin from x towards y, (N, 4, 2); triangles repeat a point."""
     angle = np.arctan2(corners[:, :, 1], corners[:, :, 0])
     corners = np.take_along_axis(corners, np.argsort(angle, axis=1, kind='stable')[:, :, None], axis=1)
     before, after = np.roll(corners, 1, axis=1), np.roll(corners, -1, axis=1)
@@ -168,9 +167,10 @@ def convex_quads(corners: np.ndarray) -> np.ndarray:
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compute cross products of vectors, (..., 2), in the plane."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def shoelace(polygons: np.ndarray) -> np.ndarray:
-    """Areas of polygons (N, M, 2) near the origin, (N,)."""
+    """Compute the areas of polygons (N, M, 2) near the origin, (N,)."""
     return np.abs(cross(polygons, np.roll(polygons, -1, axis=1)).sum(1)) / 2

@@ -1,4 +1,4 @@
-"""Non-maximum suppression by the overlaps of `rotated_iou`."""
+"""Suppress detections that overlap a better one, by the overlaps of `rotated_iou`."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ ROWS = 500  # boxes whose overlaps are computed at a time
 def rotated_nms(boxes: Any, scores: Any, iou_thr: float, labels: Any = None) -> np.ndarray:
     """Keep the best of boxes that overlap, of any kind that `rotated_iou` takes.
 
-    mmcv's `nms_rotated` and `nms_quadri` decide by overlaps in float32, which may be 0 for a box and its copy: both
-    stay.
+    mmcv's `nms_rotated` and `nms_quadri` compute overlaps in float32, which may be 0 for a box and its copy, so that
+    both stay.
 
     Args:
         boxes: (N, 4), (N, 5) or (N, 8).
-        scores: (N,). Of equal ones the first wins.
-        iou_thr: Boxes of a larger overlap with a better one go.
-        labels: (N,); boxes of different classes do not suppress each other. None: all are of one.
+        scores: (N,). Among equal scores the first wins.
+        iou_thr: Boxes that overlap a better one by more are removed.
+        labels: (N,); boxes of different classes do not suppress each other. None: all have one class.
 
     Returns:
         Indices of the boxes that stay, best first.
@@ -53,7 +53,7 @@ def rotated_nms(boxes: Any, scores: Any, iou_thr: float, labels: Any = None) -> 
 
 
 def _groups(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Values by their keys, keys ascending."""
+    """Group values by their keys, keys ascending."""
     order = np.argsort(keys, kind='stable')
     found, first = np.unique(keys[order], return_index=True)
     return found, np.split(values[order], first[1:]) if len(found) else []

@@ -1,4 +1,4 @@
-"""Detections on patches as files for DOTA's evaluation server: whole images, one file for each class."""
+"""Write detections on patches as files for DOTA's evaluation server: whole images, one file per class."""
 
 import os
 import re
@@ -15,16 +15,16 @@ from .rotated_iou import Polygons
 from .rotated_nms import rotated_nms
 
 PATCH = re.compile(r'(?P<image>.+?)(?:__(?P<scale>\d+(?:\.\d+)?))?__(?P<x>\d+)___(?P<y>\d+)', re.DOTALL)
-SMALLEST_SIDE = 16  # a scale from here on is the side of the patch
+SMALLEST_SIDE = 16  # a larger or equal scale is the side of the patch
 COLUMNS = {'rbox': 5, 'qbox': 8, 'hbox': 4}
 
 
 class Patch(NamedTuple):
-    """Where a patch was cut.
+    """Where a patch was cut from an image.
 
     Attributes:
         image: Name of the whole image.
-        rate: Pixels of the patch for one of the image.
+        rate: Pixels of the patch per pixel of the image.
         x, y: Left and upper edge, in pixels of the patch.
     """
 
@@ -35,13 +35,13 @@ class Patch(NamedTuple):
 
 
 def parse_patch(name: str) -> Patch:
-    """What a patch's name says: IMAGE__SCALE__X___Y, as DOTA's and mmrotate's splitters write it.
+    """Parse the name of a patch: IMAGE__SCALE__X___Y, as DOTA's and mmrotate's splitters write it.
 
     SCALE is the factor by which DOTA's splitter resized the image before it cut (0.5, 1, 1.5), or the side of the patch
-    in pixels, which mmrotate's cuts without resizing; numbers of 16 and more are sides. It may be missing.
+    in pixels, which mmrotate's cuts without resizing; numbers of 16 or more are sides. SCALE may be missing.
 
     Raises:
-        EvaluationError: If the name is of another form, has blanks or a scale of 0.
+        EvaluationError: If the name has another form, blanks, or a scale of 0.
     """
     match = PATCH.fullmatch(str(name))
     if match is None:
@@ -61,16 +61,16 @@ def parse_patch(name: str) -> Patch:
 
 
 def check_submission(names: Iterable[str], classes: Sequence[str], folder: str | os.PathLike[str]) -> None:
-    """Refuse what would spoil a submission, before the first image is looked at.
+    """Refuse names and folders that would spoil a submission, before the first image is processed.
 
     Args:
-        names: Of the patches, `img_id` of the samples.
-        classes: Their names become names of files.
-        folder: To be made.
+        names: Names of the patches, `img_id` of the samples.
+        classes: Class names, which become parts of file names.
+        folder: Folder to create.
 
     Raises:
-        EvaluationError: If a name does not tell where its patch is, two are equal, a class cannot be part of a file's
-            name, or the folder exists already or cannot be made.
+        EvaluationError: If a name does not tell where its patch is, two names are equal, a class cannot be part of a
+            file's name, or the folder exists already or cannot be created.
     """
     seen = set()
     for name in names:
@@ -97,14 +97,14 @@ def check_submission(names: Iterable[str], classes: Sequence[str], folder: str |
 
 
 def merge_patches(images: Iterable[Mapping[str, Any]], iou_thr: float) -> dict[str, dict[str, np.ndarray]]:
-    """Detections of whole images, without those that several patches found.
+    """Merge detections on patches into those of whole images, without those that several patches found.
 
     Args:
-        images: For each patch `img_id`, and arrays `bboxes` (N, D), `scores` and `labels` (N,).
-        iou_thr: Of the suppression, see `rotated_nms`.
+        images: For each patch a dict of `img_id` and arrays `bboxes` (N, D), `scores` and `labels` (N,).
+        iou_thr: Threshold of the suppression, see `rotated_nms`.
 
     Returns:
-        For each image, in order of their names, `bboxes`, `scores` and `labels`, best first, in pixels of the image.
+        For each image, in order of names, `bboxes`, `scores` and `labels`, best first, in pixels of the image.
     """
     whole: dict[str, list[Mapping[str, Any]]] = {}
     for image in images:
@@ -128,9 +128,9 @@ def merge_patches(images: Iterable[Mapping[str, Any]], iou_thr: float) -> dict[s
 def write_submission(
     merged: Mapping[str, Mapping[str, np.ndarray]], classes: Sequence[str], folder: str | os.PathLike[str]
 ) -> Path:
-    """Write one file for each class and a zip file of them, as the server takes it.
+    """Write one file per class and a zip file of them all, as the server takes it.
 
-    Task1_CLASS.txt has lines of image, score and eight coordinates; of horizontal boxes Task2_CLASS.txt has four.
+    Task1_CLASS.txt has lines of image, score and eight coordinates; for horizontal boxes Task2_CLASS.txt has four.
 
     Returns:
         FOLDER/FOLDER.zip.

@@ -1,4 +1,4 @@
-"""Metrics of OpenMMLab's evaluator."""
+"""Metrics for OpenMMLab's evaluator."""
 
 from .dota_metric import DOTAMetric
 from .uncertainty_metric import UncertaintyMetric

@@ -1,15 +1,15 @@
-"""Mean average precision of rotated boxes, and submissions to DOTA's server, as a metric of OpenMMLab's evaluator."""
+"""Compute the mAP of rotated boxes and write submissions to DOTA's server, as a metric of OpenMMLab's evaluator."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump
-from mmengine.logging import print_log
 
 from ...registry import METRICS
+from ...utils.messages import tell, warn
+from ...utils.table import ruled
 from ...utils.typecheck import typed
 from ..errors import EvaluationError
 from ..functional.ground_truth import is_labelled, name_of, truth_of
@@ -24,42 +24,42 @@ Image = dict[str, Any]
 class DOTAMetric(BaseMetric):
     """Mean average precision, with the arguments and the names of mmrotate's class of this name.
 
-    ``type='mmrotate_plugin.DOTAMetric'`` finds it from every scope. Unlike mmrotate's
+    ``type='mmrotate_plugin.DOTAMetric'`` finds it from every scope. Unlike mmrotate's class,
 
     - it computes overlaps in float64, right for every way to write a box (`rotated_iou`);
-    - ignored (difficult) objects are neither hits nor misses in every image; mmrotate's forgets them where an image has
-      no others, and counts what is found there as false;
-    - without ground truth it gives no number, and says so; with `outfile_prefix` the detections are written. Images
-      whose pipeline loads no labels are left out;
-    - `scale_ranges`, horizontal boxes and ground truth of another kind than the detections work;
-    - names of patches are checked before they are merged (`check_submission`), and the scale in them counts;
-    - it counts in this process, and rounds nothing.
+    - it counts ignored (difficult) objects as neither hits nor misses in every image; mmrotate's class forgets them
+      where an image has no other objects, and counts detections there as false;
+    - it reports no numbers without ground truth, and says so; with `outfile_prefix` it still writes the detections. It
+      leaves out images whose pipeline loads no labels;
+    - it takes `scale_ranges`, horizontal boxes, and ground truth of another kind than the detections;
+    - it checks names of patches before merging (`check_submission`), and applies the scale in them;
+    - it works in one process, and rounds nothing.
 
-    A class without objects (ignored ones do not count) is left out of the mean. Numbers, after ``dota/``:
+    Classes without objects (ignored ones do not count) are left out of the mean. The numbers, after ``dota/``:
 
-    - ``mAP``: mean of the next over `iou_thrs`;
+    - ``mAP``: mean of the following over `iou_thrs`;
     - ``AP50``, ``AP75``, ...: mean over the classes, one for each of `iou_thrs`;
-    - ``AP50_0_32``, ...: of objects whose root of the area is in a range of `scale_ranges`, pixels; missing where there
-      are no such objects.
+    - ``AP50_0_32``, ...: the same for objects whose square root of the area, in pixels, lies in a range of
+      `scale_ranges`; missing if there are no such objects.
 
     Args:
-        iou_thrs: Least overlap of a hit, one or several.
-        scale_ranges: Pairs of pixels, (low, high), beside all sizes. Objects of other sizes are ignored, and so are
-            false detections of other sizes.
-        metric: 'mAP', the only one.
+        iou_thrs: Smallest overlap of a hit, one or several.
+        scale_ranges: Pairs (low, high) of pixels, evaluated in addition to all sizes. Objects and false detections of
+            other sizes are ignored.
+        metric: 'mAP', the only choice.
         predict_box_type: Kind of the detections: 'rbox', 'qbox' or 'hbox'.
-        format_only: Write detections alone, no numbers.
-        outfile_prefix: Detections are written to this name with ``.bbox.json``; with `merge_patches`, a folder to be
-            made.
-        merge_patches: Write a submission (`write_submission`) instead of numbers.
-        iou_thr: Of the suppression that merges patches.
+        format_only: Only write the detections; compute no numbers.
+        outfile_prefix: Write the detections to this name with ``.bbox.json``; with `merge_patches`, the folder to
+            create.
+        merge_patches: Write a submission (`write_submission`) instead of computing numbers.
+        iou_thr: Threshold of the suppression that merges patches.
         eval_mode: '11points' (VOC 2007, DOTA's server) or 'area'.
-        collect_device, prefix: Of BaseMetric.
+        collect_device, prefix: See BaseMetric.
 
     Raises:
         TypeError, ValueError: For arguments out of range, or `format_only` and `merge_patches` without
             `outfile_prefix`.
-        EvaluationError: If detections are of another kind than `predict_box_type`, or not finite, or a label is none of
+        EvaluationError: If detections are of another kind than `predict_box_type` or not finite, or a label is beyond
             the data set's classes.
     """
 
@@ -106,7 +106,7 @@ class DOTAMetric(BaseMetric):
     def check_submission(self, names: Sequence[str]) -> None:
         """With `merge_patches`, refuse names, classes or a folder that would spoil the submission.
 
-        The package's tools call it before the first image.
+        The commands of this package call it before the first image.
 
         Args:
             names: `img_id` of all samples.
@@ -114,38 +114,38 @@ class DOTAMetric(BaseMetric):
         Raises:
             EvaluationError: See `functional.submission.check_submission`.
         """
-        if self.merge_patches:
+        if self.outfile_prefix is not None and self.merge_patches:
             check_submission(names, self.dataset_meta['classes'], self.outfile_prefix)
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
         """Keep the detections and the ground truth of a batch."""
         for sample in data_samples:
-            if self.merge_patches:  # in a host's tool nobody asked before
+            if self.merge_patches:  # no host's tool has checked the names before
                 parse_patch(sample['img_id'])
             self.results.append(self._read(sample))
 
     def compute_metrics(self, results: Sequence[Image]) -> dict[str, float]:
-        """Numbers by the names in the class's docstring, or files; logs a table of the classes."""
+        """Compute the numbers that the class names, or write files; log a table of the classes."""
         self._check_labels(results)
-        if self.merge_patches:
+        if self.outfile_prefix and self.merge_patches:
             merged = merge_patches(results, self.iou_thr)
-            path = write_submission(merged, self.dataset_meta['classes'], self.outfile_prefix)
-            print_log(f'submission: {path}, {len(merged)} images merged from {len(results)} patches', logger='current')
+            file = write_submission(merged, self.dataset_meta['classes'], self.outfile_prefix)
+            tell(f'submission: {file}, {len(merged)} images merged from {len(results)} patches')
             return {}
         if self.outfile_prefix:
             path = f'{self.outfile_prefix}.bbox.json'
             dump(list(_records(results)), path)
-            print_log(f'detections: {path}', logger='current')
+            tell(f'detections: {path}')
         return {} if self.format_only else self.measure(results)
 
     def measure(self, results: Sequence[Image]) -> dict[str, float]:
-        """The numbers alone, of images as `process` keeps them."""
+        """Compute the numbers of images as `process` keeps them."""
         labelled = [image for image in results if image['labelled']]
         if len(labelled) < len(results) and labelled:
             left_out = len(results) - len(labelled)
-            _warn(f'DOTAMetric: {left_out} of {len(results)} images have no labels and do not count')
+            warn(f'DOTAMetric: {left_out} of {len(results)} images have no labels and do not count')
         if not any((~image['gt_ignored']).any() for image in labelled):
-            _warn(no_truth('DOTAMetric', len(results), sum(len(image['gt_labels']) for image in labelled)))
+            warn(no_truth('DOTAMetric', len(results), sum(len(image['gt_labels']) for image in labelled)))
             return {}
         classes = self.dataset_meta['classes']
         parts = [parts_of_class(labelled, label) for label in range(len(classes))]
@@ -154,7 +154,7 @@ class DOTAMetric(BaseMetric):
             for side_range in (None, *self.scale_ranges):
                 found = [class_ap(part, iou_thr, mode=self.eval_mode, side_range=side_range) for part in parts]
                 name = f'AP{_percent(iou_thr)}' + ('' if side_range is None else '_{:g}_{:g}'.format(*side_range))
-                print_log(f'{name}\n{table(classes, found)}', logger='current')
+                tell(f'{name}\n{table(classes, found)}')
                 if any(one.objects for one in found):
                     metrics[name] = mean_ap(found)
                 if side_range is None:
@@ -201,30 +201,24 @@ class DOTAMetric(BaseMetric):
 
 
 def no_truth(metric: str, images: int, ignored: int = 0) -> str:
-    """One line for a metric that has nothing to compare with."""
+    """Say in one line that a metric has nothing to compare with."""
     none = f'all {ignored} objects in {images} images are ignored' if ignored else f'{images} images have no objects'
     return f'{metric}: no ground truth: {none}, so no number is given'
 
 
 def table(classes: Sequence[str], found: Sequence[ClassAP]) -> str:
-    """Lines of text: each class, and the mean."""
+    """Format a table of the classes and their mean."""
     ignored = any(one.ignored for one in found)
     head = ['class', 'gts', *(['ignored'] if ignored else []), 'dets', 'recall', 'ap']
-    rows = [
-        [name, one.objects, *([one.ignored] if ignored else []), one.detections]
-        + [f'{value:.3f}' if one.objects else '-' for value in (one.recall, one.ap)]
-        for name, one in zip(classes, found, strict=True)
-    ]
-    rows.append(['mAP', *[''] * (len(head) - 2), f'{mean_ap(found):.3f}'])
-    width = [max(len(str(row[k])) for row in [head, *rows]) for k in range(len(head))]
-    rule = '+'.join(['', *('-' * (size + 2) for size in width), ''])
-    cells = [[f'{cell!s:<{size}}' for cell, size in zip(row, width, strict=True)] for row in [head, *rows]]
-    lines = [f'| {" | ".join(row)} |' for row in cells]
-    return '\n'.join([rule, lines[0], rule, *lines[1:-1], rule, lines[-1], rule])
+    rows: list[list[object]] = [list(head)]
+    for name, one in zip(classes, found, strict=True):
+        values = [f'{value:.3f}' if one.objects else '-' for value in (one.recall, one.ap)]
+        rows.append([name, one.objects, *([one.ignored] if ignored else []), one.detections, *values])
+    return ruled([*rows, ['mAP', *[''] * (len(head) - 2), f'{mean_ap(found):.3f}']])
 
 
 def _records(results: Sequence[Image]) -> Any:
-    """COCO's form of detections."""
+    """Write detections in COCO's format."""
     for image in results:
         for box, score, label in zip(image['bboxes'], image['scores'], image['labels'], strict=True):
             yield dict(image_id=image['img_id'], bbox=box.tolist(), score=float(score), category_id=int(label))
@@ -232,7 +226,3 @@ def _records(results: Sequence[Image]) -> Any:
 
 def _percent(iou_thr: float) -> str:
     return f'{round(100 * iou_thr, 6):g}'.zfill(2)
-
-
-def _warn(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)

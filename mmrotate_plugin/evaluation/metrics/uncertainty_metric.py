@@ -1,15 +1,16 @@
-"""How good the standard deviations of detections are, as a metric of OpenMMLab's evaluator."""
+"""Judge the standard deviations of detections, as a metric of OpenMMLab's evaluator."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 
 from ...registry import METRICS, register
+from ...utils.messages import warn
+from ...utils.table import aligned
 from ..errors import EvaluationError
 from ..functional.box_residuals import (
     IGNORED,
@@ -43,42 +44,42 @@ COUNTS = ('detections', 'matched', 'objects')
 class UncertaintyMetric(BaseMetric):
     """Calibration and ranking of `bboxes_std` and `scores_std`, against ground truth.
 
-    It takes what mmrotate's DOTAMetric and mmdet's VOCMetric take, rotated boxes or horizontal ones, whose
-    `pred_instances` carry the standard deviations (`mmrotate_plugin.UncertainDetector`). Detections are matched as
-    `match_boxes` says; those of ignored ground truth are left out. Over the whole data set it gives, for each
-    coordinate c (cx, cy, w, h, angle, or x1, y1, x2, y2) of matched detections and for `all` together,
+    It takes the data samples of mmrotate's DOTAMetric and mmdet's VOCMetric, with rotated or horizontal boxes, if
+    `pred_instances` has standard deviations (`mmrotate_plugin.UncertainDetector`). `match_boxes` matches detections
+    with objects; those matched to ignored objects are left out. Over the whole data set it reports, for each coordinate
+    c (cx, cy, w, h, angle, or x1, y1, x2, y2) of matched detections and for `all` together,
 
-    - ``coverage_1_c``, ``coverage_2_c``, ``coverage_3_c``: fraction of residuals (`box_residuals`) within so many
-      standard deviations; of a Gaussian 0.683, 0.954 and 0.997;
+    - ``coverage_1_c``, ``coverage_2_c``, ``coverage_3_c``: fraction of residuals (`box_residuals`) within 1, 2 and 3
+      standard deviations; 0.683, 0.954 and 0.997 for a Gaussian;
     - ``calibration_error_c``: see `calibration_error`; 0 is best;
     - ``nll_mean_c``, ``nll_median_c``: negative log-likelihood in nats, of pixels and radians; smaller is better;
-    - ``spearman_c``, ``pearson_c``: correlation of deviation and absolute residual, for ``box`` (not `all`) of
+    - ``spearman_c``, ``pearson_c``: correlation of deviation and absolute residual; for ``box`` (not `all`), of
       `box_uncertainty` and 1 - IoU;
 
-    and of detections as wholes
+    and for whole detections
 
-    - ``ause_box``: `sparsification_error` of 1 - IoU by `box_uncertainty`, for matched ones; beside it
-      ``ause_box_by_score``, by 1 - score alone, and ``ause_box_random``, of no ranking;
-    - ``ause_false``: the same with an error of 1 for unmatched detections and 0 for matched ones, by `scores_std`;
-      with ``ause_false_by_score`` and ``ause_false_random``;
-    - ``ause_box_with_score``, ``ause_false_with_score``: both signs together, the box's uncertainty over the score, and
-      the lower bound of the score, score - `scores_std`. Scores tell false detections apart by themselves; their
-      deviation is largest half way, where it says little of them;
+    - ``ause_box``: `sparsification_error` of 1 - IoU, ranked by `box_uncertainty`, over matched detections; for
+      comparison ``ause_box_by_score``, ranked by 1 - score, and ``ause_box_random``, without a ranking;
+    - ``ause_false``: the same with an error of 1 for unmatched detections and 0 for matched ones, ranked by
+      `scores_std`; for comparison ``ause_false_by_score`` and ``ause_false_random``;
+    - ``ause_box_with_score``, ``ause_false_with_score``: ranked by score and deviation together: the box's uncertainty
+      over the score, and the lower bound of the score, score - `scores_std`. Scores alone tell false detections apart;
+      their deviation is largest around 0.5, where it says little;
     - ``score_calibration_error``: see there;
     - ``pdq``, ``pdq_spatial``, ``pdq_label``, ``pdq_true``, ``pdq_false``, ``pdq_missed``: see `pdq`;
-    - ``detections``, ``matched``, ``objects``: how many there are, without ignored ones.
+    - ``detections``, ``matched``, ``objects``: counts, without ignored ones.
 
-    Without an object that counts there is no number at all, and one line says so. Else a number is nan where it has no
-    definition: without matched detections those about boxes, correlations with a
-    constant, `ause_false` if every detection is matched, `pdq` without detections and objects.
+    If no object counts, there are no numbers, and one line says so. Otherwise a number is nan where it is not defined:
+    numbers about boxes without matched detections, correlations with a constant, `ause_false` if every detection is
+    matched, `pdq` without detections and objects.
 
     Args:
-        iou_thr: Least overlap of a match.
-        score_thr: Detections of smaller scores are left out. 0.05 is what most test configs keep.
-        num_bins: Of the calibration errors.
-        min_std: For the likelihood alone: smaller standard deviations, such as 0, count as this one.
+        iou_thr: Smallest overlap of a match.
+        score_thr: Detections with smaller scores are left out. Most test configs keep those above 0.05.
+        num_bins: Number of bins of the calibration errors.
+        min_std: Smallest standard deviation in the likelihood; smaller ones, such as 0, count as this.
         pdq_score_thr: `score_thr` for PDQ, which counts each false detection in full.
-        collect_device, prefix: Of BaseMetric. The names above follow ``uncertainty/``.
+        collect_device, prefix: See BaseMetric. The names above follow ``uncertainty/``.
 
     Raises:
         ValueError: For arguments out of range; if detections have no standard deviations, or some that are negative
@@ -116,21 +117,21 @@ class UncertaintyMetric(BaseMetric):
         self.results += [read_sample(sample, min(self.score_thr, self.pdq_score_thr)) for sample in data_samples]
 
     def compute_metrics(self, results: Sequence[Image]) -> dict[str, float]:
-        """Numbers by the names in the class's docstring; logs a table of them."""
+        """Compute the numbers that the class names, and log a table of them."""
         labelled = [image for image in results if image['labelled']]
         metrics = self.measure(labelled)
         if not metrics['objects']:
-            _warn(no_truth('UncertaintyMetric', len(results), sum(len(image['gt_labels']) for image in labelled)))
+            warn(no_truth('UncertaintyMetric', len(results), sum(len(image['gt_labels']) for image in labelled)))
             return {}
         if len(labelled) < len(results):
             left_out = len(results) - len(labelled)
-            _warn(f'UncertaintyMetric: {left_out} of {len(results)} images have no labels and do not count')
+            warn(f'UncertaintyMetric: {left_out} of {len(results)} images have no labels and do not count')
         columns = results[0]['bboxes'].shape[1] if results else len(ROTATED)
         MMLogger.get_current_instance().info('\n' + table(metrics, (*coordinates(columns), 'all', 'box')))
         return metrics
 
     def measure(self, results: Sequence[Image]) -> dict[str, float]:
-        """The numbers alone, of images as `read_sample` gives them."""
+        """Compute the numbers of images as `read_sample` returns them."""
         columns = sorted({image['bboxes'].shape[1] for image in results}) or [len(ROTATED)]
         if len(columns) > 1:
             raise ValueError(f'images have boxes with {columns} columns; all must be of one kind')
@@ -155,12 +156,12 @@ class UncertaintyMetric(BaseMetric):
         return {name: value if name in COUNTS else math.nan for name, value in metrics.items()}
 
     def match(self, image: Image) -> tuple[Image, Image]:
-        """Detections with their matches, and the image without what is ignored, for PDQ."""
+        """Return detections with their matches, and the image without ignored objects and their detections, for PDQ."""
         ious = box_ious(image['bboxes'], image['gt_bboxes'])
         ignored = image['gt_ignored']
         found = match_boxes(ious, image['scores'], image['labels'], image['gt_labels'], ignored, self.iou_thr)
         rows = np.flatnonzero((found != IGNORED) & (image['scores'] >= self.score_thr))
-        hits = found[rows] >= 0
+        hits: np.ndarray = found[rows] >= 0
         pairs, truth = rows[hits], found[rows[hits]]
         kept = dict(
             hits=hits,
@@ -185,7 +186,7 @@ class UncertaintyMetric(BaseMetric):
             metrics[f'calibration_error_{name}'] = calibration_error(r, s, self.num_bins)
             metrics[f'nll_mean_{name}'] = float(nll.mean()) if nll.size else math.nan
             metrics[f'nll_median_{name}'] = float(np.median(nll)) if nll.size else math.nan
-            if name != 'all':  # pixels and radians: the units alone would correlate
+            if name != 'all':  # pixels and radians would correlate by their units alone
                 metrics[f'spearman_{name}'] = spearman(s, np.abs(r))
                 metrics[f'pearson_{name}'] = pearson(s, np.abs(r))
         whole = box_uncertainty(kept['boxes'], std)
@@ -213,10 +214,11 @@ class UncertaintyMetric(BaseMetric):
 
 
 def read_sample(sample: Mapping[str, Any], score_thr: float) -> Image:
-    """Arrays of one data sample: detections of `score_thr` or more, ground truth with ignored ones last.
+    """Read the arrays of a data sample: detections with `score_thr` or more, and objects, ignored ones last.
 
     Raises:
-        ValueError: If standard deviations are missing, misshapen, negative or not finite, or the boxes do not agree.
+        EvaluationError: If standard deviations are missing, negative, not finite or of another shape than the boxes, or
+            the boxes are of different kinds.
     """
     where = f'image {sample.get("img_id", "without img_id")}'
     pred = sample['pred_instances']
@@ -248,25 +250,21 @@ def read_sample(sample: Mapping[str, Any], score_thr: float) -> Image:
 
 
 def table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
-    """Lines of text: what there is of each coordinate in columns, the rest by name."""
-    rows: dict[str, dict[str, float]] = {}
-    rest = []
+    """Format numbers as text: those of coordinates in columns, the others one per line."""
+    of_names: dict[str, dict[str, float]] = {}
+    others = []
     for key, value in metrics.items():
         kind, _, name = key.rpartition('_')
         if name in names and kind != 'ause':
-            rows.setdefault(kind, {})[name] = value
+            of_names.setdefault(kind, {})[name] = value
         else:
-            rest.append(f'{key:<26}{value:9.4g}')
-    lines = [f'{"":<18}' + ''.join(f'{name:>10}' for name in names)]
-    for kind, row in rows.items():
-        hint = f'   {NORMAL_COVERAGE[int(kind[-1])]:.3f} is right' if kind.startswith('coverage') else ''
-        cells = (f'{row[name]:10.3g}' if name in row else ' ' * 10 for name in names)
-        lines.append(f'{kind:<18}' + ''.join(cells) + hint)
-    return '\n'.join([*lines, '', *rest])
-
-
-def _warn(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)
+            others.append((key, f'{value:.4g}'))
+    rows: list[list[str]] = [['', *names]]
+    for kind, numbers in of_names.items():
+        cells = [f'{numbers[name]:.3g}' if name in numbers else '' for name in names]
+        hint = [f'{NORMAL_COVERAGE[int(kind[-1])]:.3f} is right'] if kind.startswith('coverage') else []
+        rows.append([kind, *cells, *hint])
+    return f'{aligned(rows, right=range(1, len(names) + 1))}\n\n{aligned(others, right=[1])}'
 
 
 def _nothing(names: Sequence[str]) -> Image:

@@ -1,8 +1,8 @@
-"""What tools/benchmark.py reports: rows of ratios as a table of text, as a page of Markdown, and as a figure.
+"""Report a benchmark: rows of ratios as a table of text, as a page of Markdown, and as a figure.
 
-A row is a dict: ``measure``, ``network``, ``baseline`` (texts), ``unit`` ('s', 'byte' or 'x', a factor), ``value`` and
-``baseline_value`` (medians), ``ratio`` (median of the ratios of pairs), ``quartiles`` (of those), ``rounds`` (pairs of
-the value of the baseline and that of the network).
+A row is a dict of ``measure``, ``network``, ``baseline`` (texts), ``unit`` ('s', 'byte' or 'x', a factor), ``value``
+and ``baseline_value`` (medians), ``rounds`` (pairs of values: baseline, network), ``ratio`` and ``quartiles`` (median
+and quartiles of the ratios of these pairs).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...utils.atomic_files import write_whole
-from ..boxes import encode_image
+from ...utils.table import aligned, markdown
+from ..pixels import encode_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEAD = ('measure', 'network', 'value', 'baseline', 'its value', 'ratio', 'quartiles')
-PANELS = (('build',), ('train', 'eval'), ('detect',), ('memory', 'checkpoint'))  # measures of an axis of their own
+PANELS = (('build',), ('train', 'eval'), ('detect',), ('memory', 'checkpoint'))  # measures that share an axis
 MARKERS = ('<!-- benchmark {}: written by tools/benchmark.py -->', '<!-- end of benchmark {} -->')
 
 Row = Mapping[str, Any]
 
 
 def quantity(value: float, unit: str) -> str:
-    """A number of three digits with its unit."""
+    """Format a number with three digits and its unit."""
     if unit == 'byte':
         return f'{value / 2**20:.3g} MiB' if value < 1000 * 2**20 else f'{value / 2**30:.3g} GiB'
     if unit == 's':
@@ -34,7 +35,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """The texts of a row, in the order of `HEAD`."""
+    """Return the texts of a row, in the order of `HEAD`."""
     low, high = row['quartiles']
     return (
         row['measure'],
@@ -48,21 +49,17 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The table for a terminal."""
-    lines = [HEAD, *map(cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return '\n'.join(
-        '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    """Format the table for a terminal."""
+    return aligned([HEAD, *map(cells, rows)])
 
 
 def as_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """The table for a page, below what has to be known to repeat it.
+    """Format the table for a page, below what is needed to repeat the benchmark.
 
     Args:
-        rows: See above.
+        rows: See the module.
         about: 'date', 'command', 'cpu', 'gpu', 'cores', 'load', 'threads', 'depth', 'base_channels', 'rounds',
-            'processes', 'errors' (of the claims of equality), 'left_out', 'imports' and 'versions'.
+            'processes', 'errors' (relative, of networks claimed to be equal), 'left_out', 'imports' and 'versions'.
     """
     where = about['gpu'] or f'{about["cpu"]}, {about["cores"]} cores'
     lines = [
@@ -79,16 +76,15 @@ def as_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     if about['imports']:
         e2cnn, rest = about['imports']['import_e2cnn'], about['imports']['import']
         lines.append(f'- not in the first build: importing e2cnn ({e2cnn:.1f} s) and what is above it ({rest:.1f} s)')
-    table = [HEAD, ['---'] * len(HEAD), *map(cells, rows)]
-    return '\n'.join([*lines, '', *('| ' + ' | '.join(line) + ' |' for line in table)]) + '\n'
+    return '\n'.join([*lines, '', markdown([HEAD, *map(cells, rows)])]) + '\n'
 
 
 def write_into(page: Path, text: str, name: str) -> Path:
-    """Put a text between the markers of that name in a page, in place of what is there.
+    """Replace what stands between the markers of that name in a page.
 
     Raises:
-        ValueError: If the page does not have both markers, once each.
-        OSError: If it cannot be read or written.
+        ValueError: If the page does not have each marker once.
+        OSError: If the page cannot be read or written.
     """
     start, end = (marker.format(name) for marker in MARKERS)
     whole = page.read_text(encoding='utf-8')
@@ -102,7 +98,7 @@ def figure(rows: Sequence[Row], about: Mapping[str, Any], *, dpi: int = 110) -> 
     """Draw the ratios: a dot for each pair, a bar between their quartiles, a mark at the median.
 
     Args:
-        rows: See above.
+        rows: See the module.
         about: As for `as_markdown`.
         dpi: Dots per inch.
 
@@ -115,8 +111,8 @@ def figure(rows: Sequence[Row], about: Mapping[str, Any], *, dpi: int = 110) -> 
     networks = list(dict.fromkeys(row['network'] for row in rows))
     panels: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        panel = next(names for names in PANELS if row['measure'].startswith(names))
-        panels.setdefault(panel[0], {}).setdefault(row['measure'], []).append(row)
+        name = next(names[0] for names in PANELS if row['measure'].startswith(names))
+        panels.setdefault(name, {}).setdefault(row['measure'], []).append(row)
     heights = [sum(map(len, panel.values())) + len(panel) + 2 for panel in panels.values()]
     drawn = Figure(figsize=(9, 0.24 * sum(heights) + 0.6), dpi=dpi, layout='constrained')
     canvas = FigureCanvasAgg(drawn)
@@ -132,7 +128,7 @@ def figure(rows: Sequence[Row], about: Mapping[str, Any], *, dpi: int = 110) -> 
 
 
 def _draw_panel(axis: 'Axes', measures: Mapping[str, Sequence[Row]], networks: Sequence[str]) -> None:
-    """Rows below one another, under the names of what they measure, with an axis of their own."""
+    """Draw rows below the names of what they measure, on an axis of their own."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     across = axis.get_yaxis_transform()
@@ -166,7 +162,7 @@ def _draw_panel(axis: 'Axes', measures: Mapping[str, Sequence[Row]], networks: S
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """About four to twelve round numbers between two, for a log scale."""
+    """Choose about four to twelve round numbers in a range, for a log scale."""
     if high / low < 1.6:
         numbers = np.arange(0.05, 20, 0.05)
     elif high / low < 4:

@@ -1,4 +1,4 @@
-"""What tools/calibrate_uncertainty.py reports, as a figure: standard deviations over those of Monte Carlo."""
+"""Draw how well a calibration fits: propagated standard deviations over those of Monte Carlo."""
 
 import io
 from collections.abc import Sequence
@@ -6,26 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...models.uncertainty.detector_calibration import DetectorCalibration
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ...adf.calibration import Calibration
-    from ...models.uncertainty.detector_calibration import DetectorCalibration
 
 BEFORE, AFTER = ('before calibration', '#c0504d'), ('after calibration', '#2f6fb0')
 
 
 def draw_calibration(report: 'Calibration | DetectorCalibration') -> bytes:
-    """Medians layer by layer, and for a detector those of its boxes and scores, with the range of nine in ten values.
+    """Draw medians layer by layer, and those of a detector's boxes and scores, with the range of nine in ten values.
 
     Returns:
-        A PNG. Ratios above 2 are cut off.
+        A PNG file. Ratios above 2 are cut off.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    boxes = hasattr(report, 'num_detections')
-    layers = (report.layers if boxes else report).layers
+    boxes = isinstance(report, DetectorCalibration)
+    layers = report.layers.layers if isinstance(report, DetectorCalibration) else report.layers
     width = max(9, 1.5 + 0.13 * len(layers))
     figure = Figure(figsize=(width + 3.5, 5) if boxes else (width, 4), layout='constrained')
     FigureCanvasAgg(figure)
@@ -41,10 +42,11 @@ def draw_calibration(report: 'Calibration | DetectorCalibration') -> bytes:
     grid[0].set_ylim(0, 2)
     grid[0].set_ylabel('standard deviation / Monte Carlo')
     grid[0].legend(loc='upper left')
-    if boxes:
-        held_out = report.held_out_after is not None
-        before = report.held_out_before if held_out else report.before
-        after = report.held_out_after if held_out else report.after
+    if isinstance(report, DetectorCalibration):
+        before, after = report.before, report.after
+        held_out = report.held_out_before is not None and report.held_out_after is not None
+        if report.held_out_before is not None and report.held_out_after is not None:
+            before, after = report.held_out_before, report.held_out_after
         _curves(grid[1], report.names, before, after, held_out=held_out, joined=False)
     file = io.BytesIO()
     figure.savefig(file, format='png', dpi=100)

@@ -1,4 +1,4 @@
-"""The figure of an equivariance check: error against angle, and feature maps of an image and of its rotation."""
+"""Draw an equivariance check: error against angle, and feature maps of an image and of its rotation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..boxes import encode_image
+from ..pixels import encode_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SMALLEST = 1e-8  # below the noise of float32; where a log scale has no place for zero
+SMALLEST = 1e-8  # in place of zero on the log scale; below the noise of float32
 
 
 @dataclass(frozen=True)
 class PanelRow:
-    """One row of maps: what went in, the map of the image, and that of the turned image after turning it back.
+    """One row of maps: the input, the map of the image, and the map of the turned image, turned back.
 
     Attributes:
-        label: Of the row.
+        label: Name of the row.
         image: (H, W, 3) in [0, 1], turned as the network saw it.
         before, after: (h, w) maps that agree where the network is equivariant.
-        error: Relative error, to write above their difference.
-        change: How far the turn takes the map itself, likewise; NaN where that is not defined.
+        error: Relative error, written above their difference.
+        change: Relative change of the map under the turn itself, written there too; NaN where it is not defined.
     """
 
     label: str
@@ -45,15 +45,15 @@ def equivariance_figure(
     tolerance: float | None = None,
     dpi: int = 110,
 ) -> bytes:
-    """Draw the errors of each map over the circle, left, and rows of maps, right.
+    """Draw the errors of each map over the circle at the left, and rows of maps at the right.
 
     Args:
         degrees: Angles.
         errors: For each map, one error per angle.
-        plain: The same for the network that it is compared with, drawn dashed in the colours of `errors`.
+        plain: The same for a network to compare with, drawn dashed in the colours of `errors`.
         rows: Maps to show.
-        title: Above everything.
-        tolerance: Drawn as a line.
+        title: Title of the figure.
+        tolerance: Error to mark by a line.
         dpi: Dots per inch.
 
     Returns:
@@ -115,9 +115,9 @@ def _draw_curves(
 
 
 def _on_log_scale(values: Sequence[float]) -> NDArray[np.float64]:
-    """Zero becomes the least value shown; infinite errors (maps of other shapes) leave a gap."""
-    values = np.asarray(values, dtype=float)
-    return np.where(np.isfinite(values), np.maximum(values, SMALLEST), np.nan)
+    """Replace zero by the smallest value shown, and infinite errors (maps of other shapes) by a gap."""
+    errors = np.asarray(values, dtype=np.float64)
+    return np.where(np.isfinite(errors), np.maximum(errors, SMALLEST), np.nan)
 
 
 def _draw_row(axes: 'Sequence[Axes]', row: PanelRow) -> None:
