@@ -5,7 +5,7 @@ from pathlib import Path
 from ..evaluation.functional.box_bands import box_bands
 from ..utils.errors import UsageError
 from ..visualization import draw_boxes, heat_map
-from ..visualization.boxes import Image
+from ..visualization.pixels import Image
 from .inference import Detections, Detector
 from .runner import writable_folder
 

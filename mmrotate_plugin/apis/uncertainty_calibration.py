@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from .. import adf
 from ..adf.calibration import Calibration, calibrate
-from ..adf.gains import is_gain
 from ..engine.checks import before_run
 from ..engine.checks.input_images import check_first_image, check_image
 from ..equivariant.fields import group_order
 from ..models import ADFResNet, ResNet
-from ..models.detectors.uncertain_detector import ERROR, GAIN, UncertainDetector
+from ..models.detectors.uncertain_detector import UncertainDetector
 from ..models.uncertainty.detector_calibration import DetectorCalibration, TooFewDetections, calibrate_detector
+from ..models.uncertainty.fitted_buffers import is_fitted
 from ..models.uncertainty.head_trace import UnsupportedDetector
 from ..models.uncertainty.image_noise import normalised_variance
 from ..utils.errors import ImageError, UsageError
@@ -115,9 +115,7 @@ def order_of(backbone: nn.Module) -> int:
 
 def without_gains(state: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
     """Drop the gains of an earlier calibration, and the errors that were fitted to its deviations."""
-    kept = OrderedDict(
-        (key, value) for key, value in state.items() if not is_gain(key) and key.rpartition('.')[2] not in (ERROR, GAIN)
-    )
+    kept = OrderedDict((key, value) for key, value in state.items() if not is_fitted(key))
     vars(kept)['_metadata'] = getattr(state, '_metadata', {})  # torch's attribute of state dicts; notes the group
     return kept
 

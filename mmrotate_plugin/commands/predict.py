@@ -19,7 +19,7 @@ from ..utils.atomic_files import write_whole
 from ..utils.errors import ImageError, UsageError
 from ..utils.messages import some
 from ..visualization import encode_image
-from ..visualization.boxes import Image, as_image
+from ..visualization.pixels import Image, as_image
 
 
 def predict(args: argparse.Namespace) -> None:

@@ -233,11 +233,10 @@ def spread(length: int, number: int) -> list[int]:
 
 def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
     """Copy what `calibrate_detector` and `fit_detector_errors` stored in the state dict."""
-    from ..adf.gains import is_gain
-    from ..models.detectors.uncertain_detector import ERROR, GAIN
+    from ..models.uncertainty.fitted_buffers import is_fitted
 
     state = model.state_dict()
-    return {key: value.clone() for key, value in state.items() if is_gain(key) or key in (GAIN, ERROR)}
+    return {key: value.clone() for key, value in state.items() if is_fitted(key)}
 
 
 def without_deviations(image: Image) -> Image:
