@@ -1,9 +1,9 @@
 """README and the pages in docs/: the commands that they quote run, the files that they link exist.
 
-Every line ``python tools/NAME.py ...`` or ``mmrotate-plugin NAME ...`` in a fence ```` ```sh ```` is run, in an empty
-folder. Lines in a fence ```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher
-starts, are only compared with the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would
-do (tests/test_packaging.py does it), and the extras of ``pip install`` have to exist.
+Every line ``python tools/NAME.py ...`` in a fence ```` ```sh ```` is run, in an empty folder. Lines in a fence
+```` ```sh noexec ````, with a placeholder in capitals such as CONFIG, or that a launcher starts, are only compared with
+the tool's ``--help``; other tests run those tools. ``make`` is asked for what it would do (tests/test_packaging.py does
+it), and the extras of ``pip install`` have to exist.
 """
 
 import os
@@ -34,6 +34,7 @@ class Command(NamedTuple):
 
 
 def find_commands(page: str, text: str) -> list[Command]:
+    """Find the lines that run a tool, or ``mmrotate-plugin``, which is checked like one."""
     commands = []
     for noexec, block in FENCE.findall(text):
         for line in block.replace('\\\n', ' ').splitlines():

@@ -8,7 +8,6 @@ import mmengine.registry as roots
 from mmengine.registry import Registry
 
 from .. import registry as own
-from ..utils.errors import InputError
 
 PACKAGE = __name__.partition('.')[0]
 DROP = object()  # what a rule returns for a dict that has to go
@@ -17,7 +16,7 @@ Path = tuple[str, ...]
 Rule = Callable[[dict[str, Any], Path], Any]
 
 
-class Unsupported(InputError, ValueError):
+class Unsupported(ValueError):
     """A part of the detector that mmdet and mmrotate cannot express; the message names it and says what would do."""
 
 

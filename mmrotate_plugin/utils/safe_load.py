@@ -34,8 +34,6 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
-from .errors import InputError
-
 ZIP, LEGACY = b'PK\x03\x04', b'\x80'  # what the two formats of torch.save begin with
 CHECKED_BY_TORCH = digit_version(torch.__version__) >= digit_version('2.6.0')
 NUMBERS = '?bhilqBHILQefd'  # numpy's codes of booleans, integers and real numbers
@@ -47,7 +45,7 @@ _torch_load = torch.load
 _trusted: ContextVar[bool] = ContextVar('trusted', default=False)
 
 
-class CheckpointError(InputError, ValueError):
+class CheckpointError(ValueError):
     """A file that is no checkpoint, or only a part of one; the message names it and says why."""
 
 

@@ -13,7 +13,6 @@ from ...adf.calibration import Calibration, Ratio, calibrate, percentiles
 from ...adf.gains import gain_noise, gain_rule, remove_gains, set_origin
 from ...adf.input_noise import expand_noise
 from ...adf.progress import track
-from ...utils.errors import InputError
 from .data_samples import values_of
 from .head_trace import Trace
 from .linearization import Linearization
@@ -25,7 +24,7 @@ COLUMNS = {4: ('x1', 'y1', 'x2', 'y2'), 5: ('x', 'y', 'w', 'h', 'angle')}
 FEWEST = 8  # detections that the gains of boxes are fitted to
 
 
-class TooFewDetections(InputError, ValueError):
+class TooFewDetections(ValueError):
     """Images without enough detections to fit the gains of boxes to."""
 
 

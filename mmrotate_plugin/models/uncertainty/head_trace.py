@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...adf import Gaussian, NoMomentRule
-from ...utils.errors import InputError
 
 SUPPORTED = (
     'single-stage detectors with a convolutional head (RetinaNet, FCOS, ATSS and their rotated versions, S2ANet, '
@@ -19,7 +18,7 @@ SUPPORTED = (
 )
 
 
-class UnsupportedDetector(InputError, TypeError):
+class UnsupportedDetector(TypeError):
     """A detector whose detections cannot be traced back to the outputs of its heads."""
 
 

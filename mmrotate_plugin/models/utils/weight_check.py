@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from ...equivariant.basis import steerable_basis
 from ...equivariant.conv import _SteerableConv
 from ...equivariant.fields import group_order
-from ...utils.errors import InputError
 from ..backbones._blocks import ARCHITECTURES, Bottleneck
 
 COMMON_GROUPS = ('C8', 'C4', 'C16', 'D4', 'D8', 'C2', 'C6', 'C12', 'D2', 'D6')
@@ -32,7 +31,7 @@ NORM_ORDER = re.compile(r'.*\.batch_norm_\[(\d+)\]\..*')
 BASIS_TOLERANCE = 1e-4  # float32 samples of norm 1; another group's differ by 0.1 and more
 
 
-class MisfitError(InputError, RuntimeError):
+class MisfitError(RuntimeError):
     """A state dict is of another network than the one it is loaded into; the message names both."""
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from ...equivariant.basis import steerable_basis
 from ...equivariant.conv import DERIVED_KEYS
 from ...equivariant.fields import group_order
-from ...utils.errors import InputError
 
 State = Mapping[str, Tensor]
 Weights = OrderedDict[str, Tensor]  # may carry `_metadata`, as torch's state dicts do
@@ -30,7 +29,7 @@ E2CNN_NORM = re.compile(r'(.*)\.batch_norm_\[(\d+)\]\.(\w+)')
 OUR_NORM = re.compile(r'((?:.*\.)?(?:(?:bn|gn)\d?|stem\.\d|downsample\.\d))\.norm\.(\w+)')
 
 
-class ConversionError(InputError, ValueError):
+class ConversionError(ValueError):
     """A state dict that cannot be converted; the message says why."""
 
 
