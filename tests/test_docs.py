@@ -35,6 +35,7 @@ class Command(NamedTuple):
 
 
 def find_commands(page: str, text: str) -> list[Command]:
+    """Find the lines that run a tool, or ``mmrotate-plugin``, which is checked like one."""
     commands = []
     for noexec, block in FENCE.findall(text):
         for line in block.replace('\\\n', ' ').splitlines():
