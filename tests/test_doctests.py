@@ -12,6 +12,7 @@ MODULES = (
     'mmrotate_plugin.adf.gaussian',
     'mmrotate_plugin.adf.noise_estimation',
     'mmrotate_plugin.equivariant.export',
+    'mmrotate_plugin.evaluation.metrics.uncertainty_metric',
     'mmrotate_plugin.testing.equivariance',
 )
 

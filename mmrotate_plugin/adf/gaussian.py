@@ -93,7 +93,7 @@ class Gaussian:
         if rule is None:
             raise NoMomentRule(
                 f"'{name_of(function)}' has no moment rule: a Gaussian cannot pass it. Write one and register it with "
-                '@mmrotate_plugin.adf.moment_rule, or hand over x.mean'
+                '@mmrotate_plugin.adf.moment_rule, or pass x.mean'
             )
         inputs = list(gaussians((args, kwargs)))
         floor = max([0.0, *[g.min_variance for g in inputs]])

@@ -63,7 +63,7 @@ def test_a_floor_is_a_finite_number_from_zero_on(floor):
     ],
 )
 def test_an_operation_without_rule_names_itself_and_the_way_out(function, name):
-    with pytest.raises(NoMomentRule, match=f"{name}' has no moment rule.*moment_rule, or hand over x.mean"):
+    with pytest.raises(NoMomentRule, match=f"{name}' has no moment rule.*moment_rule, or pass x.mean"):
         function(gaussian(2, 3))
     assert issubclass(NoMomentRule, NotImplementedError)
 

@@ -84,6 +84,18 @@ class UncertaintyMetric(BaseMetric):
     Raises:
         ValueError: For arguments out of range; if detections have no standard deviations, or some that are negative
             or not finite; if boxes are of two kinds.
+
+    Example:
+        >>> import torch
+        >>> from mmrotate_plugin.evaluation import UncertaintyMetric
+        >>> truth = dict(bboxes=torch.tensor([[11.0, 10, 20, 8, 0.1]]), labels=torch.tensor([0]))
+        >>> found = dict(bboxes=torch.tensor([[10.0, 10, 20, 8, 0.1]]), bboxes_std=torch.full((1, 5), 2.0))
+        >>> found.update(labels=truth['labels'], scores=torch.tensor([0.9]), scores_std=torch.tensor([0.1]))
+        >>> metric = UncertaintyMetric()
+        >>> metric.process({}, [dict(pred_instances=found, gt_instances=truth)])
+        >>> numbers = metric.measure(metric.results)
+        >>> numbers['matched'], numbers['coverage_1_cx']
+        (1.0, 1.0)
     """
 
     default_prefix = 'uncertainty'
