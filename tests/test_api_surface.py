@@ -120,6 +120,7 @@ SURFACE = {
         'content_slices',
         'offset_of',
         'stretch_rotated',
+        'tensor_of',
         'whole_input',
     ],
     'mmrotate_plugin.testing': [
