@@ -31,6 +31,6 @@ def fill_bands(image: NDArray[np.uint8], bands: Sequence[Band], colours: Sequenc
         area = np.zeros(patch.shape[:2], np.uint8)
         for curve, value in ((outer, 255), (inner, 0)):
             points = np.clip((curve - low) * 16, -(2**26), 2**26).round().astype(np.int32)
-            cv2.fillPoly(area, [points], value, cv2.LINE_AA, shift=4)
+            cv2.fillPoly(area, [points], (value,), cv2.LINE_AA, shift=4)
         weight = (OPACITY / 255) * area[..., None]
         patch[:] = (patch * (1 - weight) + np.array(colour) * weight).round().astype(np.uint8)

@@ -116,7 +116,7 @@ def draw_boxes(
 
     taken = np.zeros(image.shape[:2], np.uint8)  # where no text may go: on objects and on other texts
     for polygon in polygons[finite]:
-        cv2.fillPoly(taken, [np.clip(polygon, -(2**15), 2**15).round().astype(np.int32)], 1)
+        cv2.fillPoly(taken, [np.clip(polygon, -(2**15), 2**15).round().astype(np.int32)], (1,))
     for i in reversed(drawn):
         label = int(labels[i])
         texts = [to_ascii(classes[label] if 0 <= label < len(classes) else str(label))]

@@ -17,7 +17,7 @@ from .objects import CLASSES, KINDS
 PLANE, SHIP, TANK, LARGE, SMALL = range(len(CLASSES))
 
 
-def raster(mask: np.ndarray, polygon: np.ndarray, value: float | Sequence[float] = 255, scale: int = 1) -> None:
+def raster(mask: np.ndarray, polygon: np.ndarray, value: Sequence[float] = (255,), scale: int = 1) -> None:
     """Fill a polygon given in image pixels, in place, into a mask or image that has `scale` cells per pixel."""
     points = np.rint((np.asarray(polygon) * scale - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(mask, [points], value, lineType=cv2.LINE_8, shift=4)
@@ -87,8 +87,8 @@ class Sketch:
         self.grounds.append((polygon, texture))
         zone, other = ('water', 'land') if texture == 'water' else ('land', 'water')
         whole = np.array([(0, 0), (self.width, 0), (self.width, self.height), (0, self.height)])
-        raster(self.free[zone], whole if polygon is None else polygon, 255)
-        raster(self.free[other], whole if polygon is None else polygon, 0)
+        raster(self.free[zone], whole if polygon is None else polygon, (255,))
+        raster(self.free[other], whole if polygon is None else polygon, (0,))
 
     def band(self, middle: np.ndarray, angle: float, breadth: float) -> np.ndarray:
         """Return a strip through a point that is longer than the image."""
@@ -119,7 +119,7 @@ class Sketch:
         raster(taken, box_corners(rbox + (-x0, -y0, 2 * gap, 2 * gap, 0)))
         if (taken > window).any():
             return False
-        raster(window, box_corners(rbox + (-x0, -y0, 0, 0, 0)), 0)
+        raster(window, box_corners(rbox + (-x0, -y0, 0, 0, 0)), (0,))
         return True
 
     def add(

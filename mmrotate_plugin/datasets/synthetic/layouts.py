@@ -120,7 +120,7 @@ def road(s: Sketch) -> None:
             turned=0.0,
         )
     s.scatter('land', [SMALL, LARGE, TANK, SMALL], max(1, s.wanted // 3))
-    raster(s.free['land'], carriageway, 0)  # nothing grows there
+    raster(s.free['land'], carriageway, (0,))  # nothing grows there
     s.litter('land', ['tree', 'tree', 'house', 'pool'], 12)
 
 

@@ -179,7 +179,7 @@ class _Pen:
         _fill(canvas, self.cells(polygon), colour)
 
 
-def _fill(canvas: np.ndarray, cells: np.ndarray, colour: Colour | int) -> None:
+def _fill(canvas: np.ndarray, cells: np.ndarray, colour: Sequence[float]) -> None:
     cv2.fillPoly(canvas, [np.rint(cells * 16).astype(np.int32)], colour, lineType=cv2.LINE_8, shift=4)
 
 
@@ -210,7 +210,7 @@ def _zone_before_objects(sketch: Sketch, shape: tuple[int, int]) -> np.ndarray:
         if polygon is None:
             water[:] = 255 * (kind == 'water')
         else:
-            raster(water, polygon, 255 * (kind == 'water'))
+            raster(water, polygon, (255 * (kind == 'water'),))
     return (water / np.float32(255))[..., None]
 
 
@@ -231,7 +231,7 @@ def _cast_shadows(
         reach = offset * sprite.height * _FINE
         for polygon in sprite.outline:
             base = pen.cells(polygon)
-            _fill(mask, cv2.convexHull(np.concatenate([base, base + reach]).astype(np.float32))[:, 0], 255)
+            _fill(mask, cv2.convexHull(np.concatenate([base, base + reach]).astype(np.float32))[:, 0], (255,))
     keep = 255 - cv2.convertScaleAbs(cv2.blur(mask, (_FINE, _FINE)), alpha=strength)
     return cv2.multiply(canvas, cv2.merge([keep, keep, keep]), scale=1 / 255)
 

@@ -66,7 +66,7 @@ def equivariance_figure(
     figure = Figure(figsize=(15.5 if rows else 7.5, height), dpi=dpi, layout='constrained')
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.15)) if rows else (figure, None)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.15))[0] if rows else (figure, None)
     _draw_curves(left.subplots(), degrees, errors, plain, tolerance)
     if right is not None:
         axes = right.subplots(len(rows), 4, squeeze=False)
