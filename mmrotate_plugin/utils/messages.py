@@ -49,9 +49,15 @@ def why_no_file(path: Path) -> str:
     return 'is a folder, not a file' if path.is_dir() else 'does not exist'
 
 
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Tell whether a file lies in a hidden folder below `folder`, such as a virtual environment."""
+    return any(part.startswith('.') for part in file.relative_to(folder).parts)
+
+
 def similar_path(path: Path) -> str:
     """Suggest a file for a misspelt path, from the folder where it should be, or from configs/."""
     folder = path.parent if path.parent.is_dir() else Path('configs')
-    names = {file.name: file for file in sorted(folder.rglob(f'*{path.suffix}'))[:2000] if file.is_file()}
+    files = [file for file in sorted(folder.rglob(f'*{path.suffix}')) if not is_hidden(file, folder)]
+    names = {file.name: file for file in files[:2000] if file.is_file()}
     close = difflib.get_close_matches(path.name, names, n=1)
     return f'; did you mean {names[close[0]]}?' if close else ''
