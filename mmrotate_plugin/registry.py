@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
+from mmengine.registry import MODEL_WRAPPERS as ROOT_MODEL_WRAPPERS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
@@ -57,6 +58,9 @@ OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmrotate_plugin.engine']
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmrotate_plugin.evaluation'])
+MODEL_WRAPPERS = Registry(
+    'model_wrapper', parent=ROOT_MODEL_WRAPPERS, scope=SCOPE, locations=['mmrotate_plugin.models.utils.cpu_distributed']
+)
 
 T = TypeVar('T')
 

@@ -96,11 +96,12 @@ def test_data_sets_name_the_argument_that_is_wrong(data, tmp_path):
 def test_the_uncertain_detector_names_the_argument_that_is_wrong(data):
     pytest.importorskip('mmdet')
     from mmrotate_plugin.models.detectors import uncertain_detector
+    from mmrotate_plugin.models.uncertainty.head_trace import UnsupportedDetector
 
     cls = uncertain_detector.UncertainDetector
     name = data.draw(st.sampled_from(sorted(parameters(cls))))
     base = {'detector': nn.Linear(1, 1), name: data.draw(values, label=name)}
-    with pytest.raises((TypeError, ValueError, KeyError, uncertain_detector.UnsupportedDetector)) as error:
+    with pytest.raises((TypeError, ValueError, KeyError, UnsupportedDetector)) as error:
         cls(**base)
     said = str(error.value)
     assert any(known in said for known in parameters(cls)) or 'Linear' in said or name == 'detector', said

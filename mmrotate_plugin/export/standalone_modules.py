@@ -14,7 +14,11 @@ PARTS = {
     RESIZE: ('exported_symmetric_resize', (*_WAY_BACK, 'datasets.transforms.symmetric_resize'), 'TRANSFORMS'),
     MENDS: ('exported_host_mends', _WAY_BACK, None),
     ROI_ALIGN: ('exported_ri_roi_align', ('models.roi_heads.ri_roi_align',), 'MODELS'),
-    LOADER: ('exported_load_image', ('datasets.utils.image_headers', 'datasets.transforms.loading'), 'TRANSFORMS'),
+    LOADER: (
+        'exported_load_image',
+        ('utils.errors', 'datasets.utils.image_headers', 'datasets.transforms.loading'),
+        'TRANSFORMS',
+    ),
     PREPROCESSOR: ('exported_data_preprocessor', ('models.data_preprocessors.det_data_preprocessor',), 'MODELS'),
 }
 # a line of the config; mmengine puts the config's folder there when it reads it. It reads a config with an import

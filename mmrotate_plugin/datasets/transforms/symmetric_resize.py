@@ -31,7 +31,7 @@ class SymmetricResize(BaseTransform):
 
     It replaces mmdet's `Resize`, also as ``resize_type`` of mmcv's `RandomResize` and `RandomChoiceResize`. Bounding
     boxes, masks and the segmentation map follow. The `scale_factor` carries the place on the canvas as its `offset`
-    (`CentredScale`), by which `mmrotate_plugin.hosts` maps detections back. mmsegmentation removes the padding by
+    (`CentredScale`), by which the room `hosts` maps detections back. mmsegmentation removes the padding by
     `padding_size`, which must be among the `meta_keys` of its `PackSegInputs`.
 
     Args:

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import MODEL_WRAPPERS as ROOT_MODEL_WRAPPERS
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...registry import MODEL_WRAPPERS, register
 
 
 class GlooSyncBatchNorm(_BatchNorm):
@@ -87,7 +88,7 @@ def sync_norms_on_cpu(model: nn.Module) -> nn.Module:
     return model
 
 
-@ROOT_MODEL_WRAPPERS.register_module()
+@register(MODEL_WRAPPERS)
 class CPUDistributedDataParallel(MMDistributedDataParallel):
     """mmengine's data parallelism for CPUs, with synchronised batch norms.
 

@@ -174,7 +174,7 @@ def test_calibration_goes_with_the_state_dict(small):
         (dict(method='magic'), "method='magic' is unknown"),
         (dict(noise_std=8.0, noise_variance=1e-3), 'not both'),
         (dict(noise_std='guess'), "noise_std='guess' is unknown"),
-        (dict(noise_std=-1.0), 'from 0 on'),
+        (dict(noise_std=-1.0), 'finite and non-negative'),
         (dict(noise_std=[1.0, 2.0]), 'one number for each of 3 channels'),
         (dict(dropout_samples=1), 'dropout_samples=1'),
         (dict(num_samples=1), 'num_samples=1'),
