@@ -1,5 +1,6 @@
 """Read checkpoints, load all of their weights, and describe what they are."""
 
+import io
 from collections import OrderedDict
 from collections.abc import Mapping
 from copy import copy
@@ -13,6 +14,7 @@ from torch import nn
 from ..engine.checks.noted_config import noted_config
 from ..models.utils.weight_check import MisfitError
 from ..utils import safe_load
+from ..utils.atomic_files import write_whole
 from ..utils.errors import UsageError
 from ..utils.messages import similar_path, some, warn, why_no_file
 
@@ -46,6 +48,25 @@ def read_checkpoint(path: str, option: str = 'checkpoint') -> dict[str, Any]:
     state = OrderedDict((key.removeprefix('module.'), value) for key, value in state.items())
     vars(state)['_metadata'] = metadata  # torch's attribute of state dicts; notes the group
     return {**rest, 'state_dict': state, 'meta': rest.get('meta') or {}}
+
+
+def write_checkpoint(path: str | Path, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Write weights and meta as a checkpoint, whole or not at all.
+
+    Args:
+        path: File to write.
+        state: Weights by key; they are moved to the CPU.
+        meta: Facts for ``checkpoint['meta']``.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    weights = OrderedDict((key, value.cpu() if hasattr(value, 'cpu') else value) for key, value in state.items())
+    if hasattr(state, '_metadata'):  # torch's attribute of state dicts; notes the group
+        vars(weights)['_metadata'] = state._metadata
+    file = io.BytesIO()
+    torch.save({'meta': meta, 'state_dict': weights}, file)
+    write_whole(path, file.getvalue())
 
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:

@@ -13,6 +13,7 @@ from ..engine.checks.class_mixups import find_mixups
 from ..engine.checks.config_keys import READ, keys_without_effect
 from ..engine.checks.config_types import wrong_types
 from ..engine.checks.dataset_classes import find_class_faults
+from ..engine.checks.input_images import check_config
 from ..utils.errors import UsageError
 from ..utils.messages import first_line, similar_path, warn, why_no_file
 
@@ -57,7 +58,7 @@ def load_config(path: str, options: Mapping[str, Any] | Sequence[str] | None = N
         raise UsageError(f"config '{path}' has default_scope = 'mmrotate', but mmrotate is not installed")
     for text in find_class_faults(cfg)[:1]:
         raise UsageError(text)
-    import_module('mmrotate_plugin.engine.checks.input_images').check_config(cfg)
+    check_config(cfg)
     for text in (*find_mixups(cfg), *keys_without_effect(cfg, options)):
         warn(text)
     return cfg
@@ -89,7 +90,6 @@ def register_hosts() -> None:
     Raises:
         UsageError: If mmdet is missing, or a version does not go with the others.
     """
-    import_module('mmrotate_plugin')
     for host in ('mmdet', 'mmrotate'):
         try:
             utils = import_module(f'{host}.utils')

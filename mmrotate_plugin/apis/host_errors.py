@@ -7,7 +7,6 @@ have given the host something wrong: that keeps its traceback.
 """
 
 import re
-from pathlib import Path
 from traceback import FrameSummary, extract_tb
 
 PACKAGE = __name__.partition('.')[0]
@@ -74,7 +73,7 @@ def _host(file: str) -> str | None:
 
 
 def _is_ours(file: str) -> bool:
-    return f'/{PACKAGE}/' in file or str(Path(file).parent).endswith('/tools') and '/site-packages/' not in file
+    return f'/{PACKAGE}/' in file
 
 
 def _passes_on(file: str) -> bool:

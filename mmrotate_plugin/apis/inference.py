@@ -23,7 +23,7 @@ from ..engine.checks.head_classes import wrong_count
 from ..engine.checks.input_images import check_image
 from ..models.uncertainty.head_trace import UnsupportedDetector
 from ..models.utils.group_check import check_groups
-from ..structures import offset_of
+from ..structures import offset_of, tensor_of
 from ..utils.errors import ImageError, UsageError
 from ..utils.messages import first_line, reason_of, warn
 from ..visualization import class_colours
@@ -184,7 +184,7 @@ def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]
 def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = None) -> Detections:
     """Convert the predictions of a detector to arrays, best first."""
     found = found[found.scores.argsort(descending=True)]
-    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    boxes = tensor_of(found.bboxes)
     boxes_std, scores_std = found.get('bboxes_std'), found.get('scores_std')
     return Detections(
         boxes.cpu().numpy(),

@@ -17,6 +17,7 @@ from ..adf import NoMomentRule
 from ..adf.progress import track
 from ..evaluation.functional.rotated_iou import Polygons
 from ..models.uncertainty.head_trace import UnsupportedDetector
+from ..structures import tensor_of
 from ..utils.errors import UsageError
 from ..visualization import to_polygons
 from .inference import Detections, Detector, best_first
@@ -195,7 +196,7 @@ def _cut(image: NDArray[Any], rows: Span, columns: Span) -> NDArray[Any]:
 
 def _of_patch(found: InstanceData, rows: Span, columns: Span, shape: tuple[int, int]) -> InstanceData:
     """Select the detections that a patch answers for and that no seam cuts, in the frame of the image."""
-    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+    boxes = tensor_of(found.bboxes)
     coordinates = 2 if boxes.shape[1] == 5 else boxes.shape[1]  # (cx, cy, w, h, angle), or corners
     shift = boxes.new_zeros(boxes.shape[1])
     shift[:coordinates] = boxes.new_tensor([columns.start, rows.start]).repeat(coordinates // 2)

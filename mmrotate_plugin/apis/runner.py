@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ from mmengine.hooks import LoggerHook
 from mmengine.runner import Runner
 
 from ..datasets.utils.path_check import files_outside
+from ..engine.checks.before_run import check_data
 from ..engine.checks.compiled_operators import check_operators
 from ..engine.checks.dataset_classes import has_objects, reader_hint
 from ..engine.checks.evaluation_setup import prepare_evaluation
+from ..engine.checks.input_images import check_first_image
 from ..evaluation.mmrotate_map import mended_evaluation
 from ..models.utils.group_check import check_groups
 from ..utils.atomic_files import write_whole
@@ -59,9 +60,8 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     # mmengine's own start-up selects a CUDA device; it leaves a group alone that exists already
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-    import_module('mmrotate_plugin.models.utils.cpu_distributed')
     cfg.model_wrapper_cfg = {
-        'type': 'CPUDistributedDataParallel',
+        'type': 'mmrotate_plugin.CPUDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
@@ -113,14 +113,14 @@ def build_loop(runner: Runner, part: str) -> Any:
         raise UsageError(f'the data set of {part}_dataloader has no images that can be used ({where})')
     if part == 'train' and not has_objects(loop.dataloader.dataset):
         raise UsageError(f'the data set of {part}_dataloader has no object; there is nothing to learn ({where})')
-    import_module('mmrotate_plugin.engine.checks.input_images').check_first_image(runner.model, loop.dataloader.dataset)
+    check_first_image(runner.model, loop.dataloader.dataset)
     outside = files_outside(loop.dataloader.dataset)
     if outside:
         raise UsageError(
             f'the annotations of {part}_dataloader name {len(outside)} files outside of the data folder '
             f'({some(outside, 3)}; {where}): correct them, or set data_root to a folder that holds all of them'
         )
-    import_module('mmrotate_plugin.engine.checks.before_run').check_data(runner, loop.dataloader.dataset, part)
+    check_data(runner, loop.dataloader.dataset, part)
     if part != 'train':
         saves = (runner.cfg.get('default_hooks') or {}).get('checkpoint') or {}
         prepare_evaluation(loop, part, save_best=saves.get('save_best') if part == 'val' else None)

@@ -1,16 +1,13 @@
 """Fit the variance gains of a detector or of its backbone."""
 
 import argparse
-import io
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..adf.calibration import Calibration
-from ..apis.checkpoint import read_checkpoint
+from ..apis.checkpoint import read_checkpoint, write_checkpoint
 from ..apis.config import load_config
 from ..apis.inference import Detector, select_device
 from ..apis.runner import writable_folder
@@ -80,13 +77,9 @@ def write(out: Path, model: nn.Module, meta: dict[str, Any], facts: dict[str, An
         UsageError: If they cannot be written.
     """
     state = model.state_dict()
-    result = OrderedDict((key, state[key].cpu()) for key in state)
-    vars(result)['_metadata'] = getattr(state, '_metadata', {})  # torch's attribute of state dicts; notes the group
-    file = io.BytesIO()
-    torch.save({'meta': meta, 'state_dict': result}, file)
     try:
-        write_whole(out, file.getvalue())
+        write_checkpoint(out, state, meta)
         write_json(out.with_suffix('.json'), facts)
     except OSError as error:
         raise UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
-    return len(result)
+    return len(state)

@@ -1,16 +1,12 @@
 """Convert checkpoints between the keys of mmrotate and those of this package."""
 
 import argparse
-import io
 import os
 from collections import OrderedDict
 from pathlib import Path
 
-import torch
-
-from ..apis.checkpoint import describe_checkpoint, read_checkpoint
+from ..apis.checkpoint import describe_checkpoint, read_checkpoint, write_checkpoint
 from ..models.utils import weight_conversion
-from ..utils.atomic_files import write_whole
 from ..utils.errors import UsageError
 
 REDET_HEADS = ('bbox_head.', 'rbbox_head.')
@@ -44,10 +40,8 @@ def convert_weights(args: argparse.Namespace) -> None:
     except weight_conversion.ConversionError as error:
         raise UsageError(f"IN '{args.input}' cannot be converted: {error}") from error
 
-    file = io.BytesIO()
-    torch.save({'meta': checkpoint['meta'], 'state_dict': result}, file)
     try:
-        write_whole(args.output, file.getvalue())
+        write_checkpoint(args.output, result, checkpoint['meta'])
     except OSError as error:
         raise UsageError(f"OUT '{args.output}' cannot be written: {error.strerror or error}") from error
 

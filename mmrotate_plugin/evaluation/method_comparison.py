@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adf.dropout_sampling import may_drop
 from ..datasets.transforms.corruptions import Corruption
+from ..models.uncertainty.detector_calibration import calibrate_detector
+from ..models.uncertainty.fitted_buffers import is_fitted
+from ..models.uncertainty.image_noise import ImageNoise, normalised_variance
 from .error_fit import fit_errors, total_std
 from .functional.box_residuals import coordinates
 from .metrics.uncertainty_metric import Image, UncertaintyMetric, read_sample
@@ -99,8 +103,6 @@ class Evaluation:
     """
 
     def __init__(self, model: 'UncertainDetector', test: Any, fit: Any, evaluators: Any, plan: Plan) -> None:
-        from ..adf.dropout_sampling import may_drop
-
         self.model, self.test, self.fit, self.evaluators, self.plan = model, test, fit, evaluators, plan
         for dataset, wanted, name in ((test, plan.num_images, 'test'), (fit, plan.num_fit, 'validation')):
             if len(dataset) < wanted:
@@ -119,8 +121,6 @@ class Evaluation:
             yield corruption.name, self._condition(corruption)
 
     def _condition(self, corruption: Corruption) -> dict[str, Any]:
-        from ..models.uncertainty.image_noise import ImageNoise
-
         model, plan = self.model, self.plan
         level = plan.told(corruption)
         model.noise = ImageNoise(model.detector, level, None)
@@ -180,9 +180,6 @@ class Evaluation:
 
     def _calibrate(self, level: float) -> None:
         """Set the gains for a level of noise, fitted on images with Gaussian noise of that level."""
-        from ..models.uncertainty.detector_calibration import calibrate_detector
-        from ..models.uncertainty.image_noise import normalised_variance
-
         if level not in self._gains:
             corruption = Corruption('gaussian', level)
             batches = [self._batch(self.fit, i, corruption) for i in spread(len(self.fit), self.plan.num_fit)]
@@ -233,8 +230,6 @@ def spread(length: int, number: int) -> list[int]:
 
 def gains_of(model: torch.nn.Module) -> dict[str, Tensor]:
     """Copy what `calibrate_detector` and `fit_detector_errors` stored in the state dict."""
-    from ..models.uncertainty.fitted_buffers import is_fitted
-
     state = model.state_dict()
     return {key: value.clone() for key, value in state.items() if is_fitted(key)}
 

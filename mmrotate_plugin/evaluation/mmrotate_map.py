@@ -15,7 +15,6 @@ from unittest import mock
 import numpy as np
 import torch
 
-from . import EvaluationError
 from .functional import rotated_iou
 
 _COLUMNS = {'rbox': 5, 'qbox': 8}
@@ -23,20 +22,12 @@ _COLUMNS = {'rbox': 5, 'qbox': 8}
 
 @contextmanager
 def mended_evaluation() -> Iterator[None]:
-    """Make mmrotate's own metrics, where a user's config names them, count right, and in threads.
-
-    Raises:
-        UsageError: In place of an EvaluationError.
-    """
-    from ..utils.errors import UsageError
-
+    """Make mmrotate's own metrics, where a user's config names them, count right, and in threads."""
     patches = [mock.patch.object(*patch) for patch in _mended()]
     for patch in patches:
         patch.start()
     try:
         yield
-    except EvaluationError as error:
-        raise UsageError(str(error)) from error
     finally:
         for patch in patches:
             patch.stop()

@@ -1,6 +1,5 @@
 """Write the files of an exported detector: config, checkpoint, safetensors, and standalone modules."""
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..apis.checkpoint import write_checkpoint
 from ..apis.inference import Detector
 from ..engine.checks.checkpoint_classes import names_and_palette
 from ..utils.atomic_files import write_whole
@@ -74,9 +74,7 @@ def write_plain(
     text = HEAD + (FIND if beside else '') + exported.pretty_text
     write_whole(folder / CONFIG, text if text.endswith('\n') else f'{text}\n')
     weights = plain_weights(plain_detector(detector.model))
-    file = io.BytesIO()
-    torch.save({'meta': {'dataset_meta': dict(meta), 'cfg': exported.pretty_text}, 'state_dict': weights}, file)
-    write_whole(folder / CHECKPOINT, file.getvalue())
+    write_checkpoint(folder / CHECKPOINT, weights, {'dataset_meta': dict(meta), 'cfg': exported.pretty_text})
     return notes + more
 
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from .wrappers import leaves
+
 
 def files_outside(dataset: Any) -> list[str]:
     """Find paths in a data set's samples (``img_path`` and other keys ending in ``_path``) that leave its folders.
@@ -14,10 +16,10 @@ def files_outside(dataset: Any) -> list[str]:
     Args:
         dataset: An mmengine BaseDataset, or a wrapper of one.
     """
-    if isinstance(getattr(dataset, 'datasets', None), (list, tuple)):
-        return [path for part in dataset.datasets for path in files_outside(part)]
-    if hasattr(dataset, 'dataset'):
-        return files_outside(dataset.dataset)
+    return [path for part in leaves(dataset) for path in _outside(part)]
+
+
+def _outside(dataset: Any) -> list[str]:
     prefix = getattr(dataset, 'data_prefix', None)
     named = [*(prefix.values() if isinstance(prefix, Mapping) else ()), getattr(dataset, 'data_root', None)]
     folders = [folder for folder in named if isinstance(folder, str) and folder]

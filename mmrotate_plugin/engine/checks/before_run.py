@@ -1,4 +1,4 @@
-"""What is compared between the building of a training or test and its first iteration; errors are one line.
+"""Compare what was built for training or testing before the first iteration; errors are one line.
 
 The comparisons themselves are in the modules that this one imports.
 """
@@ -25,11 +25,11 @@ def before_training(runner: Runner, checkpoint: Mapping[str, Any] | None, schedu
 
     Args:
         runner: Its loops are built.
-        checkpoint: What a resumed training goes on from.
-        schedule: Whose schedule was chosen for that; see `settle_schedule`.
+        checkpoint: What a resumed run starts from.
+        schedule: Whose schedule a resumed run follows; see `settle_schedule`.
 
     Raises:
-        UsageError: If the training would learn or measure something else than it seems to, or end in an error later.
+        UsageError: If the run would learn or measure something other than it seems to, or fail later.
     """
     train = runner.train_loop.dataloader.dataset
     if runner.val_loop is not None:
@@ -105,7 +105,7 @@ def check_classes(
         checkpoint: As `read_checkpoint` returns it.
         path: Its file.
         given: The names of the data set or the config; None if it has none.
-        whose: What they are called.
+        whose: How messages call the owner of these names.
         result: If nothing that is computed depends on it: what follows, for a warning in place of the error.
 
     Raises:

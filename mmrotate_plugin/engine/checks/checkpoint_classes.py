@@ -1,7 +1,7 @@
-"""Compare the class names that a checkpoint was trained for with those of a data set or config.
+"""Compare the class names that a checkpoint was trained for with the names of a data set or config.
 
-A detector's classes are numbers; names alone tell whether number 2 means the same in both. Numbers of another order
-give wrong results without any error: mAP 0.595 instead of 0.941 for one pair that was exchanged.
+A detector's classes are numbers; names alone tell whether number 2 means the same in both. Numbers in another order
+give wrong results without any error: mAP 0.595 instead of 0.941 for one swapped pair.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ KEY = 'class_renames'
 
 @dataclass(frozen=True)
 class Difference:
-    """How the classes of a checkpoint and of the data differ.
+    """Tell how the classes of a checkpoint and of the data differ.
 
     Args:
-        kind: 'order' (the same names), 'names' (as many, some of them others) or 'number'.
+        kind: 'order' (the same names), 'names' (equally many, some different) or 'number'.
         text: Both lists and the first place where they differ.
         cure: What makes them equal.
     """
@@ -30,7 +30,7 @@ class Difference:
 
 
 def checkpoint_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Names in ``meta['dataset_meta']`` (mmengine) or ``meta['CLASSES']`` (mmdet 2, mmrotate 0.x); None without any."""
+    """Read names from ``meta['dataset_meta']`` (mmengine) or ``meta['CLASSES']`` (mmdet 2, mmrotate 0.x), else None."""
     meta = checkpoint.get('meta') or {}
     noted = meta.get('dataset_meta') or {}
     for source in (noted, meta):
@@ -42,12 +42,12 @@ def checkpoint_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def configured_classes(cfg: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Names of a config's test, validation or training data, without building or reading them; None if it has none."""
+    """Read the names of a config's test, validation or training data, without building it; None if it has none."""
     return (configured_meta(cfg) or {}).get('classes')
 
 
 def configured_meta(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`classes`, and `palette` if there is one, of the first data set of a config that tells its classes."""
+    """Return `classes`, and `palette` if there is one, of the first data set of a config that tells its classes."""
     for part in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
         dataset = (cfg.get(part) or {}).get('dataset')
         while isinstance(dataset, Mapping) and (inner := dataset.get('dataset') or dataset.get('datasets')):
@@ -62,7 +62,7 @@ def configured_meta(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _default_meta(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The `METAINFO` of a data set's class, found by its name."""
+    """Return the `METAINFO` of a data set's class, found by its name."""
     from mmengine.registry import DATASETS
 
     kind = dataset.get('type')
@@ -84,7 +84,7 @@ def _default_meta(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
 def difference(
     trained: Sequence[str] | None, given: Sequence[str] | None, renames: Any = None, whose: str = 'the data set'
 ) -> Difference | None:
-    """How two lists of classes differ; None if they agree, or one is unknown.
+    """Tell how two lists of classes differ; return None if they agree, or one is unknown.
 
     Names that differ in case, hyphens, underscores and blanks alone agree.
 
@@ -92,7 +92,7 @@ def difference(
         trained: The checkpoint's names.
         given: The data set's.
         renames: The config's `class_renames`: {checkpoint's name: data set's name}, or True if the checkpoint's names
-            are to be passed over, since the numbers mean the same classes.
+            are ignored, since the numbers mean the same classes.
         whose: What the second list is called.
     """
     if trained is None or given is None or (renames is True):
@@ -132,9 +132,9 @@ def difference(
 def names_and_palette(
     cfg: Mapping[str, Any], checkpoint: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], list[Any] | None]:
-    """The names for what a detector finds, and their colours.
+    """Choose names and colours for what a detector finds.
 
-    Names are the checkpoint's, unless the config's agree or there are none; colours are those that the config gives to
+    Names are the checkpoint's, unless the config's agree or the checkpoint has none. Colours are what the config gives
     these names, else the checkpoint's.
 
     Returns:
@@ -157,5 +157,5 @@ def names_and_palette(
 
 
 def plain(name: str) -> str:
-    """A name without its spelling: 'Small vehicle' and 'small-vehicle' are one class."""
+    """Reduce a name to what spellings share: 'Small vehicle' and 'small-vehicle' are one class."""
     return ''.join(c for c in name.casefold() if c not in '-_ ')

@@ -1,7 +1,8 @@
-"""Two classes of one name: which `ReResNet` and which `ReFPN` will a config build?
+"""Warn of names that two packages share: which `ReResNet` and which `ReFPN` will a config build?
 
 mmrotate has classes of these names that exchange e2cnn's `GeometricTensor`; ours exchange plain tensors. In mmrotate's
-scope the bare name finds mmrotate's. Whoever imports this package and writes the bare name there meant ours, probably.
+scope the bare name finds mmrotate's. A config that imports this package and writes the bare name there probably means
+ours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +14,13 @@ NAMES = ('ReResNet', 'ReFPN')
 
 
 def find_mixups(cfg: Mapping[str, Any]) -> list[str]:
-    """Warnings about bare names that probably find another class than intended; empty if all is well.
+    """Warn about bare names that probably find another class than intended.
 
     Args:
         cfg: A whole config: `model`, `default_scope`, `custom_imports`.
 
     Returns:
-        One sentence or two per finding: the key in the config, what it will build, and both ways out.
+        One or two sentences per finding, none if all is well: the key, what it will build, and both ways out.
     """
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
@@ -84,7 +85,7 @@ def _is(node: Any, name: str) -> bool:
 
 
 def _dicts(node: Any, path: str, scope: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """All dicts below `node`, with their key path and the scope in which mmengine builds them."""
+    """Yield all dicts below `node`, with their key path and the scope in which mmengine builds them."""
     if isinstance(node, Mapping):
         scope = node.get('_scope_', scope)
         yield path, node, scope

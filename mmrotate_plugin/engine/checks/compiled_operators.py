@@ -1,4 +1,4 @@
-"""Operators of mmcv that have no version for the device at hand: named before a run where the model shows it.
+"""Find operators of mmcv that have no version for the device, before a run where the model shows it.
 
 Some heads, losses and assigners call operators that mmcv has for CUDA alone. Calling one with a few numbers tells
 whether it is there, so a later mmcv that has more is believed.
@@ -54,7 +54,7 @@ def check_operators(model: nn.Module, *, training: bool) -> None:
 
     Args:
         model: On its device.
-        training: Losses and assigners count too.
+        training: Whether losses and assigners count too.
 
     Raises:
         NotImplementedError: If a part calls an operator that mmcv lacks for this device; the message names the part,
@@ -68,7 +68,7 @@ def check_operators(model: nn.Module, *, training: bool) -> None:
 
 
 def message(operator: str, device: torch.device | str, who: str, instead: str = '') -> str:
-    """What is missing, who asks for it, and what to do."""
+    """Say what is missing, what asks for it, and what to do."""
     kind = torch.device(device).type
     if kind == 'cuda':
         return (
@@ -80,13 +80,13 @@ def message(operator: str, device: torch.device | str, who: str, instead: str = 
 
 
 def instead_of(operator: str) -> str:
-    """What does without an operator, '' where nothing is known."""
+    """Say what works without an operator; '' where nothing is known."""
     return next((text for name, _, text in NEEDS.values() if name == operator), '')
 
 
 @cache
 def lacks(operator: str, device: torch.device) -> bool:
-    """Whether mmcv has no version of an operator for a device; False where it cannot be told."""
+    """Tell whether mmcv has no version of an operator for a device; False where it cannot be told."""
     try:
         from mmcv import ops
 
@@ -99,7 +99,7 @@ def lacks(operator: str, device: torch.device) -> bool:
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Places and names of the classes in `NEEDS`, in modules and in what modules hold (assigners)."""
+    """Yield places and names of the classes in `NEEDS`, in modules and in what modules hold (assigners)."""
     for place, module in model.named_modules():
         if place.endswith('._cuda_operator'):  # of a layer of this package, which goes another way elsewhere
             continue

@@ -1,8 +1,8 @@
 """Name what a config or `--cfg-options` sets without any effect.
 
 A config is a program: what stands at its top level is an argument of the runner, or a variable that was used while the
-file was read. mmengine keeps both, and passes over a variable that is changed afterwards, over the keys of mmdet 2 and
-mmrotate 0.x, and over misspelt ones.
+file was read. mmengine keeps both. It ignores variables that are changed afterwards, the keys of mmdet 2 and
+mmrotate 0.x, and misspelt keys.
 """
 
 import difflib
@@ -57,7 +57,7 @@ _OLD_ONLY_WITH = {'data': ('train', 'val', 'test', 'samples_per_gpu'), 'runner':
 
 
 def keys_without_effect(cfg: Mapping[str, Any], options: Iterable[str] = ()) -> list[str]:
-    """Sentences on what has no effect, or not that which it seems to have.
+    """Say what has no effect, or another effect than it seems to have.
 
     Args:
         cfg: A whole config, with the options merged.
@@ -95,7 +95,7 @@ def _in_use(cfg: Mapping[str, Any], key: str, value: Any) -> bool:
 
 
 def _variables(cfg: Mapping[str, Any], options: Iterable[str]) -> Iterator[str]:
-    """Options that change a variable after it was used."""
+    """Say which options change a variable after it was used."""
     for option in options:
         top, _, rest = option.partition('.')
         if top in READ or top not in cfg:
@@ -111,7 +111,7 @@ def _variables(cfg: Mapping[str, Any], options: Iterable[str]) -> Iterator[str]:
 
 
 def _places(node: Any, name: str, path: str = '') -> Iterator[str]:
-    """Keys of that name, without those that `_base_` and lists of pipelines repeat."""
+    """Yield the places of a key, except those that `_base_` and lists of pipelines repeat."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             inner = f'{path}.{key}' if path else str(key)
@@ -134,7 +134,7 @@ def _misspelt(cfg: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _angle_versions(cfg: Mapping[str, Any], options: Iterable[str]) -> Iterator[str]:
-    """Angle conventions of a detector's parts that differ, and one at the top level that no part has."""
+    """Say where angle conventions of a detector's parts differ, and if the top level has one that no part has."""
     places: dict[str, Any] = {}
     for part in ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader'):
         places |= {place: _at(cfg, place) for place in _places(cfg.get(part), 'angle_version', part)}

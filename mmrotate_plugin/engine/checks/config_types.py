@@ -1,4 +1,4 @@
-"""Whether the parts of a config are what the runner takes: dicts, lists of dicts, or None."""
+"""Check that the parts of a config have the types that the runner takes: dicts, lists of dicts, or None."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ _LISTS = ('param_scheduler', 'val_evaluator', 'test_evaluator', 'custom_hooks')
 
 
 def wrong_types(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """What cannot be right at the top of a config and in its dataloaders, a sentence each.
+    """Say what cannot be right at the top of a config and in its dataloaders, one sentence each.
 
     Args:
         cfg: A whole config.

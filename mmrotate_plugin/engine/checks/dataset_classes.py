@@ -1,22 +1,23 @@
-"""Faults in how a config names classes, found before anything is built; for the data sets of hosts too."""
+"""Find faults in how a config names classes before anything is built, also for the hosts' data sets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...datasets.utils.class_names import classes_fault, metainfo_fault
+from ...datasets.utils.wrappers import leaves
 
 _READERS = ('DOTADataset', 'DOTAv15Dataset', 'DOTAv2Dataset', 'HRSCDataset', 'DIORDataset')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def find_class_faults(cfg: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the classes of a config's data sets, wrapped ones included; empty if all is well.
+    """Say what is wrong with the classes of a config's data sets, wrapped ones included.
 
     Args:
         cfg: A whole config.
 
     Returns:
-        One sentence per finding: the key in the config, what it holds, and what would work.
+        One sentence per finding, none if all is well: the key in the config, what it holds, and what would work.
     """
     found = []
     for place, dataset in data_sets(cfg):
@@ -31,7 +32,7 @@ def find_class_faults(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def data_sets(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The data sets of a config's loaders and the wrappers around them, with their places in the config."""
+    """Yield the data sets of a config's loaders and the wrappers around them, with their places in the config."""
     for loader in _LOADERS:
         node = cfg.get(loader)
         if isinstance(node, Mapping):
@@ -39,7 +40,7 @@ def data_sets(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def reader_hint(dataset: Any) -> str:
-    """What to add to an error of a data set's config: the reader of this package, where a host's has failed."""
+    """Suggest the reader of this package for an error of a host's data set."""
     for _, node in _below('', dataset):
         name = str(node.get('type')).removeprefix('mmrotate.')
         if name in _READERS:
@@ -48,27 +49,23 @@ def reader_hint(dataset: Any) -> str:
 
 
 def has_objects(dataset: Any) -> bool:
-    """Whether any sample of a built data set has an object that is not to be ignored; True if it cannot tell.
+    """Tell whether any sample of a built data set has an object that counts; True if it cannot tell.
 
     Args:
         dataset: An mmengine BaseDataset or a wrapper of such.
     """
-    parts = getattr(dataset, 'datasets', None)
-    if isinstance(parts, (list, tuple)):
-        return any(has_objects(part) for part in parts)
-    if hasattr(dataset, 'dataset'):
-        return has_objects(dataset.dataset)
-    if not hasattr(dataset, 'get_data_info'):
-        return True
-    for index in range(len(dataset)):
-        instances = dataset.get_data_info(index).get('instances')
-        if instances is None or any(not one.get('ignore_flag') for one in instances):
+    for part in leaves(dataset):
+        if not hasattr(part, 'get_data_info'):
             return True
+        for index in range(len(part)):
+            instances = part.get_data_info(index).get('instances')
+            if instances is None or any(not one.get('ignore_flag') for one in instances):
+                return True
     return False
 
 
 def _is_detection(dataset: Mapping[str, Any], scope: Any) -> bool:
-    """Whether a data set is of mmdet, mmrotate or this package; those of mmpretrain have an argument `classes`."""
+    """Tell whether a data set is from mmdet, mmrotate or this package; mmpretrain's take an argument `classes`."""
     prefix = str(dataset.get('type')).rpartition('.')[0] or scope or 'mmdet'
     return str(prefix).split('.')[0] in ('mmdet', 'mmrotate', 'mmrotate_plugin')
 

@@ -1,6 +1,6 @@
-"""What can be told of an evaluation before its first image: ground truth, and names for a submission.
+"""Check an evaluation before its first image: its ground truth, and the names for a submission.
 
-And what hosts' metrics lack while it runs: without ground truth they end in a KeyError after the last image, or give
+Also guard the hosts' metrics while they run: without ground truth they end in a KeyError after the last image, or give
 0.0 or -1 as if something had been measured.
 """
 
@@ -11,32 +11,30 @@ import torch
 from mmengine import dist
 from mmengine.evaluator import BaseMetric
 
+from ...datasets.utils.wrappers import leaves
 from ...evaluation import EvaluationError
 from ...evaluation.functional.ground_truth import is_labelled, name_of
 from ...evaluation.functional.submission import check_submission, parse_patch
 from ...evaluation.metrics.dota_metric import no_truth
+from ...utils.errors import UsageError
+from ...utils.messages import warn
 
 
 def prepare_evaluation(loop: Any, part: str, *, save_best: Any = None) -> None:
     """Check the data of a val or test loop against its metrics, and guard hosts' metrics (`TruthGuard`).
 
     Args:
-        loop: Of mmengine's runner, with `dataloader` and `evaluator`.
+        loop: Loop of mmengine's runner, with `dataloader` and `evaluator`.
         part: 'val' or 'test', for messages.
-        save_best: Of the checkpoint hook: it has nothing to choose by if no number is given.
+        save_best: Option of the checkpoint hook, which needs a number to choose by.
 
     Raises:
-        UsageError: If a submission cannot be right, or `save_best` has no ground truth.
+        EvaluationError: If a submission cannot be right.
+        UsageError: If `save_best` has no ground truth.
     """
-    from ...utils.errors import UsageError
-    from ...utils.messages import warn
-
     dataset, metrics = loop.dataloader.dataset, loop.evaluator.metrics
-    try:
-        for metric in metrics:
-            check_files(metric, dataset)
-    except EvaluationError as error:
-        raise UsageError(str(error)) from error
+    for metric in metrics:
+        check_files(metric, dataset)
     judges = [metric for metric in metrics if judges_detections(metric)]
     reason = why_no_truth(dataset) if judges and not any(map(own_truth, judges)) else None
     if reason and save_best:
@@ -55,7 +53,7 @@ def prepare_evaluation(loop: Any, part: str, *, save_best: Any = None) -> None:
 
 
 def check_files(metric: Any, dataset: Any) -> None:
-    """What `DOTAMetric.check_submission` says, also for mmrotate's metric of this name.
+    """Do what `DOTAMetric.check_submission` does, also for mmrotate's metric of this name.
 
     Raises:
         EvaluationError: See there; if mmrotate's metric would put a box in another place or image; for its
@@ -85,13 +83,13 @@ def check_files(metric: Any, dataset: Any) -> None:
 
 
 def infos(dataset: Any) -> Iterator[Mapping[str, Any]]:
-    """What a data set of mmengine knows of each image before it is read; nothing of other data sets."""
+    """Yield what a data set of mmengine knows of each image before it is read; nothing for other data sets."""
     if hasattr(dataset, 'get_data_info'):
         yield from (dataset.get_data_info(i) for i in range(len(dataset)))
 
 
 def why_no_truth(dataset: Any) -> str | None:
-    """The reason why no sample of a data set can have an object that counts, or None if one can, or who knows."""
+    """Say why no sample of a data set can have an object that counts; return None if one can, or if it cannot tell."""
     parts = list(leaves(dataset))
     if all(loads_no_labels(part) for part in parts):
         return 'its pipeline does not load annotations (LoadAnnotations)'
@@ -110,17 +108,8 @@ def why_no_truth(dataset: Any) -> str | None:
     return f'all {ignored} objects are ignored' if ignored else f'{images} images have no objects{because}'
 
 
-def leaves(dataset: Any) -> Iterator[Any]:
-    """The data sets within wrappers."""
-    inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from leaves(part)
-
-
 def loads_no_labels(dataset: Any) -> bool:
-    """Whether a pipeline of the hosts' transforms has none that loads labels; those of users may do anything."""
+    """Tell whether a pipeline of the hosts' transforms loads no labels; a user's own transform may do anything."""
     steps = list(flat(getattr(getattr(dataset, 'pipeline', None), 'transforms', ())))
     known = ('mmcv.', 'mmdet.', 'mmengine.', 'mmrotate.', 'mmrotate_plugin.')
     return bool(steps) and not any(
@@ -135,7 +124,7 @@ def flat(steps: Iterable[Any]) -> Iterator[Any]:
 
 
 def judges_detections(metric: Any) -> bool:
-    """Whether a metric compares, other than those that write results (DumpResults and its like)."""
+    """Tell whether a metric compares, unlike DumpResults and others that write results."""
     return isinstance(metric, BaseMetric) and not type(metric).__name__.startswith('Dump')
 
 
@@ -144,7 +133,7 @@ def writes_only(metric: Any) -> bool:
 
 
 def own_truth(metric: Any) -> bool:
-    """Whether a metric has ground truth from a file of its own (CocoMetric's `ann_file`), with objects."""
+    """Tell whether a metric reads ground truth with objects from its own file (CocoMetric's `ann_file`)."""
     return any(getattr(getattr(metric, name, None), 'anns', None) for name in ('_coco_api', '_lvis_api'))
 
 
@@ -159,10 +148,10 @@ class GuardedCall:
 
 
 class TruthGuard:
-    """Lets a host's metric see labelled images alone, and gives its numbers only if there is something to compare with.
+    """Show a host's metric only labelled images, and return its numbers only if there is something to compare with.
 
     Its `process` and `evaluate` are replaced on the object, so its type and its arguments stay. Detections that it was
-    told to write (`outfile_prefix`) are written all the same. Samples that are no detections pass.
+    told to write (`outfile_prefix`) are written all the same. Samples without detections pass.
 
     Raises:
         UsageError: Within the calls, in place of a KeyError or an assertion about a sample.
@@ -178,7 +167,7 @@ class TruthGuard:
         self.count = dict(images=0, unlabelled=0, objects=0, ignored=0, others=0)
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Of the metric, with the samples that it can judge."""
+        """Process the samples that the metric can judge."""
         passed = []
         for sample in data_samples:
             if 'pred_instances' not in sample or writes_only(self.metric) or own_truth(self.metric):
@@ -201,9 +190,7 @@ class TruthGuard:
             self._call(self._process, data_batch, passed, where=name_of(passed[0]))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Of the metric, or no numbers."""
-        from ...utils.messages import warn
-
+        """Return the metric's numbers, or none."""
         total = torch.tensor(list(self.count.values()))
         dist.all_reduce(total)
         count = dict(zip(self.count, total.tolist(), strict=True))
@@ -224,12 +211,8 @@ class TruthGuard:
         return {}
 
     def _call(self, function: Any, *args: Any, where: str) -> Any:
-        from ...utils.errors import UsageError
-
         try:
             return function(*args)
-        except EvaluationError as error:
-            raise UsageError(str(error)) from error
         except (AssertionError, KeyError, NotImplementedError) as error:
             name = type(self.metric).__name__
             raise UsageError(

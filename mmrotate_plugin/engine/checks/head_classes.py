@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...datasets.utils.wrappers import leaves
+
 # DOTA's round and square classes, in the pipelines of mmrotate's "rr" configs
 DOTA_RECT = {9: 'storage-tank', 11: 'roundabout'}
 _LABELS = ('rect_obj_labels', 'rect_labels')
@@ -16,7 +18,7 @@ _OTHER_CLASSES = ('rpn_head', 'semantic_head', 'semantic_seg_head', 'panoptic_he
 
 
 def classes_of(dataset: Any) -> tuple[str, ...] | None:
-    """Class names of a data set, also of one that is wrapped; None if it does not tell them."""
+    """Return the class names of a data set, also of a wrapped one; None if it does not tell them."""
     for leaf in leaves(dataset):
         meta = getattr(leaf, 'metainfo', None)
         names = meta.get('classes') if isinstance(meta, Mapping) else None
@@ -25,19 +27,8 @@ def classes_of(dataset: Any) -> tuple[str, ...] | None:
     return None
 
 
-def leaves(dataset: Any) -> Iterator[Any]:
-    """The data sets within `RepeatDataset`, `ConcatDataset`, `ClassBalancedDataset`, `MultiImageMixDataset`, ..."""
-    if isinstance(several := getattr(dataset, 'datasets', None), Sequence):
-        for part in several:
-            yield from leaves(part)
-    elif (inner := getattr(dataset, 'dataset', None)) is not None:
-        yield from leaves(inner)
-    else:
-        yield dataset
-
-
 def wrong_heads(model: nn.Module, dataset: Any, where: str) -> str | None:
-    """What is wrong with the numbers of classes in a detector, in one sentence; None if all agree with the data.
+    """Say in one sentence which numbers of classes in a detector are wrong; return None if all agree with the data.
 
     Every module with `num_classes` counts (heads, stages of heads, losses), except those whose classes are not the
     data set's: RPN heads, class-agnostic mask heads, semantic heads, classifiers that serve as backbones, and heads
@@ -61,7 +52,7 @@ def wrong_heads(model: nn.Module, dataset: Any, where: str) -> str | None:
 
 
 def unlike_parts(model: nn.Module, dataset: Any, where: str) -> str | None:
-    """Where the parts of a `ConcatDataset` give one number to different classes, in one sentence; None if nowhere.
+    """Say in one sentence where the parts of a `ConcatDataset` give one number to different classes; None if nowhere.
 
     mmdet joins them without a word. Detectors that read class names (`language_model`) may be given any.
     """
@@ -79,14 +70,14 @@ def unlike_parts(model: nn.Module, dataset: Any, where: str) -> str | None:
 
 
 def wrong_count(model: nn.Module, names: Sequence[str], whose: str) -> str | None:
-    """The same for a plain list of names; `whose` they are begins the second half of the sentence."""
+    """Do the same for a plain list of names; the message calls their owner `whose`."""
     if not names or not is_detector(model) or not (text := _wrong_numbers(model, len(names))):
         return None
     return f'{text}, but {whose} names {len(names)} classes ({shorten(names)})'
 
 
 def is_detector(model: nn.Module) -> bool:
-    """Whether a model is one of mmdet's detectors with classes of its own, or holds one."""
+    """Tell whether a model is, or holds, a detector of mmdet that has its own classes."""
     try:
         from mmdet.models.detectors.base import BaseDetector
     except ImportError:
@@ -98,7 +89,7 @@ def is_detector(model: nn.Module) -> bool:
 
 
 def heads_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Modules whose `num_classes` has to be that of the data, each with its key in the config."""
+    """Yield modules whose `num_classes` must be that of the data, with their keys in the config."""
     model, prefix = getattr(model, 'module', model), 'model'
     while (inner := model.__dict__.get('detector')) is not None:
         model, prefix = inner, f'{prefix}.detector'
@@ -116,7 +107,7 @@ def heads_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def config_key(prefix: str, parts: Sequence[str]) -> str:
-    """A module's place as a config writes it: ``model.roi_head.bbox_head[1]``."""
+    """Write a module's place as a config does: ``model.roi_head.bbox_head[1]``."""
     return prefix + ''.join(f'[{part}]' if part.isdigit() else f'.{part}' for part in parts if part)
 
 
@@ -128,7 +119,7 @@ def _wrong_numbers(model: nn.Module, number: int) -> str:
 
 
 def _wrong_weights(model: nn.Module, number: int) -> list[str]:
-    """Losses with a weight for each class, and for the background where it is a class too, that are too many or few."""
+    """Yield losses whose weights per class, and for the background where it is one, are too many or too few."""
     found = []
     for key, head in heads_of(model):
         for name, loss in head.named_modules():
@@ -151,7 +142,7 @@ def _cure(text: str, number: int) -> str:
 
 
 def _option(key: str) -> str:
-    """A place in the config as `--cfg-options` takes it."""
+    """Write a place in the config as `--cfg-options` takes it."""
     return key.replace('[', '.').replace(']', '')
 
 
@@ -168,7 +159,7 @@ def labels_by_number(cfg: Mapping[str, Any], names: Sequence[str], part: str) ->
         part: The dataloader's key, which begins that of a finding.
 
     Returns:
-        What is wrong, what is doubtful, and what is worth knowing, a sentence each.
+        What is wrong, what is doubtful, and what is worth knowing, one sentence each.
     """
     wrong, doubtful, known = [], [], []
     for key, labels in _label_lists(cfg, part):

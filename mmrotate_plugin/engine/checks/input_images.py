@@ -1,4 +1,4 @@
-"""Whether images, data preprocessor and backbone have one number of channels and one scale."""
+"""Check that images, data preprocessor and backbone agree on channels and scale."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,11 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import nn
 
-from ...utils.errors import UsageError
+from ...datasets.utils.broken_files import read_whole_header
+from ...datasets.utils.image_headers import ImageKindError
+from ...datasets.utils.loader_check import find_loader, judge
+from ...datasets.utils.wrappers import leaves
+from ...utils.errors import ImageError, UsageError
 
 GREY_LEVELS = 256  # of the images that means and standard deviations below it are for
 COLOURS = 3
@@ -56,7 +60,7 @@ def check_config(cfg: Config) -> None:
 
 
 def input_channels(model: nn.Module) -> int | None:
-    """Channels that the first layer of a model's backbone reads; None where that is not known."""
+    """Return how many channels the first layer of a model's backbone reads; None if unknown."""
     backbone = getattr(model, 'backbone', None)
     stem, layers = getattr(backbone, 'conv1', None), getattr(backbone, 'stem', None)
     if stem is None and isinstance(layers, nn.Sequential):
@@ -73,8 +77,6 @@ def check_image(model: nn.Module, image: NDArray[Any], name: str) -> None:
         ImageError: If its channels are not those of the backbone or of the data preprocessor's `mean`, or its values
             are beyond the 8 bits that `mean` and `std` are for.
     """
-    from ...utils.errors import ImageError
-
     channels = 1 if image.ndim == 2 else image.shape[2]
     wanted = input_channels(model)
     if wanted is not None and channels != wanted:
@@ -111,14 +113,7 @@ def check_first_image(model: nn.Module, dataset: Any) -> None:
     Raises:
         ImageError: See `check_image`; and if the loader cannot read it right.
     """
-    from ...datasets.utils.broken_files import read_whole_header
-    from ...datasets.utils.image_headers import ImageKindError
-    from ...datasets.utils.loader_check import find_loader, judge
-    from ...utils.errors import ImageError
-
-    for part in getattr(dataset, 'datasets', None) or [dataset]:
-        while hasattr(part, 'dataset'):  # RepeatDataset and its like
-            part = part.dataset
+    for part in leaves(dataset):
         loader = find_loader(getattr(getattr(part, 'pipeline', None), 'transforms', ()))
         if loader is None or not hasattr(part, 'get_data_info') or not len(part):
             continue

@@ -1,4 +1,4 @@
-"""Find out before a training whether the metrics that its hooks wait for will be there.
+"""Find out before training whether the metrics that hooks wait for will be there.
 
 `CheckpointHook(save_best='mAP')` ends with a KeyError after the first validation, hours later, where the evaluator
 calls it 'dota/mAP'.
@@ -15,6 +15,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+
+from .head_classes import classes_of
 
 _COCO = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 _COCO_AR = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
@@ -49,7 +51,7 @@ def unknown_metric(runner: Runner) -> tuple[str | None, list[str]]:
 
 
 def _wanted(runner: Runner) -> Iterator[tuple[str, str]]:
-    """Keys of the config and the metric that each names."""
+    """Yield keys of the config and the metric that each names."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             for name in hook.save_best or ():
@@ -69,7 +71,7 @@ def _flat(schedules: Any) -> list[Any]:
 
 
 def keys_of(metrics: Iterable[BaseMetric], dataset: Any) -> tuple[list[str], list[BaseMetric]]:
-    """The names of all results, and the metrics whose results cannot be told beforehand."""
+    """Return the names of all results, and the metrics whose results are not known beforehand."""
     given, unknown = [], []
     for metric in metrics:
         names = _by_arguments(metric)
@@ -83,7 +85,7 @@ def keys_of(metrics: Iterable[BaseMetric], dataset: Any) -> tuple[list[str], lis
 
 
 def _by_arguments(metric: BaseMetric) -> list[str] | None:
-    """Of the metrics of mmdet and mmrotate, known by their class and arguments."""
+    """Name the results of a metric of mmdet or mmrotate by its class and arguments."""
     names = {kind.__name__ for kind in type(metric).__mro__}
     own = type(metric).__dict__  # a class that computes otherwise is tried
     if 'compute_metrics' in own and type(metric).__name__ not in ('DOTAMetric', 'VOCMetric', 'CocoMetric',
@@ -115,8 +117,6 @@ def _coco(metric: Any) -> list[str] | None:
 
 def _by_trial(metric: BaseMetric, dataset: Any) -> list[str] | None:
     """Give a copy of a metric one image with one object, which is found; None if it cannot take it."""
-    from .head_classes import classes_of
-
     logger = MMLogger.get_current_instance()
     level = logger.level
     try:
@@ -135,7 +135,7 @@ def _by_trial(metric: BaseMetric, dataset: Any) -> list[str] | None:
 
 
 def _sample() -> dict[str, Any]:
-    """A result as mmengine's evaluator hands it over, with rotated boxes."""
+    """Make a result as mmengine's evaluator passes it on, with rotated boxes."""
     from mmengine.structures import BaseDataElement, InstanceData
 
     boxes = torch.tensor([[50.0, 50.0, 20.0, 10.0, 0.3]])
@@ -149,7 +149,7 @@ def _sample() -> dict[str, Any]:
 
 
 def _closest(name: str, given: Sequence[str]) -> str | None:
-    """The name with another prefix, or one that is spelled nearly so."""
+    """Return the same name with another prefix, or a similarly spelled one."""
     tail = name.rpartition('/')[2].casefold()
     for full in given:
         if full.rpartition('/')[2].casefold() == tail:

@@ -14,7 +14,7 @@ _NUMBERS = {'inf': float('inf'), 'nan': float('nan')}  # as Python prints them
 
 
 def noted_config(checkpoint: Mapping[str, Any]) -> Config | None:
-    """The config of a checkpoint's training; None where it is missing or anything but data.
+    """Return the config that a checkpoint was trained with; None if it is missing or not plain data.
 
     Args:
         checkpoint: With `meta`, in which mmengine calls it 'cfg', and older versions 'config'.
@@ -29,7 +29,7 @@ def noted_config(checkpoint: Mapping[str, Any]) -> Config | None:
 
 
 def read_assignments(text: str) -> dict[str, Any]:
-    """The values of lines such as ``model = dict(type='ReResNet', depth=18)``.
+    """Read the values of lines such as ``model = dict(type='ReResNet', depth=18)``.
 
     Raises:
         ValueError: If there is anything but literals and calls of `dict`.

@@ -1,4 +1,4 @@
-"""Decide which schedule a resumed training follows, and say what is another than before."""
+"""Decide which schedule a resumed run follows, and say what differs from before."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ HOOK = 'mmrotate_plugin.ConfigScheduleHook'
 
 
 def settle_schedule(cfg: Config, checkpoint: Mapping[str, Any], chosen: str | None) -> list[str]:
-    """Make a config follow the schedule that was chosen, and tell what that means.
+    """Make a config follow the chosen schedule, and say what that means.
 
     Args:
         cfg: It is changed: by the checkpoint's schedules, or by a hook that takes its own.
-        checkpoint: What the training goes on from.
+        checkpoint: What the run resumes from.
         chosen: 'checkpoint', 'config', or None where the user did not choose: the checkpoint's.
 
     Returns:
@@ -60,7 +60,7 @@ def settle_schedule(cfg: Config, checkpoint: Mapping[str, Any], chosen: str | No
 
 
 def _restore(cfg: Config, before: Config) -> None:
-    """Write what rules into the config too, since later checkpoints hold it, and schedules have no type in them."""
+    """Also write what rules into the config, since later checkpoints hold it, and schedules have no type in them."""
     cfg.param_scheduler = compare.restored_schedules(before)
     for key in ('optimizer', 'paramwise_cfg'):
         cfg.optim_wrapper[key] = before.optim_wrapper.get(key)
@@ -82,11 +82,11 @@ def _which_rules(before: Config, cfg: Config, found: str, chosen: str | None) ->
 
 
 def tell_batch(runner: Runner, meta: Mapping[str, Any], chosen: str | None) -> str | None:
-    """One sentence if batch size, accumulation or the number of processes are others than the checkpoint's.
+    """Say in one sentence if batch size, accumulation or number of processes differ from the checkpoint's.
 
     Args:
         runner: With its train loop built.
-        meta: Of the checkpoint.
+        meta: The checkpoint's `meta`.
         chosen: As in `settle_schedule`.
     """
     before = noted_config({'meta': meta})
@@ -106,10 +106,10 @@ def tell_batch(runner: Runner, meta: Mapping[str, Any], chosen: str | None) -> s
 
 
 def unfit_optimizer(groups: list[Mapping[str, Any]], saved: Any) -> str | None:
-    """Why the saved state is not of an optimizer with these groups of parameters; None if it may be.
+    """Say why a saved state does not fit an optimizer with these groups of parameters; return None if it may.
 
     Args:
-        groups: Of the optimizer that was built.
+        groups: Parameter groups of the optimizer that was built.
         saved: The checkpoint's 'optimizer'.
     """
     old = saved.get('param_groups') if isinstance(saved, Mapping) else None

@@ -1,7 +1,7 @@
-"""How the training of a checkpoint differs from the config that is to go on with it.
+"""Compare the run that wrote a checkpoint with the config that resumes it.
 
 mmengine restores the learning rates, the schedules with all their numbers and the optimizer's options from the
-checkpoint, and passes over what the config says of them, without a word: a longer cosine stays at its old end. The
+checkpoint, and silently ignores what the config says of them: a longer cosine stays at its old end. The
 number of epochs, the batch size and the accumulation are the config's.
 """
 
@@ -15,11 +15,11 @@ _LIMIT = 4  # differences in one message
 
 
 def schedule_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What the two configs say differently about learning rates and the optimizer's options, ``key: before -> now``.
+    """List where two configs differ in learning rates and options of the optimizer, ``key: before -> now``.
 
     Args:
         before: The config of the checkpoint's training.
-        now: The config that goes on.
+        now: The config that resumes it.
     """
     return [
         *_changes(_optimizer(before), _optimizer(now), 'optim_wrapper'),
@@ -29,14 +29,14 @@ def schedule_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
 
 
 def changed_optimizer(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The two types, if the optimizer is another one, whose state would not fit."""
+    """Return both types if the optimizer has another type, whose state would not fit."""
     kinds = [(part.get('optim_wrapper') or {}).get('optimizer') or {} for part in (before, now)]
     old, new = (str(getattr(k.get('type'), '__name__', k.get('type'))).rpartition('.')[2] for k in kinds)
     return f'{old} in the checkpoint, {new} in the config' if old != new else None
 
 
 def ends_early(before: Mapping[str, Any], now: Mapping[str, Any]) -> int | None:
-    """The epoch from which on the schedules of `before` change nothing, if the epochs of `now` go beyond it."""
+    """Return the epoch after which the schedules of `before` change nothing, if `now` trains beyond it."""
     epochs = (now.get('train_cfg') or {}).get('max_epochs')
     given = [schedule.get('end') for schedule in _schedules(before) if schedule.get('by_epoch', True)]
     ends = [end for end in given if isinstance(end, int)]
@@ -46,7 +46,7 @@ def ends_early(before: Mapping[str, Any], now: Mapping[str, Any]) -> int | None:
 
 
 def restored_schedules(before: Mapping[str, Any]) -> Any:
-    """`param_scheduler` of the checkpoint's training, each schedule with the end that it had."""
+    """Return the checkpoint's `param_scheduler`, each schedule with the end that it had."""
     several = before.get('param_scheduler')
     return several if isinstance(several, Mapping) and 'type' not in several else _schedules(before)
 
@@ -57,12 +57,12 @@ def types_of_schedules(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def batch_differences(meta: Mapping[str, Any], before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
-    """What makes the steps of the optimizer other ones: ``batch size 2 -> 4``.
+    """List what changes the steps of the optimizer, such as ``batch size 2 -> 4``.
 
     Args:
         meta: The checkpoint's, with what `ExactResumeHook` notes of the run.
         before: The config of its training, for checkpoints without those notes; may be None.
-        now: `run_facts` of the run that goes on.
+        now: `run_facts` of the resumed run.
     """
     old = {**(run_facts(before, None) if before is not None else {}), **(meta.get('run') or {})}
     names = {BATCH_SIZE: 'batch size', ACCUMULATE: 'accumulated iterations', PROCESSES: 'processes'}
@@ -74,7 +74,7 @@ def batch_differences(meta: Mapping[str, Any], before: Mapping[str, Any] | None,
 
 
 def run_facts(cfg: Mapping[str, Any], processes: int | None) -> dict[str, Any]:
-    """Batch size per process, accumulation and processes of a run."""
+    """Return batch size per process, accumulation and processes of a run."""
     loader, wrapper = cfg.get('train_dataloader') or {}, cfg.get('optim_wrapper') or {}
     size = loader.get('batch_size') or (loader.get('batch_sampler') or {}).get('batch_size')
     return {BATCH_SIZE: size, ACCUMULATE: wrapper.get('accumulative_counts', 1), PROCESSES: processes}
@@ -96,7 +96,7 @@ def _scaling(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schedules(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """With the end that mmengine gives to a schedule without one, unless it has no effect."""
+    """Add the end that mmengine gives to a schedule without one, unless it has no effect."""
     listed = cfg.get('param_scheduler') or []
     listed = [listed] if isinstance(listed, Mapping) and 'type' in listed else listed
     if isinstance(listed, Mapping):  # of several optimizers
@@ -130,7 +130,7 @@ def _changes(before: Any, now: Any, key: str) -> Iterator[str]:
 
 
 def _same_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two MultiStepLR differ in an end beyond their milestones alone, which changes nothing."""
+    """Tell whether two MultiStepLR differ only in an end beyond their milestones, which changes nothing."""
     steps = before.get('milestones')
     if not steps or 'MultiStep' not in str(before.get('type')):
         return False

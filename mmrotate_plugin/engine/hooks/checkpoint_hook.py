@@ -36,11 +36,11 @@ register_backend(BACKEND, WholeFileBackend, force=True)
 
 @register(HOOKS)
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's `CheckpointHook`, with its arguments, for checkpoints that survive a crash.
+    """Save checkpoints that survive a crash; the arguments are those of mmengine's `CheckpointHook`.
 
     Checkpoints and `last_checkpoint` are written under a temporary name, synchronised and renamed. An older checkpoint
-    is removed after the new one is there, not before: `max_keep_ckpts=1` needs space for two. What a killed training
-    left behind of its temporary files is removed at the start. In folders that are not local (with ``://``, or with
+    is removed after the new one is there, not before: `max_keep_ckpts=1` needs space for two. Temporary files of
+    a run that was killed are removed at the start. In folders that are not local (with ``://``, or with
     `backend_args`) files are written as mmengine does it.
     """
 
@@ -107,7 +107,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _removing_later(self) -> Iterator[None]:
-        """mmengine removes the best checkpoint before it writes the better one; turn that round."""
+        """Remove the best checkpoint after the better one is written; mmengine does it before."""
         outdated: list[str] = []
         remove = self.file_backend.remove
         self.file_backend.remove = outdated.append

@@ -1,4 +1,4 @@
-"""Pictures of what a detector finds, written while it is validated and tested."""
+"""Write pictures of detections during validation and test."""
 
 import re
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -13,7 +14,7 @@ from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import Tensor
 
 from ...registry import HOOKS, register
-from ...structures import content_slices, offset_of
+from ...structures import content_slices, offset_of, tensor_of
 from ...utils.atomic_files import write_whole
 from ...visualization import class_colours, draw_boxes, encode_image, side_by_side, to_polygons
 from ...visualization.pixels import as_image
@@ -34,7 +35,7 @@ class DetectionPicturesHook(Hook):
         out_dir: Folder; by default `pictures/val` and `pictures/test` in the work directory. A later validation
             replaces the pictures of an earlier one.
         suffix: '.png' or '.jpg'.
-        to_backends: Give them to the visualizer's backends, such as `TensorboardVisBackend`, too: tag `val/NAME`, the
+        to_backends: Also give them to the visualizer's backends, such as `TensorboardVisBackend`: tag `val/NAME`, the
             number of training iterations as step. `LocalVisBackend` is left out, as it would write the same files.
         bands: Channels, counted from 0, that are drawn as red, green and blue; by default (2, 1, 0).
     """
@@ -138,7 +139,7 @@ def add_to_backends(visualizer: Visualizer, tag: str, picture: np.ndarray, step:
 
 
 def sample_name(sample: Any) -> str:
-    """A file name without suffix for a data sample: that of its image, or its id."""
+    """Return a file name without suffix for a data sample: that of its image, or its id."""
     path = sample.metainfo.get('img_path')
     name = Path(path).stem if path else str(sample.metainfo.get('img_id', 'image'))
     return re.sub(r'[^\w.-]+', '_', name)[:80]
@@ -197,6 +198,9 @@ def sample_picture(
 
 
 def _numpy(values: Any) -> np.ndarray:
-    """Tensors, and the box types of mmdet and mmrotate that wrap one, as arrays."""
-    values = getattr(values, 'tensor', values)
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """Turn tensors, and the box types of mmdet and mmrotate that wrap one, into arrays."""
+    values = tensor_of(values)
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # NumPy has no bfloat16
+    return np.asarray(values)

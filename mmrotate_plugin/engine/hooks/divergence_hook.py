@@ -15,11 +15,11 @@ from ...registry import HOOKS, register
 
 @register(HOOKS)
 class StopAtDivergenceHook(Hook):
-    """End a training whose loss has become infinite or not a number, and name the images of that iteration.
+    """End training when the loss becomes infinite or NaN, and name the images of that iteration.
 
-    Such a loss makes all weights NaN at once, so the training ends in the iteration where it appears, before a
+    Such a loss makes all weights NaN at once, so training ends in the iteration where it appears, before a
     checkpoint is written. With a scaled loss (float16) it may be an overflow, whose step the scaler leaves out: there
-    only several in a row count. Weights that are no numbers are never saved, so that the last checkpoint is a good one.
+    only several in a row count. Weights that are not finite are never saved, so that the last checkpoint is a good one.
 
     mmengine reads every loss from the device in every iteration anyway; looking at them costs nothing further.
 
@@ -27,7 +27,7 @@ class StopAtDivergenceHook(Hook):
         patience: Iterations in a row that end the training. By default 1, and 20 with a scaled loss.
 
     Raises:
-        FloatingPointError: In the training; names the iteration, the terms of the loss and the images. Before a
+        FloatingPointError: During training; names the iteration, the terms of the loss and the images. Before a
             checkpoint: names the weights.
         ValueError: If `patience` is not a positive integer.
     """
@@ -62,7 +62,7 @@ class StopAtDivergenceHook(Hook):
             raise FloatingPointError(f'the loss is infinite or not a number in {self.first}{again}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: ARG002
-        """Refuse to save weights that are no numbers."""
+        """Refuse to save weights that are not finite."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         wrong = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
         if wrong:
@@ -87,7 +87,7 @@ def _number(value: Tensor) -> str:
 
 
 def _names(batch: Any) -> Iterable[str]:
-    """Files, or else ids, of the images in a batch."""
+    """List files, or else ids, of the images in a batch."""
     samples = batch.get('data_samples', ()) if isinstance(batch, dict) else ()
     metas = [getattr(sample, 'metainfo', {}) for sample in samples]
     return [str(meta.get('img_path') or meta.get('img_id') or '?') for meta in metas] or ['unknown']

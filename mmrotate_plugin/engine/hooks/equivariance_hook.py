@@ -1,8 +1,7 @@
 """Log the equivariance error of a network during training."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from mmengine.model import BaseAveragedModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...adf._eval_mode import eval_mode
 from ...registry import HOOKS, register
 from ...testing import equivariance_curve, feature_fields
 
@@ -21,7 +21,7 @@ from ...testing import equivariance_curve, feature_fields
 class EquivarianceHook(Hook):
     """Log how far backbone and neck are from commuting with rotations, to the log and the visualizer's backends.
 
-    It measures before the training, then every `interval` epochs or iterations.
+    It measures before training, then every `interval` epochs or iterations.
 
     The scalars are called `equivariance/stage3_90` (the relative error of the last stage at 90 degrees), with the
     number of training iterations as their step. Only maps that claim a group are measured: the stages, and the
@@ -112,10 +112,10 @@ class EquivarianceHook(Hook):
 
 
 def smooth_noise(channels: int, size: int, seed: int = 0) -> Tensor:
-    """(1, C, size, size) noise of unit variance or a little less, smooth over about 16 pixels.
+    """Make noise, (1, C, size, size), of unit variance or a little less, smooth over about 16 pixels.
 
-    White noise has most of its power where interpolation, hence any angle but quarter turns, fails; of maps with a
-    stride, so has noise that is not smooth over that stride.
+    White noise has most of its power where interpolation fails, hence any angle but quarter turns. For maps with a
+    stride, the same holds for noise that is not smooth over that stride.
     """
     generator = torch.Generator().manual_seed(seed)
     cells = (size - 1) // 16 + 1
@@ -129,15 +129,3 @@ def unwrap(model: nn.Module) -> nn.Module:
         inner: nn.Module = model.get_submodule('module')
         model = inner
     return model
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards each module is in its own mode again, frozen ones in theirs."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

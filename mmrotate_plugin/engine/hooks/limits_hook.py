@@ -1,7 +1,7 @@
-"""Tell when the limits of a detector's post-processing may have cut detections off.
+"""Warn when the limits of a detector's post-processing may have cut off detections.
 
-`max_per_img` detections of an image are kept, and `nms_pre` candidates of each level before suppression. In crowded
-images both can be reached, and what is beyond them counts as missed.
+At most `max_per_img` detections per image are kept, and `nms_pre` candidates per level before suppression. Crowded
+images can reach both; what is beyond them counts as missed.
 """
 
 import functools
@@ -52,7 +52,7 @@ class Limits:
 
     @contextmanager
     def watching(self) -> Iterator['Limits']:
-        """Count what the model predicts meanwhile."""
+        """Count what the model predicts inside the context."""
         handle = self.model.register_forward_hook(lambda _module, _inputs, outputs: self._count(outputs))
         places = [module for module in list(sys.modules.values()) if _is_of_heads(module)]
         originals = {place: vars(place)[_TOPK] for place in places}
@@ -89,7 +89,7 @@ class Limits:
             self.cut += self.one_stage and any(levels[i * each : (i + 1) * each])
 
     def hint(self, what: str = 'images') -> str | None:
-        """One sentence on what was reached, the first time that something was; else None.
+        """Say in one sentence what was reached, the first time that something was; else return None.
 
         In a run of several processes all have to ask, as their images are added up.
         """
@@ -119,7 +119,7 @@ def _count(limits: Mapping[str, Any], key: str) -> int | None:
 
 
 def _is_of_heads(module: Any) -> bool:
-    """Whether a module of mmdet, mmrotate or a package built on them has the function under its own name."""
+    """Tell whether a module of mmdet, mmrotate or a package built on them has the function by this name."""
     names = getattr(module, '__dict__', {})
     return callable(names.get(_TOPK)) and str(names.get('__name__', '')) not in ('mmdet.models.utils.misc', __name__)
 

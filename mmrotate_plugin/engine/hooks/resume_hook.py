@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on as if it had not been."""
+"""Resume interrupted training so that the result is that of an uninterrupted run."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from ...registry import HOOKS, register
+from ...utils.errors import UsageError
 from ..checks.checkpoint_classes import checkpoint_classes, difference
 from ..checks.head_classes import classes_of
 from ..checks.resumed_run import unfit_optimizer
@@ -21,17 +22,17 @@ _BATCH, _BATCHES, _GRADIENTS = 'batch_of_epoch', 'batches_per_epoch', 'pending_g
 
 @register(HOOKS)
 class ExactResumeHook(Hook):
-    """Make every random number of a training depend on the seed and the iteration, and save what mmengine does not.
+    """Make every random number depend on the seed and the iteration, and save what mmengine does not.
 
     mmengine restores weights, optimizer, schedules, logs and averaged weights. Beyond that:
 
-    - Generators (dropout, augmentation in the data workers) are seeded anew for each iteration and each sample, by the
-      seed of the training. There is no state to be saved, and the number of workers does not matter.
-    - After a checkpoint amid an epoch (``CheckpointHook(by_epoch=False)``) the epoch goes on with the batches that are
-      left; mmengine begins it anew. Progress lines then count these.
+    - Generators (dropout, augmentation in the data workers) are seeded for each iteration and each sample from
+      the seed of the run. There is no state to save, and the number of workers does not matter.
+    - After a checkpoint in the middle of an epoch (``CheckpointHook(by_epoch=False)``) the epoch continues with the
+      remaining batches, which progress lines then count; mmengine repeats the whole epoch.
     - Gradients that were accumulated, but not yet applied, are saved.
 
-    The seed of the samplers is that with which the runner is built, so it has to be the first run's.
+    The samplers take the seed that the runner is built with, so it must be that of the first run.
     `tools/train.py` uses this hook and takes the seed from the checkpoint. A loop of another class keeps its own order
     of data.
     """
@@ -57,7 +58,7 @@ class ExactResumeHook(Hook):
             runner.logger.warning(f'{type(loop).__name__} keeps its own order of data; a resumed training may differ')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note where the epoch was left; nothing for weights that a new training begins with."""
+        """Note where the epoch stopped; weights that a new run starts from have no such place."""
         if not getattr(runner, '_resume', False):
             _tell_classes(runner, checkpoint)
             return
@@ -98,7 +99,7 @@ class ExactResumeHook(Hook):
             loop.dataloader.batch_sampler.number = runner.iter
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
-        """Seed what the model draws."""
+        """Seed the generators that the model uses."""
         seed_generators(runner.seed, 1, runner.iter, get_rank(), devices=True)
 
     def after_train_iter(self, *_: Any, **__: Any) -> None:
@@ -106,11 +107,11 @@ class ExactResumeHook(Hook):
         self.batch += 1
 
     def after_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002
-        """An epoch is over."""
+        """Reset the count at the end of an epoch."""
         self.batch = 0
 
     def before_checkpoint(self, runner: Runner) -> None:
-        """Share the gradients that wait for a step, in all processes; mmengine saves in the first alone.
+        """Share gradients that wait for a step among all processes; mmengine saves in the first only.
 
         `WholeCheckpointHook` calls this.
         """
@@ -139,10 +140,8 @@ def _check_optimizer(runner: Runner, checkpoint: dict) -> None:
     """Compare the optimizer with the state that it is about to take.
 
     Raises:
-        UsageError: If it is of another optimizer; torch would end with a traceback, or train on without momenta.
+        UsageError: If another optimizer saved it; torch would fail, or train on without momenta.
     """
-    from ...utils.errors import UsageError
-
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     text = unfit_optimizer(optimizer.param_groups, checkpoint.get('optimizer')) if optimizer is not None else None
     if text is not None:
@@ -153,7 +152,7 @@ def _check_optimizer(runner: Runner, checkpoint: dict) -> None:
 
 
 def _tell_classes(runner: Runner, checkpoint: dict) -> None:
-    """Say if a training begins with weights that were learned for other classes."""
+    """Log it if training starts from weights that were learned for other classes."""
     if runner._train_loop is None:  # a test
         return
     names = classes_of(runner.train_loop.dataloader.dataset)
@@ -168,13 +167,13 @@ def _tell_classes(runner: Runner, checkpoint: dict) -> None:
 
 
 def _is_waiting(wrapper: Any) -> bool:
-    """Whether an optimizer wrapper has accumulated gradients that it has not applied."""
+    """Tell whether an optimizer wrapper has accumulated gradients that it has not applied."""
     parts = wrapper.values() if hasattr(wrapper, 'values') else [wrapper]
     return any(not part.should_update() for part in parts if part._inner_count > 0)
 
 
 def _gradients(model: torch.nn.Module) -> dict[str, Tensor]:
-    """By name, on the CPU, the mean over the processes, which have not shared them yet."""
+    """Return gradients by name, on the CPU: the mean over the processes, which have not shared them yet."""
     found = {}
     for name, parameter in model.named_parameters():
         gradient = parameter.grad

@@ -1,4 +1,4 @@
-"""A resumed training takes the learning rates of its config instead of those of its checkpoint."""
+"""Let a resumed run take the learning rates of its config instead of those of its checkpoint."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ SCHEDULES = 'param_schedulers'
 
 @register(HOOKS)
 class ConfigScheduleHook(Hook):
-    """Give a resumed training the learning rates that it would have if the config had ruled from its first iteration.
+    """Give a resumed run the learning rates that it would have if the config had ruled from the first iteration.
 
     mmengine restores schedules and the optimizer's options from the checkpoint. With this hook the optimizer keeps its
     state (momenta), but its options (learning rate, weight decay, ...) are the config's, and the config's schedules go
-    through all steps that were taken, so that schedules that depend on the value before them come out right too. Where
-    epochs have another number of iterations than in the checkpoint's training, those of the config count.
+    through all steps that were taken, so that schedules that depend on the value before them come out right too. If
+    the number of iterations per epoch has changed, that of the config counts.
 
-    `tools/train.py --resume-schedule config` adds it. It has no effect on a training that is not resumed.
+    `tools/train.py --resume-schedule config` adds it. It has no effect on a run that is not resumed.
 
     Raises:
         ValueError: If a schedule depends on the results of validations (`ReduceOnPlateauLR`), which are not kept.
@@ -67,11 +67,11 @@ class ConfigScheduleHook(Hook):
 
 
 def replay(schedules: list[Any], iterations: int, length: int | None) -> None:
-    """Take the steps of a training so far, in the order of mmengine's `ParamSchedulerHook`.
+    """Repeat the steps of a run so far, in the order of mmengine's `ParamSchedulerHook`.
 
     Args:
         schedules: Built, and not stepped yet.
-        iterations: How many the training has made.
+        iterations: Number of iterations so far.
         length: Iterations of an epoch; None for a loop without epochs.
     """
     if plateaus := [type(s).__name__ for s in schedules if getattr(s, 'need_val_args', False)]:
@@ -90,11 +90,11 @@ def replay(schedules: list[Any], iterations: int, length: int | None) -> None:
 
 
 def wrappers(runner: Runner) -> Iterator[tuple[str, Any]]:
-    """The optimizer wrappers, by name if there are several."""
+    """Return the optimizer wrappers, by name if there are several."""
     wrapper = runner.optim_wrapper
     yield from wrapper.items() if hasattr(wrapper, 'items') else [('', wrapper)]
 
 
 def groups(wrapper: Any) -> list[dict[str, Any]]:
-    """An optimizer wrapper's groups of parameters, and the base options that it keeps beside them."""
+    """Return the parameter groups of an optimizer wrapper, and the base options that it keeps with them."""
     return wrapper.param_groups

@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine has none: on the CPU."""
+"""Train in mixed precision on the CPU, where mmengine has none."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from ...registry import OPTIM_WRAPPERS, register
 
 @register(OPTIM_WRAPPERS)
 class BFloat16OptimWrapper(OptimWrapper):
-    """Forward passes of the training under CPU autocast to bfloat16.
+    """Run training's forward passes under CPU autocast to bfloat16.
 
     mmengine's `AmpOptimWrapper` refuses to work without a GPU. bfloat16 has the exponents of float32, so losses
     need no scaling; parameters, gradients and the optimizer's state stay float32.

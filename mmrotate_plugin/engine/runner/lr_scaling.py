@@ -1,4 +1,4 @@
-"""Scale all learning rates of a run with its batch: of the optimizer, and the absolute ones in its schedules."""
+"""Scale all learning rates of a run with its batch: the optimizer's, and absolute ones in schedules."""
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
@@ -14,8 +14,8 @@ def scale_learning_rates(runner: Runner) -> str | None:
     """Do what mmengine's `auto_scale_lr` does, for the batch of a step instead of that of an iteration.
 
     The linear rule of Goyal et al., Accurate, large minibatch SGD (arXiv:1706.02677): the learning rate is proportional
-    to the images that a step of the optimizer sees, which are those of an iteration, times the processes, times the
-    iterations that are accumulated. mmengine leaves out the last, and scales the optimizer's rate alone: a cosine then
+    to the images per step of the optimizer: images per iteration and process, times processes, times accumulated
+    iterations. mmengine leaves out the last, and scales the optimizer's rate alone: a cosine then
     ends at an `eta_min` that was meant for another rate.
 
     Args:
@@ -62,7 +62,7 @@ def scale_learning_rates(runner: Runner) -> str | None:
 
 
 def _wrappers(config: Any) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
-    """By the part of the key that tells them apart; '' for a single one."""
+    """Return the wrappers by the part of the key that tells them apart; '' for a single one."""
     if 'optimizer' in config:
         yield '', config
     else:  # of several optimizers, each by its name

@@ -32,7 +32,7 @@ def seed_generators(*numbers: int, devices: bool) -> None:
 
     Args:
         numbers: The seed of the training and what tells this use of it from others.
-        devices: Those of GPUs too.
+        devices: Whether to seed the generators of GPUs too.
     """
     state = np.random.SeedSequence(numbers).generate_state(3, np.uint64)
     random.seed(int(state[0]))
@@ -49,8 +49,9 @@ class NumberedBatches:
 
     Args:
         inner: Batch sampler of this process.
-        rank, world_size: Of this process. Mmengine's samplers deal indices out in turn, so that place j of process r is
-            place ``j * world_size + r`` of the batch of all; a sample's key does not depend on the number of processes.
+        rank, world_size: Place of this process among all. mmengine's samplers deal out indices in turn, so that place
+            j of process r is place ``j * world_size + r`` of the batch of all; a sample's key does not depend on the
+            number of processes.
 
     Attributes:
         number: Number of the next iteration.
@@ -126,7 +127,7 @@ class Stream:
         self.batches: Iterator[Any] | None = None
 
     def skip_iter(self, num_iters: int) -> None:
-        """Newer loops: they have been skipped already."""
+        """Do nothing: newer loops call this for iterations that have been skipped already."""
         self.owed -= num_iters
 
     def __iter__(self) -> 'Stream':
@@ -151,7 +152,7 @@ class Stream:
 
 
 def numbered_loader(loader: DataLoader, seed: int, rank: int, world_size: int) -> DataLoader:
-    """A loader of the same batches, numbered and seeded.
+    """Make a loader of the same batches, numbered and seeded.
 
     Raises:
         TypeError: If the dataset has no indices, or the loader makes no batches.

@@ -1,4 +1,4 @@
-"""Which checkpoints of a work directory are whole, and which of them is the last."""
+"""Find the checkpoints of a work directory that are whole, and the last of them."""
 
 import errno
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class DiskFullError(InputError):
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, or None; see `checkpoints.check_whole`.
+    """Say what is wrong with a checkpoint file, or return None; see `utils.safe_load.check_whole`.
 
     Raises:
         OSError: If it cannot be read.
@@ -32,10 +32,10 @@ def damage(path: Path) -> str | None:
 
 
 def training_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of the training in `folder`, the last one first.
+    """List the checkpoints of the run in `folder`, the last one first.
 
-    The file `last_checkpoint` says which that was, unless the training was killed before it could write that. Numbers
-    above it in older files are of another training in the same folder.
+    The file `last_checkpoint` says which that was, unless the run was killed before it could write that. Higher
+    numbers in older files belong to another run in the same folder.
     """
     pointer = folder / POINTER
     text = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
@@ -59,7 +59,7 @@ def training_checkpoints(folder: Path) -> list[Path]:
 
 @contextmanager
 def explain_full_disk() -> Iterator[None]:
-    """Turn the errors of a full disk, of a quota and of a limit on the size of files into one that says so.
+    """Turn the errors of a full disk, a quota or a limit on file sizes into one that says so.
 
     Raises:
         DiskFullError: Names the file, if the system did.

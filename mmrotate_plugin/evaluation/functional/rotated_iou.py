@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...structures import tensor_of
 from ...structures.corners import box_corners
 
 KINDS = {4: 'hbox (x1, y1, x2, y2)', 5: 'rbox (cx, cy, w, h, angle)', 8: 'qbox (x1, y1, ..., x4, y4)'}
@@ -13,7 +14,7 @@ CHUNK = 20_000  # pairs at a time: 5 MB per array of their polygons
 
 def as_array(values: Any) -> np.ndarray:
     """Convert an array, a tensor on any device, a sequence or OpenMMLab's boxes to float64."""
-    values = getattr(values, 'tensor', values)
+    values = tensor_of(values)
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().double()  # NumPy has no bfloat16
     return np.asarray(values, dtype=np.float64)

@@ -7,7 +7,7 @@ from mmengine.evaluator import Evaluator
 from mmrotate_plugin.apis.runner import threaded_evaluation
 from mmrotate_plugin.engine.checks import evaluation_setup
 from mmrotate_plugin.engine.checks.evaluation_setup import TruthGuard, prepare_evaluation, why_no_truth
-from mmrotate_plugin.evaluation import DOTAMetric
+from mmrotate_plugin.evaluation import DOTAMetric, EvaluationError
 from mmrotate_plugin.utils import messages
 from mmrotate_plugin.utils.errors import UsageError
 
@@ -116,11 +116,11 @@ def test_rotated_metrics_of_mmrotate(said, tmp_path):
     here.evaluator.process([sample(labelled=False, boxes=box)] * 2)
     with threaded_evaluation():
         assert here.evaluator.evaluate(2) == {} and (tmp_path / 'a.bbox.json').is_file()
-    with pytest.raises(UsageError, match='scale_ranges: .*mmrotate_plugin.DOTAMetric'):
+    with pytest.raises(EvaluationError, match='scale_ranges: .*mmrotate_plugin.DOTAMetric'):
         prepare_evaluation(loop(Data([EASY]), Theirs(scale_ranges=[(0, 32)])), 'test')
     merging = Theirs(merge_patches=True, outfile_prefix=str(tmp_path / 'sub'))
     for name, text in (('P1__v2__1__0___0', "would merge it as 'P1'"), ('P1__0.5__0___0', 'leave out the scale')):
-        with pytest.raises(UsageError, match=text):
+        with pytest.raises(EvaluationError, match=text):
             prepare_evaluation(loop(Data([EASY], ids=[name]), merging), 'test')
     prepare_evaluation(loop(Data([EASY], ids=['P1__1__0___0']), merging), 'test')
     assert len(said) == 2
@@ -129,12 +129,12 @@ def test_rotated_metrics_of_mmrotate(said, tmp_path):
 def test_submissions_are_checked_before_the_first_image(tmp_path):
     metric = DOTAMetric(merge_patches=True, outfile_prefix=str(tmp_path / 'sub'))
     prepare_evaluation(loop(Data([EASY], ids=['P1__1__0___0']), metric), 'test')
-    with pytest.raises(UsageError, match="image 'P1': the name does not say"):
+    with pytest.raises(EvaluationError, match="image 'P1': the name does not say"):
         prepare_evaluation(loop(Data([EASY], ids=['P1']), metric), 'test')
-    with pytest.raises(UsageError, match="class 'car/van'"):
+    with pytest.raises(EvaluationError, match="class 'car/van'"):
         prepare_evaluation(loop(Data([EASY], ids=['P1__1__0___0']), metric, classes=('car/van',)), 'test')
     (tmp_path / 'sub').mkdir()
-    with pytest.raises(UsageError, match='exists already'):
+    with pytest.raises(EvaluationError, match='exists already'):
         prepare_evaluation(loop(Data([EASY], ids=['P1__1__0___0']), metric), 'test')
 
 

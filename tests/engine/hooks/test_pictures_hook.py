@@ -16,6 +16,7 @@ from mmrotate_plugin.engine.hooks.detection_pictures_hook import (
     sample_picture,
 )
 from mmrotate_plugin.registry import HOOKS
+from mmrotate_plugin.structures import tensor_of
 
 
 class Boxes:
@@ -119,6 +120,15 @@ def test_all_pictures_into_a_folder(tmp_path):
     assert len(list((tmp_path / 'show').glob('*.jpg'))) == 5
     run_hook(DetectionPicturesHook(0), tmp_path)
     assert not (tmp_path / 'pictures').exists()
+
+
+def test_detections_in_bfloat16_are_drawn_too():
+    pixels, sample = make_sample()
+    for name in ('bboxes', 'scores'):
+        values = sample.pred_instances[name]
+        sample.pred_instances[name] = tensor_of(values).bfloat16()
+    picture = sample_picture(packed(pixels), sample)
+    assert picture.ndim == 3
 
 
 def test_samples_of_a_classifier_have_no_picture(tmp_path):
