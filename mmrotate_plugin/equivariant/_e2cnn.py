@@ -1,6 +1,6 @@
 """The only place that imports e2cnn, and what its last release needs on newer Pythons and numpy.
 
-e2cnn 0.2.3 is no longer maintained. Its bases of C_N and D_N were built on Python 3.11 to 3.14 with numpy 1.26 to 2.4
+e2cnn 0.2.3 is no longer maintained. Its bases of C_N and D_N were built on Python 3.11 to 3.13 with numpy 1.26 to 2.4
 and scipy 1.15 to 1.17. What stands in the way there:
 
 - numpy 2 refuses ``np.array(x, copy=False)`` where a copy is needed: see `e2cnn_on_numpy_2`.
