@@ -29,7 +29,8 @@ from .options import CommandParser
 
 DESCRIPTION = 'Rotation-equivariant backbones and uncertainty for OpenMMLab detectors.'
 EPILOG = "'%(prog)s COMMAND --help' lists the options of a command."
-COMMANDS = 'mmrotate_plugin.commands'  # a name and no import, which would import torch
+PACKAGE = 'mmrotate_plugin'  # names and no imports, which would import torch
+COMMANDS = f'{PACKAGE}.commands'
 
 
 class Command(Protocol):
@@ -127,7 +128,14 @@ def run(name: str, parser: CommandParser, args: argparse.Namespace) -> int:
     check = getattr(TABLE[name], 'check', None)
     if check is not None:
         check(parser, args)
-    status: int = import_module(COMMANDS).run(name.replace('-', '_'), args)
+    try:
+        commands = import_module(COMMANDS)
+    except ImportError as error:
+        if not str(error).startswith(PACKAGE):  # that of `mmrotate_plugin._dependencies` says what to install
+            raise
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    status: int = commands.run(name.replace('-', '_'), args)
     return status
 
 

@@ -227,3 +227,12 @@ def test_choices_are_those_of_the_package():
     for values in (benchmark.FULL, benchmark.QUICK):
         for network in values['networks'].split(','):
             assert not isinstance(contestants.find(network, values['depth'], values['base_channels']), str)
+
+
+def test_a_missing_package_is_one_line():
+    code = "import sys; sys.modules['mmcv'] = None; from mmrotate_plugin_cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, '-c', code, 'train', 'x.py'], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith('error: mmrotate_plugin needs mmcv, which cannot be found.')
