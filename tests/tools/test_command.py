@@ -230,7 +230,7 @@ def test_choices_are_those_of_the_package():
 
 
 def test_a_missing_package_is_one_line():
-    code = "import sys; sys.modules['mmcv'] = None; from mmrotate_plugin_cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['mmcv'] = None; from mmrotate_plugin_cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, '-c', code, 'train', 'x.py'], cwd=ROOT, capture_output=True, text=True, check=False
     )
