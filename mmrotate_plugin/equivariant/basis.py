@@ -8,6 +8,7 @@ scales them to equal norm and keeps them.
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +19,8 @@ from ._constants import Constant
 from ._e2cnn import E2CNN_LOCK, EmptyBasisException, e2cnn_on_numpy_2
 from .fields import parse_group
 
-MAX_FREQUENCY_PER_RADIUS = 3  # ReDet's band limit: angular frequencies up to three times the ring's radius
+FrequenciesCutoff = float | Sequence[int] | Callable[[float], float] | None
+REDET_CUTOFF = 3.0  # ReDet's band limit: angular frequencies up to three times the ring's radius
 RING_WIDTH = 0.6  # standard deviations of the Gaussian rings, in units of the undilated grid
 OUTER_RING_WIDTH = 0.4
 CENTRE_WIDTH = 0.005  # a ring of radius zero is the centre pixel alone
@@ -80,8 +82,56 @@ class SteerableBasis:
         return self.direction.like(x)
 
 
+def band_limits(frequencies_cutoff: FrequenciesCutoff, kernel_size: int, dilation: int = 1) -> tuple[int, ...]:
+    """Return the largest angular frequency on each ring of a kernel, from the centre outwards.
+
+    A ring of few pixels cannot tell high frequencies from low ones: what a 3 x 3 kernel has beyond frequency 2 is only
+    right at quarter turns (Weiler & Cesa, NeurIPS 2019, section 2.6).
+
+    Args:
+        frequencies_cutoff: A number for so many times the ring's radius, as in e2cnn; one integer per ring, the last of
+            which serves the rings beyond; a function of the radius; or None for e2cnn's own rule.
+        kernel_size: Odd size of the square kernel in pixels.
+        dilation: Spacing of the kernel's pixels.
+
+    Raises:
+        ValueError: If a limit is negative or no number.
+
+    Example:
+        >>> band_limits(3.0, 5), band_limits((0, 1, 3), 5), band_limits(None, 5)
+        ((0, 3, 6), (0, 1, 3), (0, 2, 2))
+    """
+    radii = [float(r * dilation) for r in range(kernel_size // 2 + 1)]
+    numbers: list[float]
+    if frequencies_cutoff is None:
+        inner = [min(2 * r, 2 * r - (r + 1) % 2) if r else 0.0 for r in radii]
+        numbers = [min(2 * r, 2.0) if r == kernel_size // 2 else limit for r, limit in zip(radii, inner, strict=True)]
+    elif callable(frequencies_cutoff):
+        numbers = [frequencies_cutoff(r) for r in radii]
+    elif isinstance(frequencies_cutoff, Sequence) and frequencies_cutoff and not isinstance(frequencies_cutoff, str):
+        numbers = [frequencies_cutoff[min(i, len(frequencies_cutoff) - 1)] for i in range(len(radii))]
+    elif isinstance(frequencies_cutoff, (int, float)) and not isinstance(frequencies_cutoff, bool):
+        numbers = [frequencies_cutoff * r for r in radii]
+    else:
+        numbers = [-1.0]
+    if not all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in numbers):
+        raise ValueError(
+            f'frequencies_cutoff={frequencies_cutoff!r} gives no band limit: use a number such as 3.0 or 2.0 (times '
+            "the ring's radius), one integer >= 0 per ring such as (0, 1, 3), or None for e2cnn's rule"
+        )
+    return tuple(int(n) for n in numbers)
+
+
 @cache
-def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_input: bool = False) -> SteerableBasis:
+def steerable_basis(
+    group: str,
+    kernel_size: int,
+    *,
+    dilation: int = 1,
+    trivial_input: bool = False,
+    limits: tuple[int, ...] | None = None,
+    maximum_offset: int | None = None,
+) -> SteerableBasis:
     """Return the basis of the kernels from a regular (or trivial) field to a regular field.
 
     Args:
@@ -89,19 +139,34 @@ def steerable_basis(group: str, kernel_size: int, *, dilation: int = 1, trivial_
         kernel_size: Odd size of the square kernel in pixels.
         dilation: Spacing of the kernel's pixels. The rings widen with it.
         trivial_input: Whether the input field is trivial (an image channel) instead of regular.
+        limits: Largest angular frequency on each ring, see `band_limits`; None for ReDet's, three times the radius.
+        maximum_offset: How many times N, the number of rotations, a kernel's frequency may be off the difference of
+            those of the fields that it connects; None for any, as far as the limits go. With 0, a kernel turns right
+            at every angle, not only at the N that the group has (e2cnn's argument of this name).
 
     Raises:
-        ValueError: If `kernel_size` is not odd, or the basis is empty.
+        ValueError: If `kernel_size` is not odd, `maximum_offset` is negative, or the basis is empty.
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
             f'kernel_size={kernel_size} has no centre pixel to turn about: use an odd size such as 1, 3, 5 or 7'
         )
+    if maximum_offset is not None and maximum_offset < 0:
+        raise ValueError(f'maximum_offset={maximum_offset} is negative: use 0, 1, ... or None for no limit')
+    if limits is None:
+        limits = band_limits(REDET_CUTOFF, kernel_size, dilation)
     with E2CNN_LOCK:
-        return _solve(group, kernel_size, dilation, trivial_input)
+        return _solve(group, kernel_size, dilation, trivial_input, limits, maximum_offset)
 
 
-def _solve(group: str, kernel_size: int, dilation: int, trivial_input: bool) -> SteerableBasis:
+def _solve(
+    group: str,
+    kernel_size: int,
+    dilation: int,
+    trivial_input: bool,
+    limits: tuple[int, ...],
+    maximum_offset: int | None,
+) -> SteerableBasis:
     """Compute the basis by e2cnn and numpy alone: it is kept, so no mode of torch may affect it."""
     gspace = parse_group(group)
     in_repr = gspace.trivial_repr if trivial_input else gspace.regular_repr
@@ -115,13 +180,14 @@ def _solve(group: str, kernel_size: int, dilation: int, trivial_input: bool) -> 
             out_repr,
             sigma=widths,
             rings=radii,
-            maximum_frequency=int(MAX_FREQUENCY_PER_RADIUS * radii[-1]),
-            maximum_offset=None,
+            maximum_frequency=max(limits),
+            maximum_offset=maximum_offset,
         )
     except EmptyBasisException:
         raise ValueError(f"group '{group}' has no equivariant kernel of size {kernel_size}") from None
     elements = list(kernels)
-    mask = np.array([abs(e['frequency']) <= MAX_FREQUENCY_PER_RADIUS * e['radius'] for e in elements])
+    limit = dict(zip(radii, limits, strict=True))
+    mask = np.array([abs(e['frequency']) <= limit[float(e['radius'])] for e in elements])
     elements = [e for e, kept in zip(elements, mask, strict=True) if kept]
 
     with e2cnn_on_numpy_2():

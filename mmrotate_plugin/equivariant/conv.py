@@ -12,7 +12,7 @@ from ._constants import autocasts_cpu, is_compiling, is_tracing
 from ._e2cnn import GeometricTensor
 from ._kept_tensors import KeptTensors
 from ._kernel import named_padding, square
-from .basis import SteerableBasis, steerable_basis
+from .basis import REDET_CUTOFF, FrequenciesCutoff, SteerableBasis, band_limits, steerable_basis
 from .fields import DEFAULT_GROUP, count_fields
 from .fourier import Spectrum, circulant_conv, every, pays, spectrum
 
@@ -46,6 +46,8 @@ class _SteerableConv(KeptTensors):
         dtype: torch.dtype | None = None,
         *,
         group: str = DEFAULT_GROUP,
+        frequencies_cutoff: FrequenciesCutoff = REDET_CUTOFF,
+        maximum_offset: int | None = None,
     ) -> None:
         super().__init__()
         if padding_mode not in PADDING_MODES:
@@ -68,6 +70,8 @@ class _SteerableConv(KeptTensors):
         self.groups = groups
         self.padding_mode: PaddingMode = padding_mode
 
+        self.band_limits = band_limits(frequencies_cutoff, self.kernel_size[0], self.dilation[0])
+        self.maximum_offset = maximum_offset
         self.basis = self._find_basis()
         where: dict[str, Any] = {'device': device, 'dtype': dtype}
         self.weight = nn.Parameter(torch.empty(self.out_fields, self.in_fields // groups, len(self.basis), **where))
@@ -82,8 +86,17 @@ class _SteerableConv(KeptTensors):
 
     def _find_basis(self) -> SteerableBasis:
         """Find the steerable basis, shared with all layers of this kind."""
+        return self.basis_for(self.group)
+
+    def basis_for(self, group: str) -> SteerableBasis:
+        """Return the steerable basis that this layer would have with another group."""
         return steerable_basis(
-            self.group, self.kernel_size[0], dilation=self.dilation[0], trivial_input=self.trivial_input
+            group,
+            self.kernel_size[0],
+            dilation=self.dilation[0],
+            trivial_input=self.trivial_input,
+            limits=self.band_limits,
+            maximum_offset=self.maximum_offset,
         )
 
     def _share_constants(self) -> None:
@@ -180,6 +193,9 @@ class _SteerableConv(KeptTensors):
         for name, usual in (('padding', (0, 0)), ('dilation', (1, 1)), ('groups', 1), ('padding_mode', 'zeros')):
             if getattr(self, name) != usual:
                 text += f', {name}={getattr(self, name)}'
+        if self.band_limits != band_limits(REDET_CUTOFF, self.kernel_size[0], self.dilation[0]):
+            text += f', frequencies_cutoff={self.band_limits}'
+        text += '' if self.maximum_offset is None else f', maximum_offset={self.maximum_offset}'
         return text + (', bias=False' if self.bias is None else '')
 
     def __getstate__(self) -> dict[str, Any]:
@@ -205,8 +221,8 @@ class ennConv(_SteerableConv):
     """Steerable convolution from regular to regular fields.
 
     The most general linear map that commutes with translations and the group: the filter is a learned combination
-    of the kernels of a steerable basis (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). With equal coefficients it
-    is the same map as e2cnn's ``R2Conv(..., frequencies_cutoff=lambda r: 3 * r)``.
+    of the kernels of a steerable basis (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). With equal coefficients,
+    `frequencies_cutoff` and `maximum_offset`, it is the same map as e2cnn's ``R2Conv``.
 
     On a CPU, a Fourier transform over the orientations computes wide 1x1 layers of C_N in half the time
     (`fourier.pays`); the result differs by round-off. Set the attribute `fourier` to False, of a layer or of the
@@ -224,8 +240,14 @@ class ennConv(_SteerableConv):
         padding_mode: 'zeros', 'reflect', 'replicate' or 'circular'.
         device, dtype: As in `torch.nn.Conv2d`.
         group: Fiber group such as 'C8' or 'D4'.
+        frequencies_cutoff: Largest angular frequency of the kernels on each ring, see `band_limits`: a number of times
+            the ring's radius, one integer per ring, a function of the radius, or None for e2cnn's own rule. ReDet's 3.0
+            is the default, which its weights need. Between quarter turns, lower limits turn better: a 3 x 3 kernel
+            holds frequency 1 well and 2 fairly.
+        maximum_offset: 0 leaves out kernels that turn right at the group's own angles only; None keeps them.
 
     Attributes:
+        band_limits: The largest frequency on each ring, from the centre outwards.
         weight: (out_fields, in_fields / groups, K) coefficients of the K kernels of the basis.
         bias: (out_fields,) or None.
         basis: The steerable basis, shared with all layers of this kind.

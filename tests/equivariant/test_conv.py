@@ -37,8 +37,8 @@ def e2cnn_conv(layer, **options):
             groups=layer.groups,
             bias=layer.bias is not None,
             padding_mode=layer.padding_mode,
-            frequencies_cutoff=lambda r: 3 * r,
-            **options,
+            maximum_offset=layer.maximum_offset,
+            **{'frequencies_cutoff': lambda r: 3 * r, **options},
         )
     with torch.no_grad():
         reference.weights.copy_(layer.weight.flatten())
@@ -80,6 +80,64 @@ def test_regular_conv_equals_e2cnn(case):
     assert relative_error(layer(x), expected) < EQUAL
     if layer.bias is not None:
         assert relative_error(layer.expand_bias(), expected_bias) < EQUAL
+
+
+@pytest.mark.parametrize(('group', 'kernel_size'), [('C4', 3), ('C8', 3), ('C8', 5), ('D4', 3)])
+@pytest.mark.parametrize('cutoff', [1.0, 2.0, None, (lambda r: r + 1)], ids=['1r', '2r', 'e2cnn', 'function'])
+@pytest.mark.parametrize('offset', [None, 0, 1])
+def test_band_limit_and_offset_mean_what_they_do_in_e2cnn(group, cutoff, offset, kernel_size):
+    order = group_order(group)
+    layer = ennConv(order, 2 * order, kernel_size, group=group, frequencies_cutoff=cutoff, maximum_offset=offset)
+    theirs = e2cnn_conv(layer, initialize=False, frequencies_cutoff=cutoff)
+    assert relative_error(layer.expand(), theirs.expand_parameters()[0]) < EQUAL
+    redets = ennConv(order, 2 * order, kernel_size, group=group)
+    assert layer.weight.numel() < redets.weight.numel()  # each of these leaves some kernels out
+
+
+def test_one_limit_per_ring_the_last_of_which_serves_the_rest():
+    by_ring = ennConv(16, 16, 5, frequencies_cutoff=(0, 1, 3))
+    theirs = e2cnn_conv(by_ring, initialize=False, frequencies_cutoff=lambda r: {0: 0, 1: 1, 2: 3}[r])
+    assert relative_error(by_ring.expand(), theirs.expand_parameters()[0]) < EQUAL
+    assert ennConv(16, 16, 7, frequencies_cutoff=(0, 1, 3)).band_limits == (0, 1, 3, 3)
+    assert ennConv(16, 16, 1, frequencies_cutoff=(0, 1, 3)).band_limits == (0,)
+
+
+@pytest.mark.parametrize('cutoff', [-1.0, 'e2cnn', (0, -1), (), float('nan'), True, lambda r: -r])
+def test_band_limit_that_is_none_is_refused(cutoff):
+    with pytest.raises(ValueError, match='gives no band limit: use a number such as 3.0'):
+        ennConv(16, 16, 3, frequencies_cutoff=cutoff)
+
+
+def test_negative_offset_is_refused():
+    with pytest.raises(ValueError, match='maximum_offset=-1 is negative'):
+        ennConv(16, 16, 3, maximum_offset=-1)
+
+
+def turned_filter_error(layer):
+    """How far the filter's response to a plane wave is from following the wave by 22.5 degrees, in C16's sense.
+
+    Without offsets, the response of orientation r to a wave of direction a depends on a - r alone (for channels that
+    are band-limited), so the responses to waves 22.5 degrees apart are interpolations of one another.
+    """
+    weight = layer.expand().double().view(-1, 8, layer.in_channels, 7, 7)
+    y, x = torch.meshgrid(-(torch.arange(7.0) - 3), torch.arange(7.0) - 3, indexing='ij')
+
+    def responses(degrees):
+        a = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+        wave = torch.exp(1.5j * (a.cos() * x + a.sin() * y))
+        return torch.fft.fft((weight.sum(2) * wave).sum((2, 3)), dim=1)  # over orientations
+
+    k = torch.fft.fftfreq(8) * 8
+    kept = k.abs() < 4
+    turned = responses(10.0) * torch.exp(-1j * k * torch.pi / 8)
+    return relative_error(torch.view_as_real(responses(32.5)[:, kept]), torch.view_as_real(turned[:, kept]))
+
+
+def test_without_offsets_filters_turn_between_the_groups_angles():
+    torch.manual_seed(0)
+    right = turned_filter_error(ennTrivialConv(3, 64, 7, bias=False, frequencies_cutoff=1.0, maximum_offset=0))
+    wrong = turned_filter_error(ennTrivialConv(3, 64, 7, bias=False))  # up to frequency 9, aliased on 8 orientations
+    assert right < 0.1 < 0.3 < wrong
 
 
 @pytest.mark.parametrize('group', ['C4', 'C8', 'C16', 'D4', 'D8'])

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...equivariant.basis import steerable_basis
 from ...equivariant.conv import _SteerableConv
 from ...equivariant.fields import group_order
 from ...utils.errors import InputError
@@ -234,7 +233,7 @@ def _fit(conv: _SteerableConv, weight: Tensor, basis: Tensor | None, group: str,
         0 for another shape, 1 for other kernels, 2 for a fit.
     """
     order = group_order(group)
-    own = steerable_basis(group, conv.kernel_size[0], dilation=conv.dilation[0], trivial_input=conv.trivial_input)
+    own = conv.basis_for(group)
     fields_in = conv.in_channels if conv.trivial_input else conv.in_channels * scale / order
     shape = (conv.out_channels * scale / order, fields_in / conv.groups, len(own))
     flat = shape[0] * shape[1] * shape[2]
