@@ -1,5 +1,6 @@
 """Equivariant layers on plain tensors. Needs torch, numpy and e2cnn, and nothing of OpenMMLab."""
 
+from .blur import ennBlurPool, ennBlurUpsample, ennMaxBlurPool
 from .conv import ennConv, ennTrivialConv
 from .export import export
 from .fields import (
@@ -11,6 +12,8 @@ from .fields import (
     parse_group,
 )
 from .fourier import FourierConv2d
+from .fourier_relu import ennFourierReLU
+from .irrep_conv import ennIrrepConv
 from .norm import FieldNorm, build_enn_norm_layer, ennBN, ennGN, ennSyncBN
 from .pointwise import ennAvgPool, ennGroupPool, ennInterpolate, ennMaxPool, ennReLU
 
@@ -24,10 +27,15 @@ __all__ = [
     'count_fields',
     'ennAvgPool',
     'ennBN',
+    'ennBlurPool',
+    'ennBlurUpsample',
     'ennConv',
+    'ennFourierReLU',
     'ennGN',
     'ennGroupPool',
     'ennInterpolate',
+    'ennIrrepConv',
+    'ennMaxBlurPool',
     'ennMaxPool',
     'ennReLU',
     'ennSyncBN',

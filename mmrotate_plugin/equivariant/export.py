@@ -11,6 +11,7 @@ from ._fold_norms import fold_norms_
 from .conv import _SteerableConv
 from .fields import group_order
 from .fourier import FourierConv2d, pays
+from .irrep_conv import ennIrrepConv
 from .norm import FieldNorm
 from .pointwise import ennAvgPool, ennInterpolate, ennMaxPool, ennReLU
 
@@ -20,7 +21,8 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
 
     An `ennConv` becomes the `torch.nn.Conv2d` of its expanded filter, `ennBN` and `ennGN` become norms over tensor
     channels with the numbers of a field repeated for each orientation, the other layers their counterparts in torch.
-    Only `ennGroupPool` stays, as it has none. Names stay too, so ``export(ReResNet(...), fold_norms=False)`` has the
+    `ennGroupPool`, `ennFourierReLU` and the blurs stay: they have none, and consist of operations of torch. Names stay
+    too, so ``export(ReResNet(...), fold_norms=False)`` has the
     state dict of an ordinary ResNet. Folding replaces :math:`y = s (W * x + b - \mu) + \beta`, where
     :math:`s = \gamma / \sqrt{v + \epsilon}`, by
 
@@ -108,8 +110,9 @@ def _plain(layer: nn.Module) -> nn.Module:
     raise TypeError(f'{type(layer).__name__} has no plain counterpart')
 
 
-@_plain.register
-def _(layer: _SteerableConv) -> nn.Module:
+@_plain.register(_SteerableConv)
+@_plain.register(ennIrrepConv)
+def _(layer: _SteerableConv | ennIrrepConv) -> nn.Module:
     conv = nn.Conv2d(
         layer.in_channels,
         layer.out_channels,
@@ -182,5 +185,6 @@ def _(layer: ennInterpolate) -> nn.Module:
     return nn.Upsample(layer.size, layer.scale_factor, layer.mode, layer.align_corners)
 
 
+# ennFourierReLU and the blurs stay: they work for any number of channels, which a Conv2d cannot.
 # ennGroupPool stays: it is plain torch, and nn.MaxPool3d over (fields, |G|, H, W) takes thirty times as long
 EQUIVARIANT = tuple(kind for kind in _plain.registry if kind is not object)

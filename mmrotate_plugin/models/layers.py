@@ -4,11 +4,16 @@ from typing import Any
 
 from ..equivariant import (
     ennAvgPool,
+    ennBlurPool,
+    ennBlurUpsample,
     ennBN,
     ennConv,
+    ennFourierReLU,
     ennGN,
     ennGroupPool,
     ennInterpolate,
+    ennIrrepConv,
+    ennMaxBlurPool,
     ennMaxPool,
     ennReLU,
     ennSyncBN,
@@ -20,6 +25,7 @@ from ..registry import MODELS, register
 Cfg = dict[str, Any]
 
 CONV_TYPE = 'ennConv'
+ACT_TYPE = 'ennFourierReLU'
 NORM_TYPES = {alias: f'enn{name}' for name in NORMS for alias in (name, f'enn{name}')}
 
 for layer in (
@@ -33,6 +39,11 @@ for layer in (
     ennAvgPool,
     ennGroupPool,
     ennInterpolate,
+    ennFourierReLU,
+    ennBlurPool,
+    ennMaxBlurPool,
+    ennBlurUpsample,
+    ennIrrepConv,
 ):
     register(MODELS)(layer)
 
@@ -67,6 +78,21 @@ def equivariant_norm_cfg(cfg: Cfg, group: str) -> Cfg:
     if kind not in NORM_TYPES:
         raise ValueError(f'norm_cfg type {kind!r} has no equivariant version here: use one of {", ".join(NORMS)}')
     return _with_group('norm_cfg', cfg, NORM_TYPES[kind], group)
+
+
+def equivariant_act_cfg(cfg: Cfg, group: str) -> Cfg:
+    """Complete an `act_cfg`: `ennFourierReLU` gets its group, any other activation stays as it is.
+
+    Args:
+        cfg: Names an activation, with its options. One that treats channels alike needs no group.
+        group: Fiber group, such as 'C8'.
+
+    Raises:
+        ValueError: If it names another group.
+    """
+    if _bare(cfg.get('type', 'missing')) != ACT_TYPE:
+        return dict(cfg)
+    return _with_group('act_cfg', cfg, ACT_TYPE, group)
 
 
 def _bare(kind: Any) -> str:

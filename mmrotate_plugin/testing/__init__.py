@@ -1,6 +1,6 @@
 """Check the laws that the layers promise. The checks raise nothing: they measure."""
 
-from .actions import act, act_on_regular, exact_elements, rotate, turn
+from .actions import act, act_on_irreps, act_on_regular, exact_elements, rotate, turn
 from .equivariance import (
     EquivarianceCurve,
     EquivarianceError,
@@ -20,6 +20,7 @@ __all__ = [
     'EquivarianceError',
     'Fields',
     'act',
+    'act_on_irreps',
     'act_on_regular',
     'compare_fields',
     'disc',

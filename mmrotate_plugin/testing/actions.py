@@ -6,6 +6,7 @@ error.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,43 @@ def act(x: Tensor, group: str | None, degrees: float, flip: bool = False) -> Ten
         turned = _permute(x, group, below, flip)
         x = turned if part < 1e-6 else torch.lerp(turned, _permute(x, group, below + 1, flip), part)
     return rotate(x.flip(-1) if flip else x, degrees)
+
+
+def act_on_irreps(x: Tensor, frequencies: Sequence[int], degrees: float, flip: bool = False) -> Tensor:
+    """Act on irreducible fields, as `ennIrrepConv` returns them: rotate the grid, and turn the pairs of channels.
+
+    A pair of frequency k is (cos ka, sin ka) times a length, where a is clockwise as seen (y points down): a vector
+    (dx, dy) for 1, the director of a box for 2. Turning the image counter-clockwise takes a to a - `degrees`; the
+    left-right reflection takes it to 180 degrees - a.
+
+    Args:
+        x: (B, C, H, W), the fields in the order of `frequencies`.
+        frequencies: 0 for a field of one channel, k for one of two.
+        degrees: Angle, counter-clockwise; exact for multiples of 90, see `rotate`.
+        flip: Whether to reflect left-right first.
+
+    Returns:
+        A map of the size that `rotate` gives.
+
+    Raises:
+        ValueError: If the frequencies do not add up to the channels.
+    """
+    sizes = [1 if k == 0 else 2 for k in frequencies]
+    if sum(sizes) != x.shape[1]:
+        raise ValueError(f'frequencies={tuple(frequencies)} make {sum(sizes)} channels, but x has {x.shape[1]}')
+    out = []
+    for k, field in zip(frequencies, x.split(sizes, 1), strict=True):
+        if k:
+            cos, sin = field.unbind(1)
+            if flip:
+                cos, sin = (-cos, sin) if k % 2 else (cos, -sin)
+            steps, rest = divmod(k * degrees, 90)  # exact at quarter turns
+            c, s = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(steps) % 4]
+            a = math.radians(rest)
+            c, s = c * math.cos(a) - s * math.sin(a), s * math.cos(a) + c * math.sin(a)
+            field = torch.stack([c * cos + s * sin, c * sin - s * cos], 1)
+        out.append(field)
+    return rotate(torch.cat(out, 1).flip(-1) if flip else torch.cat(out, 1), degrees)
 
 
 def exact_elements(group: str) -> tuple[tuple[int, bool], ...]:
