@@ -121,13 +121,24 @@ def _without(cfg: Cfg, *keys: str) -> Cfg:
 
 def _conv(cfg: Cfg) -> Cfg | None:
     """Turn a `conv_cfg` into that of plain convolutions; None if no other option is left."""
-    rest = _without(cfg, 'type', 'group')
+    rest = _without(cfg, 'type', 'group', 'frequencies_cutoff', 'maximum_offset')
     return {'type': 'Conv2d', **rest} if rest else None
 
 
 def _norm(cfg: Cfg) -> Cfg:
     kind = NORM_TYPES[str(cfg['type']).rpartition('.')[2]]
     return {**_without(cfg, 'group'), 'type': kind.removeprefix('enn')}
+
+
+def _without_any_angle(cfg: Cfg, kind: str, place: str) -> Cfg:
+    """Leave out the arguments of any angle where they switch nothing on."""
+    for name in ('any_angle', 'antialiased', 'act_blur'):
+        if cfg.get(name):
+            raise Unsupported(
+                f'{place}: {name}={cfg[name]} of {kind} adds blurs, or activations over angles, for which mmdet has no '
+                'layer; ONNX and safetensors can hold it (--formats)'
+            )
+    return _without(cfg, 'any_angle', 'antialiased', 'act_blur')
 
 
 def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
@@ -148,7 +159,7 @@ def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
                 f'{place}: avg_down=True of ReResNet averages centred windows of 2 * stride - 1 pixels, mmdet.ResNet '
                 'windows of stride pixels; ONNX and safetensors can hold it (--formats)'
             )
-        cfg = _without(cfg, 'group')
+        cfg = _without_any_angle(_without(cfg, 'group'), found.__name__, place)
         if cfg.get('norm_cfg') is not None:
             cfg['norm_cfg'] = _norm(cfg['norm_cfg'])
         if cfg.get('conv_cfg') is not None:
@@ -163,7 +174,7 @@ def _resnet(found: type[ResNet], cfg: Cfg, place: str, notes: list[str]) -> Cfg:
 
 def _fpn(cfg: Cfg, place: str, sizes: Callable[[], list[list[tuple[int, int]]]]) -> Cfg:
     """Rewrite a `ReFPN` as `mmdet.FPN`."""
-    cfg = _without(cfg, 'init_cfg', 'group')
+    cfg = _without_any_angle(_without(cfg, 'init_cfg', 'group'), 'ReFPN', place)
     if cfg.pop('group_pool', None) is not None:
         raise Unsupported(
             f'{place}: group_pool of ReFPN takes the maximum or mean over orientations, which mmdet.FPN cannot; '
@@ -177,6 +188,8 @@ def _fpn(cfg: Cfg, place: str, sizes: Callable[[], list[list[tuple[int, int]]]])
         cfg['add_extra_convs'] = 'on_input' if cfg.get('extra_convs_on_inputs', True) else 'on_output'
     cfg.pop('extra_convs_on_inputs', None)
     activation = ACTIVATIONS[cfg.pop('activation', None)]
+    if activation is not None and activation['type'] != 'ReLU':
+        raise Unsupported(f'{place}: mmdet has no activation {activation["type"]}; ONNX can hold it (--formats onnx)')
     if activation is not None:
         cfg['act_cfg'] = dict(activation)
     if cfg.get('norm_cfg') is not None:

@@ -50,6 +50,7 @@ class Block(nn.Module, ABC):
         self._add_branch(in_channels, width, stride, dilation, style)
         self.relu = build_activation_layer(act_cfg)
         self.downsample = downsample
+        self.pool: nn.Module | None = None  # before the block, where a network blurs instead of a stride
         self.dropout: nn.Module | None = None  # after the block, where a network has it
 
     @abstractmethod
@@ -76,6 +77,7 @@ class Block(nn.Module, ABC):
         return getattr(self, self.norm2_name)
 
     def _residual(self, x: Tensor) -> Tensor:
+        x = x if self.pool is None else self.pool(x)
         out = self.branch(x)
         out += x if self.downsample is None else self.downsample(x)
         return out

@@ -4,19 +4,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...equivariant import ennGroupPool
+from ...equivariant import ennBlurPool, ennBlurUpsample, ennGroupPool
 from ...equivariant.fields import DEFAULT_GROUP, count_fields
 from ...registry import MODELS, register
 from ...utils import safe_load
 from ...utils.typecheck import typed
-from ..layers import Cfg, equivariant_conv_cfg, equivariant_norm_cfg
+from ..any_angle import STRIDE_BLUR, resolve
+from ..layers import Cfg, equivariant_act_cfg, equivariant_conv_cfg, equivariant_norm_cfg
 from ..utils.weight_check import note_group, refuse_another_neck, something_must_load
 
-ACTIVATIONS: dict[str | None, Cfg | None] = {None: None, 'relu': {'type': 'ReLU'}}
+ACTIVATIONS: dict[str | None, Cfg | None] = {
+    None: None,
+    'relu': {'type': 'ReLU'},
+    'fourier_relu': {'type': 'ennFourierReLU'},
+}
 
 
 @register(MODELS)
@@ -39,12 +44,16 @@ class ReFPN(BaseModule):
         no_norm_on_lateral: No norm in the 1x1 convolutions of the inputs.
         conv_cfg: Options for the convolutions, as in `ReResNet`.
         norm_cfg: 'BN', 'SyncBN' or 'GN', per field; None for convolutions with bias and no norm.
-        activation: None or 'relu', after each convolution.
+        activation: None, 'relu' or 'fourier_relu', after each convolution.
         init_cfg: mmengine's initialisation config; by default, the coefficients keep their generalised He
             initialisation.
         group: Fiber group of the inputs.
         group_pool: None for equivariant outputs. 'max' or 'mean' over the orientations makes them invariant, with
             ``out_channels / |G|`` channels, for heads that are not equivariant.
+        antialiased: Blur by a Gaussian before the strides of extra levels and when a coarse level is resampled to a
+            finer one (Zhang, Making Convolutional Networks Shift-Invariant Again, ICML 2019). None is off.
+        any_angle: Preset of `ReResNet` by this name: a band limit of 2 and no offset in `conv_cfg`, `antialiased`, and
+            'fourier_relu' in place of 'relu', also before extra convolutions.
 
     Shape:
         - Input: sequence of (B, in_channels[i], H_i, W_i), orientation fastest.
@@ -74,6 +83,8 @@ class ReFPN(BaseModule):
         init_cfg: Cfg | list[Cfg] | None = None,
         group: str = DEFAULT_GROUP,
         group_pool: str | None = None,
+        antialiased: bool | None = None,
+        any_angle: bool = False,
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels = list(in_channels)
@@ -86,17 +97,20 @@ class ReFPN(BaseModule):
         self.extra_convs_on_inputs = extra_convs_on_inputs
         self.relu_before_extra_convs = relu_before_extra_convs
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r} is unknown: use None or 'relu'")
+            raise ValueError(f"activation={activation!r} is unknown: use None, 'relu' or 'fourier_relu'")
         if group_pool not in (None, *ennGroupPool.MODES):
             raise ValueError(f'group_pool={group_pool!r} is unknown: use None or {", ".join(ennGroupPool.MODES)}')
         for i, channels in enumerate(self.in_channels):
             count_fields(channels, group, f'in_channels[{i}]')
         count_fields(out_channels, group, 'out_channels')
 
+        switches = resolve(any_angle, conv_cfg, None, antialiased, usual_act=ACTIVATIONS['relu'] or {})
+        self.antialiased = switches.antialiased
+        act_cfg = switches.act_cfg if activation == 'relu' else ACTIVATIONS[activation]
         common = {
-            'conv_cfg': equivariant_conv_cfg(conv_cfg, group),
+            'conv_cfg': equivariant_conv_cfg(switches.conv_cfg, group),
             'norm_cfg': None if norm_cfg is None else equivariant_norm_cfg(norm_cfg, group),
-            'act_cfg': ACTIVATIONS[activation],
+            'act_cfg': None if act_cfg is None else equivariant_act_cfg(act_cfg, group),
             'inplace': False,
         }
         lateral = {**common, 'norm_cfg': None} if no_norm_on_lateral else common
@@ -105,7 +119,11 @@ class ReFPN(BaseModule):
         self.fpn_convs = nn.ModuleList(ConvModule(out_channels, out_channels, 3, padding=1, **common) for _ in used)
         for i in range(num_outs - len(used) if add_extra_convs else 0):
             channels = used[-1] if i == 0 and extra_convs_on_inputs else out_channels
-            self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, padding=1, **common))
+            stride = 1 if self.antialiased else 2  # the blur before has it
+            self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=stride, padding=1, **common))
+        self.extra_relu = build_activation_layer(equivariant_act_cfg(switches.act_cfg, group))
+        self.blur = ennBlurPool(STRIDE_BLUR, 2) if self.antialiased else nn.Identity()
+        self.resample = ennBlurUpsample(STRIDE_BLUR, 2) if self.antialiased else None
         self.pool = nn.Identity() if group_pool is None else ennGroupPool(out_channels, group_pool, group=group)
         self._register_state_dict_hook(note_group)
 
@@ -124,17 +142,25 @@ class ReFPN(BaseModule):
             raise ValueError(f'got {len(inputs)} input levels, but in_channels={self.in_channels} names as many')
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs[self.start_level :], strict=False)]
         for i in range(len(laterals) - 1, 0, -1):
-            laterals[i - 1] = laterals[i - 1] + upsample_to(laterals[i], laterals[i - 1].shape[-2:])
+            laterals[i - 1] = laterals[i - 1] + self._to_size_of(laterals[i - 1], laterals[i])
         outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
         for i in range(len(laterals), self.num_outs):
             if not self.add_extra_convs:
-                outs.append(F.max_pool2d(outs[-1], 1, stride=2))
+                outs.append(self.blur(outs[-1]) if self.antialiased else F.max_pool2d(outs[-1], 1, stride=2))
             elif i == len(laterals):
                 source = inputs[self.end_level - 1] if self.extra_convs_on_inputs else outs[-1]
-                outs.append(self.fpn_convs[i](source))
+                outs.append(self.fpn_convs[i](self.blur(source)))
             else:
-                outs.append(self.fpn_convs[i](F.relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]))
+                source = self.extra_relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]
+                outs.append(self.fpn_convs[i](self.blur(source)))
         return tuple(self.pool(out) for out in outs)
+
+    def _to_size_of(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        size = fine.shape[-2:]
+        halves = all((n - 1) // 2 == m - 1 for n, m in zip(size, coarse.shape[-2:], strict=True))
+        if self.resample is not None and halves:
+            return self.resample(coarse, size)
+        return upsample_to(coarse, size)
 
 
 def upsample_to(x: Tensor, size: Sequence[int]) -> Tensor:
