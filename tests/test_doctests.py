@@ -11,7 +11,10 @@ MODULES = (
     'mmrotate_plugin.adf.calibration.fit',
     'mmrotate_plugin.adf.gaussian',
     'mmrotate_plugin.adf.noise_estimation',
+    'mmrotate_plugin.equivariant.blur',
     'mmrotate_plugin.equivariant.export',
+    'mmrotate_plugin.equivariant.fourier_relu',
+    'mmrotate_plugin.equivariant.irrep_conv',
     'mmrotate_plugin.evaluation.metrics.uncertainty_metric',
     'mmrotate_plugin.testing.equivariance',
 )

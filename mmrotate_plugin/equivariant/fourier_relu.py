@@ -98,7 +98,7 @@ class ennFourierReLU(FixedLayer):
         return interpolation(self.rotations, self.oversampling)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, fields * |G|, H, W) to the same shape."""
+        """Apply the layer to (B, C, H, W)."""
         if not is_tracing() and x.shape[1] % self.order:
             count_fields(x.shape[1], self.group, 'channels')  # says what is wrong
         up = self.constant.like(x)

@@ -44,7 +44,7 @@ def check_frequency(frequency: int, group: str) -> None:
 
 @cache
 def irrep_basis(
-    group: str, frequency: int, kernel_size: int, frequencies_cutoff: float = 3.0, maximum_offset: int | None = None
+    group: str, frequency: int, kernel_size: int, limits: tuple[int, ...], maximum_offset: int | None = None
 ) -> SteerableBasis:
     """Return the basis of the kernels from a regular to an irreducible field; one object per process.
 
@@ -52,20 +52,22 @@ def irrep_basis(
         group: Fiber group such as 'C8'.
         frequency: 0 for an invariant field of one channel, k for two channels that turn k times per turn.
         kernel_size: Odd size of the square kernel in pixels.
-        frequencies_cutoff: Largest angular frequency of a kernel at radius r, divided by r.
-        maximum_offset: Largest multiple of N by which a kernel's frequency may differ from that of the fields it
-            connects; None for all below the cut-off.
+        limits: Largest angular frequency on each ring, see `basis.band_limits`.
+        maximum_offset: As in `basis.steerable_basis`.
 
     Raises:
-        ValueError: As `check_frequency`, for an even `kernel_size`, or if no kernel is left.
+        ValueError: As `check_frequency`, for an even `kernel_size` or a negative `maximum_offset`, or if no kernel is
+            left.
     """
     check_frequency(frequency, group)
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
             f'kernel_size={kernel_size} has no centre pixel to turn about: use an odd size such as 1, 3, 5 or 7'
         )
+    if maximum_offset is not None and maximum_offset < 0:
+        raise ValueError(f'maximum_offset={maximum_offset} is negative: use 0, 1, ... or None for no limit')
     with E2CNN_LOCK:
-        return _solve(group, frequency, kernel_size, frequencies_cutoff, maximum_offset)
+        return _solve(group, frequency, kernel_size, limits, maximum_offset)
 
 
 def into_image_axes(group: str, frequency: int) -> np.ndarray:
@@ -79,7 +81,7 @@ def into_image_axes(group: str, frequency: int) -> np.ndarray:
 
 
 def _solve(
-    group: str, frequency: int, kernel_size: int, frequencies_cutoff: float, maximum_offset: int | None
+    group: str, frequency: int, kernel_size: int, limits: tuple[int, ...], maximum_offset: int | None
 ) -> SteerableBasis:
     """Compute the basis by e2cnn and numpy alone: it is kept, so no mode of torch may affect it."""
     gspace = parse_group(group)
@@ -90,8 +92,8 @@ def _solve(
     radii = [float(r) for r in range(kernel_size // 2 + 1)]
     widths = [CENTRE_WIDTH] + [RING_WIDTH] * (len(radii) - 2) + [OUTER_RING_WIDTH] * (len(radii) > 1)
     nothing = (
-        f"group '{group}' has no kernel of size {kernel_size} into frequency {frequency} with "
-        f'frequencies_cutoff={frequencies_cutoff:g}: use a larger kernel or cut-off'
+        f"group '{group}' has no kernel of size {kernel_size} into frequency {frequency} within the limits {limits} of "
+        'its rings: use a larger kernel or frequencies_cutoff'
     )
     try:
         kernels = gspace.build_kernel_basis(
@@ -99,13 +101,14 @@ def _solve(
             out_repr,
             sigma=widths,
             rings=radii,
-            maximum_frequency=int(frequencies_cutoff * radii[-1]),
+            maximum_frequency=max(limits),
             maximum_offset=maximum_offset,
         )
     except EmptyBasisException:
         raise ValueError(nothing) from None
     elements = list(kernels)
-    mask = np.array([abs(e['frequency']) <= frequencies_cutoff * e['radius'] for e in elements])
+    limit = dict(zip(radii, limits, strict=True))
+    mask = np.array([abs(e['frequency']) <= limit[float(e['radius'])] for e in elements])
     if not mask.any():
         raise ValueError(nothing)
     elements = [e for e, kept in zip(elements, mask, strict=True) if kept]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ._kept_tensors import KeptTensors
 from ._kernel import named_padding, square
-from .basis import SteerableBasis
+from .basis import REDET_CUTOFF, FrequenciesCutoff, SteerableBasis, band_limits
 from .conv import PaddingMode, _without_autocast
 from .fields import DEFAULT_GROUP, count_fields
 from .irrep_basis import check_frequency, irrep_basis
@@ -37,14 +37,13 @@ class ennIrrepConv(KeptTensors):
         bias: Whether to learn a bias for each field of frequency 0. All other fields have none: it would not turn.
         device, dtype: As in `torch.nn.Conv2d`.
         group: Fiber group such as 'C8' or 'D8'; N of at least 2k + 1 for frequency k.
-        frequencies_cutoff: Largest angular frequency of a kernel at radius r, divided by r.
-        maximum_offset: Largest multiple of N by which a kernel's frequency may differ from those of the fields that it
-            connects, as in e2cnn; None for all below the cut-off.
+        frequencies_cutoff, maximum_offset: Band limit of the kernels, as in `ennConv`.
         init_std: Standard deviation of all coefficients at the start; None for the generalised He initialisation.
 
     Attributes:
         weight: (in_fields, sum of K over the output fields) coefficients; those of one field are side by side.
         bias: (number of fields of frequency 0,) or None.
+        band_limits: The largest frequency on each ring, from the centre outwards.
         out_channels: 1 for each frequency 0, 2 for each other.
 
     Shape:
@@ -84,7 +83,7 @@ class ennIrrepConv(KeptTensors):
         dtype: torch.dtype | None = None,
         *,
         group: str = DEFAULT_GROUP,
-        frequencies_cutoff: float = 3.0,
+        frequencies_cutoff: FrequenciesCutoff = REDET_CUTOFF,
         maximum_offset: int | None = None,
         init_std: float | None = None,
     ) -> None:
@@ -103,11 +102,8 @@ class ennIrrepConv(KeptTensors):
         if isinstance(padding, str):
             padding = named_padding(padding, self.kernel_size, self.stride, (1, 1))
         self.padding = square('padding', padding, 0)
-        if not isinstance(frequencies_cutoff, (int, float)) or not 0 <= frequencies_cutoff < float('inf'):
-            raise ValueError(f'frequencies_cutoff={frequencies_cutoff!r} must be finite and non-negative')
-        if maximum_offset is not None and (not isinstance(maximum_offset, int) or maximum_offset < 0):
-            raise ValueError(f'maximum_offset={maximum_offset!r} must be None or an integer >= 0')
-        self.frequencies_cutoff, self.maximum_offset = float(frequencies_cutoff), maximum_offset
+        self.band_limits = band_limits(frequencies_cutoff, self.kernel_size[0])
+        self.maximum_offset = maximum_offset
         if init_std is not None and not 0 <= init_std < float('inf'):
             raise ValueError(f'init_std={init_std!r} must be None, or finite and non-negative')
         self.init_std = init_std
@@ -123,7 +119,7 @@ class ennIrrepConv(KeptTensors):
 
     def _find_bases(self) -> dict[int, SteerableBasis]:
         """Find the basis of each frequency, shared with all layers of this kind."""
-        arguments = self.kernel_size[0], self.frequencies_cutoff, self.maximum_offset
+        arguments = self.kernel_size[0], self.band_limits, self.maximum_offset
         return {k: irrep_basis(self.group, k, *arguments) for k in dict.fromkeys(self.frequencies)}
 
     def _share_constants(self) -> None:
@@ -177,7 +173,7 @@ class ennIrrepConv(KeptTensors):
     def extra_repr(self) -> str:
         text = f'{self.in_channels}, frequencies={self.frequencies}, group={self.group}'
         text += f', kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}'
-        text += f', frequencies_cutoff={self.frequencies_cutoff:g}, maximum_offset={self.maximum_offset}'
+        text += f', frequencies_cutoff={self.band_limits}, maximum_offset={self.maximum_offset}'
         return text + (', bias=False' if self.bias is None else '')
 
     def __getstate__(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_equals_e2cnn_in_the_axes_of_the_image(group, frequency, options):
     field = gspace.trivial_repr if frequency == 0 else gspace.irrep(*number)
     with e2cnn_on_numpy_2():
         reference = enn.R2Conv(build_enn_feature(2, group), enn.FieldType(gspace, [field]), layer.kernel_size[0],
-                               frequencies_cutoff=lambda r: r * layer.frequencies_cutoff,
+                               frequencies_cutoff=lambda r: layer.band_limits[int(r)],
                                maximum_offset=layer.maximum_offset, initialize=False)  # fmt: skip
     with torch.no_grad():
         reference.weights.copy_(layer.weight.flatten())
@@ -149,7 +149,9 @@ def test_export_pickle_and_state():
         layer.weight.data *= 2
         assert relative_error(layer.filter(), 2 * kept) < EQUAL
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(twin(x), layer(x)) and twin.bases[1] is layer.bases[1] is irrep_basis('C8', 1, 3, 3.0, None)
+        assert torch.equal(twin(x), layer(x)) and twin.bases[1] is layer.bases[1] is irrep_basis(
+            'C8', 1, 3, (0, 3), None
+        )
     file = io.BytesIO()
     torch.save(layer, file)
     assert file.tell() < 4 * layer.weight.numel() + 8000
