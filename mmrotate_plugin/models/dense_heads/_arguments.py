@@ -1,5 +1,6 @@
 """Checks of a head's arguments and inputs; each error names the argument, what came and what would work."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ def check_arguments(
     strides: Sequence[int],
     regress_ranges: Sequence[Sequence[float]],
     center_sample_radius: float,
+    topk: int,
+    alpha: float,
+    beta: float,
     box_type: str,
     group: str | None,
     loss_cls: Mapping[str, Any] | None,
@@ -28,7 +32,7 @@ def check_arguments(
     if box_type not in BOX_TYPES:
         raise ValueError(f"box_type={box_type!r} is unknown: use 'rbox' (rotated) or 'hbox' (horizontal)")
     numbers = {'num_classes': num_classes, 'in_channels': in_channels, 'feat_channels': feat_channels}
-    for name, number in numbers.items():
+    for name, number in {**numbers, 'topk': topk}.items():
         if number < 1:
             raise ValueError(f'{name}={number} must be 1 or more')
     if stacked_convs < 0:
@@ -44,6 +48,9 @@ def check_arguments(
         raise ValueError(f'regress_ranges={regress_ranges} must hold pairs (smallest, largest) in pixels')
     if not center_sample_radius > 0:
         raise ValueError(f'center_sample_radius={center_sample_radius} must be positive')
+    for name, exponent in (('alpha', alpha), ('beta', beta)):
+        if not 0 <= exponent < math.inf:
+            raise ValueError(f'{name}={exponent} must be finite and non-negative')
     if box_type == 'hbox' and loss_angle is not None:
         raise ValueError("loss_angle is given, but box_type='hbox' has no angle: leave it out, or use box_type='rbox'")
     if loss_cls is not None and not loss_cls.get('use_sigmoid', False):

@@ -1,6 +1,6 @@
 """Decide which points of a dense head learn which object, by distances in the frame of the object.
 
-Everything here depends on distances, sides and areas, so the assignment turns with the image.
+Everything here depends on distances, sides, scores and overlaps, so the assignment turns with the image.
 """
 
 from collections.abc import Sequence
@@ -12,32 +12,31 @@ from ...structures.corners import rotate
 
 # half a cell's diagonal: a square of this half side, at any angle, holds a point of the lattice wherever it lies
 LEAST = 0.71
-CROWDING = 0.7
+SMALL = 1e-4  # of scores and overlaps, so that their products keep an order
+NEARER = 1e-4  # overlap that a squared stride of distance outweighs
 TIE = 1e-4  # squared strides
 
 
-def assign_points(
+def candidates(
     points: Tensor, boxes: Tensor, regress_ranges: Sequence[tuple[float, float]], levels: Tensor, radius: float
-) -> Tensor:
-    r"""Assign to each point the object that it learns, if any.
+) -> tuple[Tensor, Tensor]:
+    """Find the points that may learn an object.
 
-    1. An object belongs to the levels whose range holds half its longer side.
-    2. Its points lie inside the box and within `radius` strides of the centre, along each side (centre sampling of
-       FCOS, Tian et al., ICCV 2019, arXiv:1904.01355, in the frame of the box). Where the box is narrower than a cell,
-       half a cell's diagonal counts instead of half its side, so that ships between two rows of points are seen.
-    3. A point of several objects goes to the one with the least :math:`\log A + c d^2`, A the area and d the distance
-       of the centre in strides: the smaller one, as in FCOS, but of equal neighbours the nearer one.
-    4. An object that lost all points in this gets the nearest one back, unless it is another's only one.
+    An object belongs to the levels whose range holds half its longer side. Its points lie inside the box and within
+    `radius` strides of the centre, along each side (centre sampling of FCOS, Tian et al., ICCV 2019, arXiv:1904.01355,
+    in the frame of the box). Where the box is narrower than a cell, half a cell's diagonal counts instead of half its
+    side, so that ships between two rows of points are seen.
 
     Args:
         points: (P, 3), x, y and stride, pixels.
-        boxes: (N, 5), N > 0: centre, sides, angle.
+        boxes: (N, 5), centre, sides, angle.
         regress_ranges: Smallest (included) and largest (excluded) half side of each level, pixels.
         levels: (P,), number of each point's level.
         radius: In strides.
 
     Returns:
-        (P,), the number of the object, or -1 for background.
+        Which points are candidates, (P, N), and squared distances from the centres in strides, (P, N), infinite on
+        other levels.
     """
     stride = points[:, None, 2]
     ranges = boxes.new_tensor(regress_ranges)[levels][:, None]  # (P, 1, 2)
@@ -48,9 +47,45 @@ def assign_points(
     for offset, side in ((along, boxes[None, :, 2]), (across, boxes[None, :, 3])):
         inside = inside & (offset.abs() < torch.minimum(side / 2, radius * stride).clamp(min=LEAST * stride))
     distance = (along.square() + across.square()) / stride.square()
-    cost = boxes[:, 2:4].clamp(min=1e-3).log().sum(1)[None] + CROWDING * distance
-    least, owner = cost.masked_fill(~inside, torch.inf).min(1)
-    return _give_back(owner.masked_fill(least.isinf(), -1), distance.masked_fill(~fits, torch.inf))
+    return inside, distance.masked_fill(~fits, torch.inf)
+
+
+def align(
+    inside: Tensor, distance: Tensor, scores: Tensor, quality: Tensor, topk: int, alpha: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    r"""Assign to each point the object that it does best at, by the predictions so far.
+
+    Task-aligned assignment (Feng et al., TOOD, ICCV 2021, arXiv:2108.07755): with a point's score s for the class of an
+    object and the overlap u of its box, each object chooses the `topk` candidates of the largest
+    :math:`t = s^\alpha u^\beta`. A point that several choose goes to the one that it overlaps most. An object that lost
+    all its points in this gets the nearest one back, unless it is another's only one.
+
+    Args:
+        inside, distance: (P, N), see `candidates`.
+        scores, quality: (P, N), s and u, between 0 and 1; they count at candidates.
+        topk: Points of an object.
+        alpha, beta: Exponents.
+
+    Returns:
+        (P,), the number of the object, or -1 for background; and (P,), the score to learn, t scaled so that the best
+        point of an object has the largest overlap of its points.
+    """
+    quality = quality.clamp(min=SMALL)
+    merit = (scores.clamp(min=SMALL) ** alpha * quality**beta).masked_fill(~inside, 0)
+    least = merit.topk(min(topk, len(merit)), 0).values[-1]
+    chosen = inside & (merit >= least)
+    # where nothing overlaps yet, the nearer object
+    best, owner = (quality - NEARER * distance).masked_fill(~chosen, -torch.inf).max(1)
+    owner = _give_back(owner.masked_fill(best.isinf(), -1), distance)
+    taken = (owner >= 0).nonzero().flatten()
+    own = owner[taken]
+    merit = (scores.clamp(min=SMALL) ** alpha * quality**beta)[taken, own]
+    zeros = merit.new_zeros(inside.shape[1])
+    top = zeros.scatter_reduce(0, own, merit, 'amax')
+    most = zeros.scatter_reduce(0, own, quality[taken, own], 'amax')
+    aim = merit.new_zeros(len(owner))
+    aim[taken] = merit / top[own] * most[own]
+    return owner, aim
 
 
 def offsets(points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

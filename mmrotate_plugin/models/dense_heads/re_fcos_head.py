@@ -17,19 +17,19 @@ from ...utils.typecheck import typed
 from ..backbones._blocks import _checkpointed
 from ..layers import Cfg
 from ._arguments import check_arguments, check_inputs
-from .box_coder import BoxFieldCoder, directors, elongation, overlaps
+from .box_coder import BoxFieldCoder, directors, elongation
 from .outputs import build_output, build_tower, init_output, init_tower, prior_bias
 from .points import LatticePoints
-from .targets import Targets, make_targets
+from .targets import make_targets
 
 RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
 NORM: Cfg = {'type': 'GN', 'num_groups': 8}
 ACTIVATION: Cfg = {'type': 'ReLU'}
+LEAST_WEIGHT = 0.05  # of a box in its losses: the first ones overlap nothing
 LOSSES: dict[str, Cfg] = {
-    'loss_cls': {'type': 'mmdet.FocalLoss', 'use_sigmoid': True, 'gamma': 2.0, 'alpha': 0.25, 'loss_weight': 1.0},
+    'loss_cls': {'type': 'mmdet.QualityFocalLoss', 'use_sigmoid': True, 'beta': 2.0, 'loss_weight': 1.0},
     'loss_bbox': {'type': 'mmdet.GIoULoss', 'loss_weight': 1.0},
     'loss_angle': {'type': 'mmdet.MSELoss', 'loss_weight': 1.0},
-    'loss_centerness': {'type': 'mmdet.CrossEntropyLoss', 'use_sigmoid': True, 'loss_weight': 1.0},
 }
 
 
@@ -38,7 +38,7 @@ class ReFCOSHead(BaseDenseHead):
     r"""Anchor-free head on several levels, whose towers and outputs are fields of a group of rotations.
 
     The dense scheme is that of FCOS (Tian et al., ICCV 2019, arXiv:1904.01355). What it says at a point turns with the
-    image: scores, quality and the logarithms of the sides are invariant (frequency 0), the offset of the centre is a
+    image: scores and the logarithms of the sides are invariant (frequency 0), the offset of the centre is a
     vector (frequency 1), the angle of the longer side a director :math:`(\cos 2a, \sin 2a)` (frequency 2; see
     `BoxFieldCoder`). Points lie on the lattice of `LatticePoints`, the assignment and the losses depend on distances in
     the frames of the objects. So a quarter turn of the image turns the detections, to round-off, if the features are
@@ -48,10 +48,12 @@ class ReFCOSHead(BaseDenseHead):
 
     It stands where mmdet's and mmrotate's dense heads do: `mmdet.FCOS`, `mmdet.SingleStageDetector`, ...
 
-    Losses: `loss_cls` of all points; `loss_bbox` of boxes in the frame of the target, (x1, y1, x2, y2) as if the angle
-    were right; `loss_angle` of the directors, weighted by how long the target is, as a square has no angle;
-    `loss_centerness` of the quality, whose target is the overlap (IoU) of the boxes in that frame. A score is the
-    class's times the quality.
+    Which point learns which object is decided by what the head says so far (`assignment.align`), among points near the
+    centre. A score learns the class and the overlap at once, so there is no centre-ness.
+
+    Losses: `loss_cls` of all points, whose target is a score between 0 and 1; `loss_bbox` of boxes in the frame of the
+    target, (x1, y1, x2, y2) as if the angle were right; `loss_angle` of the directors, weighted by how long the target
+    is, as a square has no angle.
 
     Args:
         num_classes: Number of classes of the data.
@@ -61,12 +63,15 @@ class ReFCOSHead(BaseDenseHead):
         strides: Stride of each level, pixels.
         regress_ranges: Smallest and largest half of the longer side of the objects of each level, pixels.
         center_sample_radius: Farthest a point may lie from the centre of its object along a side, in strides.
+        topk: Points that learn one object.
+        alpha, beta: Exponents of score and overlap in the choice of these.
         box_type: 'rbox' for rotated boxes, 'hbox' for horizontal ones.
         group: Fiber group of the inputs, such as 'C8' or 'D8', of 5 rotations or more; None for an ordinary head.
         conv_cfg, norm_cfg, act_cfg: Layers of the towers, as in mmcv's `ConvModule`; with a group, their equivariant
             versions are built. By default, convolutions, group norm of 8 groups, and ReLU.
-        loss_cls, loss_bbox, loss_angle, loss_centerness: Losses; defaults are focal loss, GIoU loss, squared error and
-            binary cross entropy. `loss_angle` is for rotated boxes only.
+        loss_cls: A loss of mmdet that learns a score between 0 and 1; quality focal loss by default.
+        loss_bbox: A loss of boxes (x1, y1, x2, y2); GIoU loss by default.
+        loss_angle: A loss of directors, for rotated boxes only; squared error by default.
         with_cp: Recompute the towers in the backward pass to save memory.
         train_cfg: Given by detectors; it has no options here.
         test_cfg: `nms_pre`, `score_thr`, `nms`, `max_per_img`, `min_bbox_size`, as for mmdet's dense heads.
@@ -74,8 +79,8 @@ class ReFCOSHead(BaseDenseHead):
 
     Shape:
         - Input: for each level (B, in_channels, H_i, W_i), orientation fastest.
-        - Output: three lists over levels: logits (B, num_classes, H_i, W_i), boxes (B, 6, H_i, W_i), or 4 for 'hbox',
-          in the columns of `BoxFieldCoder`, and logits of the quality (B, 1, H_i, W_i).
+        - Output: two lists over levels: logits (B, num_classes, H_i, W_i), and boxes (B, 6, H_i, W_i), or 4 for 'hbox',
+          in the columns of `BoxFieldCoder`.
 
     Raises:
         ValueError: If an argument is out of range, the group has less than 5 rotations or does not divide a width, or
@@ -91,7 +96,10 @@ class ReFCOSHead(BaseDenseHead):
         stacked_convs: int = 4,
         strides: Sequence[int] = (8, 16, 32, 64, 128),
         regress_ranges: Sequence[Sequence[float]] = RANGES,
-        center_sample_radius: float = 1.5,
+        center_sample_radius: float = 2.5,
+        topk: int = 10,
+        alpha: float = 0.5,
+        beta: float = 4.0,
         box_type: str = 'rbox',
         group: str | None = None,
         conv_cfg: Cfg | None = None,
@@ -100,22 +108,22 @@ class ReFCOSHead(BaseDenseHead):
         loss_cls: Cfg | None = None,
         loss_bbox: Cfg | None = None,
         loss_angle: Cfg | None = None,
-        loss_centerness: Cfg | None = None,
         with_cp: bool = False,
         train_cfg: Cfg | None = None,
         test_cfg: Cfg | None = None,
         init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        losses = {'loss_cls': loss_cls, 'loss_bbox': loss_bbox, 'loss_centerness': loss_centerness}
+        losses = {'loss_cls': loss_cls, 'loss_bbox': loss_bbox}
         check_arguments(
             num_classes, in_channels, feat_channels, stacked_convs, strides, regress_ranges, center_sample_radius,
-            box_type, group, loss_cls, loss_angle,
+            topk, alpha, beta, box_type, group, loss_cls, loss_angle,
         )  # fmt: skip
         self.num_classes = self.cls_out_channels = num_classes
         self.in_channels, self.feat_channels, self.stacked_convs = in_channels, feat_channels, stacked_convs
         self.strides, self.regress_ranges = list(strides), [(float(low), float(high)) for low, high in regress_ranges]
         self.center_sample_radius, self.box_type, self.group = center_sample_radius, box_type, group
+        self.topk, self.alpha, self.beta = topk, alpha, beta
         self.with_cp, self.train_cfg, self.test_cfg = with_cp, train_cfg, test_cfg
         self.prior_generator = LatticePoints(strides)
         self.bbox_coder = BoxFieldCoder(box_type)
@@ -129,7 +137,6 @@ class ReFCOSHead(BaseDenseHead):
         width = feat_channels if stacked_convs else in_channels
         self.conv_cls = build_output(width, [0] * num_classes, group, conv_cfg)
         self.conv_reg = build_output(width, self.bbox_coder.frequencies, group, conv_cfg)
-        self.conv_centerness = build_output(width, [0], group, conv_cfg)
         # logarithms of the usual sides in strides, for each level
         self.level_sizes = nn.Parameter(torch.full((len(strides), self.bbox_coder.invariant), math.log(2.0)))
 
@@ -142,20 +149,19 @@ class ReFCOSHead(BaseDenseHead):
             init_tower(tower)
         init_output(self.conv_cls, prior_bias(0.01))
         init_output(self.conv_reg)
-        init_output(self.conv_centerness)
 
-    def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Compute logits, boxes and qualities of all levels."""
+    def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute logits and boxes of all levels."""
         check_inputs(x, self.strides, self.in_channels, self.group)
         return multi_apply(self.forward_single, x, self.level_sizes)
 
-    def forward_single(self, x: Tensor, level_size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward_single(self, x: Tensor, level_size: Tensor) -> tuple[Tensor, Tensor]:
         """Do the same for one level, in float32 under autocast; `level_size` are the logarithms of its usual sides."""
         classes, boxes = self._tower(self.cls_convs, x), self._tower(self.reg_convs, x)
         size = self.bbox_coder.encode_size
         usual = F.pad(level_size, (2, size - 2 - len(level_size)))[:, None, None]
         pred = _whole(self.conv_reg(boxes))[:, :size] + usual
-        return _whole(self.conv_cls(classes)), pred, _whole(self.conv_centerness(boxes))
+        return _whole(self.conv_cls(classes)), pred
 
     def _tower(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         for block in blocks:
@@ -166,7 +172,6 @@ class ReFCOSHead(BaseDenseHead):
         self,
         cls_scores: Sequence[Tensor],
         bbox_preds: Sequence[Tensor],
-        score_factors: Sequence[Tensor],
         batch_gt_instances: Sequence[Any],
         batch_img_metas: Sequence[dict[str, Any]],  # noqa: ARG002  as mmdet calls it
         batch_gt_instances_ignore: Sequence[Any] | None = None,
@@ -174,7 +179,7 @@ class ReFCOSHead(BaseDenseHead):
         """Compute the losses from the outputs of `forward`.
 
         Args:
-            cls_scores, bbox_preds, score_factors: Outputs of `forward`.
+            cls_scores, bbox_preds: Outputs of `forward`.
             batch_gt_instances: Objects of each image, with `bboxes` and `labels`.
             batch_img_metas: Not needed.
             batch_gt_instances_ignore: Objects that are neither hits nor misses: background points inside of them do
@@ -183,31 +188,24 @@ class ReFCOSHead(BaseDenseHead):
         Raises:
             ValueError: If the boxes are not of the head's type.
         """
-        logits, preds, quality = (_joined(levels) for levels in (cls_scores, bbox_preds, score_factors))
+        logits, preds = _joined(cls_scores), _joined(bbox_preds)
         sizes = [level.shape[-2:] for level in cls_scores]
         points = self.prior_generator.grid_priors(sizes, logits.dtype, logits.device)
-        targets = make_targets(self, points, batch_gt_instances, batch_gt_instances_ignore)
-        count = reduce_mean(logits.new_tensor(float(len(targets.positive)))).clamp(min=1.0)
-        losses = {
-            'loss_cls': self.loss_cls(logits.flatten(0, 1), targets.labels, targets.weights, avg_factor=count),
-            **self._box_losses(preds.flatten(0, 1)[targets.positive], targets, count),
-        }
-        chosen, aim = quality.flatten()[targets.positive], losses.pop('quality')
-        losses['loss_centerness'] = (
-            self.loss_centerness(chosen, aim, avg_factor=count) if len(aim) else quality.sum() * 0
-        )
-        return losses
-
-    def _box_losses(self, pred: Tensor, targets: Targets, count: Tensor) -> dict[str, Tensor]:
-        """Losses of the positive points (N, encode_size), and their quality (N,)."""
+        targets = make_targets(self, points, logits, preds, batch_gt_instances, batch_gt_instances_ignore)
+        count = reduce_mean(targets.scores.sum()).clamp(min=1.0)
+        aims = (targets.labels, targets.scores)
+        losses = {'loss_cls': self.loss_cls(logits.flatten(0, 1), aims, weight=targets.weights, avg_factor=count)}
+        pred = preds.flatten(0, 1)[targets.positive]
         if len(pred) == 0:
             names = ['loss_bbox', 'loss_angle'] if self.box_type == 'rbox' else ['loss_bbox']
-            return {**dict.fromkeys(names, pred.sum()), 'quality': pred.sum(1)}
+            return {**losses, **dict.fromkeys(names, preds.sum() * 0)}
+        weight = targets.scores[targets.positive].clamp(min=LEAST_WEIGHT)
+        total = reduce_mean(weight.sum()).clamp(min=1.0)
         found, true = self.bbox_coder.in_frame(targets.points, pred, targets.boxes)
-        losses = {'loss_bbox': self.loss_bbox(found, true, avg_factor=count), 'quality': overlaps(found.detach(), true)}
+        losses['loss_bbox'] = self.loss_bbox(found, true, weight=weight, avg_factor=total)
         if self.box_type == 'rbox':
-            weight = elongation(targets.boxes)[:, None].expand(-1, 2)
-            losses['loss_angle'] = self.loss_angle(pred[:, 4:], directors(targets.boxes), weight, avg_factor=count)
+            weight = (weight * elongation(targets.boxes))[:, None].expand(-1, 2)
+            losses['loss_angle'] = self.loss_angle(pred[:, 4:], directors(targets.boxes), weight, avg_factor=total)
         return losses
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...structures import tensor_of
-from .assignment import assign_points, inside_any
-from .box_coder import canonical
+from .assignment import align, candidates, inside_any
+from .box_coder import canonical, directors, elongation, overlaps
 
 if TYPE_CHECKING:
     from .re_fcos_head import ReFCOSHead
@@ -23,6 +24,7 @@ class Targets:
 
     Attributes:
         labels: (B * P,), the class, or the number of classes for background.
+        scores: (B * P,), the score of that class to learn; 0 for background.
         weights: (B * P,), 0 where neither counts.
         positive: (N,), the points of objects, in the order of `labels`.
         points: (N, 3), x, y and stride of these.
@@ -30,6 +32,7 @@ class Targets:
     """
 
     labels: Tensor
+    scores: Tensor
     weights: Tensor
     positive: Tensor
     points: Tensor
@@ -37,13 +40,19 @@ class Targets:
 
 
 def make_targets(
-    head: 'ReFCOSHead', levels: Sequence[Tensor], instances: Sequence[Any], ignored: Sequence[Any] | None
+    head: 'ReFCOSHead',
+    levels: Sequence[Tensor],
+    logits: Tensor,
+    preds: Tensor,
+    instances: Sequence[Any],
+    ignored: Sequence[Any] | None,
 ) -> Targets:
     """Assign the points to the objects of each image.
 
     Args:
-        head: Its classes, box type, ranges and radius count.
+        head: Its classes, box type, ranges and options of the assignment count.
         levels: (P_i, 3) points of each level.
+        logits, preds: (B, P, C), what the head says.
         instances: Objects of each image: `bboxes` and `labels`.
         ignored: Objects that do not count, `bboxes`; None for none.
 
@@ -52,13 +61,16 @@ def make_targets(
     """
     points = torch.cat(list(levels))
     numbers = torch.cat([torch.full((len(p),), i, device=points.device) for i, p in enumerate(levels)])
-    labels, weights, found = [], [], []
+    labels, scores, weights, found = [], [], [], []
     for image, objects in enumerate(instances):
         boxes = to_rotated(objects.bboxes, head.box_type).to(points)
         label = torch.full((len(points),), head.num_classes, dtype=torch.long, device=points.device)
-        target = points.new_zeros(len(points), 5)
+        target, score = points.new_zeros(len(points), 5), points.new_zeros(len(points))
         if len(boxes):
-            owner = assign_points(points, boxes, head.regress_ranges, numbers, head.center_sample_radius)
+            inside, distance = candidates(points, boxes, head.regress_ranges, numbers, head.center_sample_radius)
+            quality = _quality(head, points, preds[image].detach(), boxes, distance.isfinite())
+            said = logits[image].detach().sigmoid()[:, objects.labels]
+            owner, score = align(inside, distance, said, quality, head.topk, head.alpha, head.beta)
             taken = owner >= 0
             label[taken], target[taken] = objects.labels[owner[taken]], boxes[owner[taken]]
         weight = points.new_ones(len(points))
@@ -66,12 +78,31 @@ def make_targets(
         if left_out is not None and len(left_out):
             hidden = inside_any(points, to_rotated(left_out, head.box_type).to(points))
             weight[hidden & (label == head.num_classes)] = 0
-        labels.append(label)
-        weights.append(weight)
-        found.append(target)
+        for part, value in ((labels, label), (scores, score), (weights, weight), (found, target)):
+            part.append(value)
     all_labels = torch.cat(labels)
     positive = (all_labels < head.num_classes).nonzero().flatten()
-    return Targets(all_labels, torch.cat(weights), positive, points[positive % len(points)], torch.cat(found)[positive])
+    return Targets(
+        all_labels,
+        torch.cat(scores),
+        torch.cat(weights),
+        positive,
+        points[positive % len(points)],
+        torch.cat(found)[positive],
+    )
+
+
+def _quality(head: 'ReFCOSHead', points: Tensor, preds: Tensor, boxes: Tensor, wanted: Tensor) -> Tensor:
+    """Overlaps of predicted boxes (P, C) and objects (N, 5) in the frames of these, (P, N); 0 where not wanted."""
+    point, number = wanted.nonzero(as_tuple=True)
+    pred, box = preds[point], boxes[number]
+    quality = overlaps(*head.bbox_coder.in_frame(points[point], pred, box))
+    if head.box_type == 'rbox':
+        alike = (F.normalize(pred[:, 4:], dim=1) * directors(box)).sum(1)
+        quality = quality * (1 - elongation(box) * (1 - alike) / 2)
+    out = quality.new_zeros(wanted.shape)
+    out[point, number] = quality
+    return out
 
 
 def to_rotated(boxes: Any, box_type: str) -> Tensor:

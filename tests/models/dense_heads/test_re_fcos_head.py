@@ -62,7 +62,7 @@ def detector(group='C8', box_type='rbox', kind='SingleStageDetector', fields=Tru
     net.init_weights()
     randomize_norms_(net)
     with torch.no_grad():  # outputs that differ from place to place
-        for name in ('conv_cls', 'conv_reg', 'conv_centerness'):
+        for name in ('conv_cls', 'conv_reg'):
             getattr(net.bbox_head, name).weight.normal_(std=0.1)
     return net.eval()
 
@@ -128,7 +128,7 @@ def test_detections_turn_with_the_image(group, box_type, elements):
     net = detector(group, box_type)
     image = torch.randn(1, 3, SIZE, SIZE)
     boxes, scores, labels = detect(net, image)
-    assert len(boxes) >= 15 and len(labels.unique()) > 1
+    assert len(boxes) >= 15
     for quarter_turns, flip in elements:
         view = (image.flip(-1) if flip else image).rot90(quarter_turns, (-2, -1))
         apart, score = far_apart((turned(boxes, quarter_turns, flip), scores, labels), detect(net, view))
@@ -156,7 +156,7 @@ def test_losses_do_not_depend_on_the_angle(group, flip):
     net = detector(group)
     image = torch.randn(1, 3, SIZE, SIZE)
     losses = net(image, [sample(OBJECTS, LABELS, OBJECTS[:1] + 40)], mode='loss')
-    assert set(losses) == {'loss_cls', 'loss_bbox', 'loss_angle', 'loss_centerness'}
+    assert set(losses) == {'loss_cls', 'loss_bbox', 'loss_angle'}
     view = (image.flip(-1) if flip else image).rot90(1, (-2, -1))
     again = net(view, [sample(turned(OBJECTS, 1, flip), LABELS, turned(OBJECTS[:1] + 40, 1, flip))], mode='loss')
     other = net(view, [sample(OBJECTS, LABELS, OBJECTS[:1] + 40)], mode='loss')
@@ -205,7 +205,7 @@ def test_no_objects_anywhere_leave_only_the_loss_of_classes():
     net = detector('C8').train()
     losses = net(torch.randn(2, 3, SIZE, SIZE), [sample(), sample()], mode='loss')
     assert losses['loss_cls'] > 0
-    assert all(losses[name] == 0 for name in ('loss_bbox', 'loss_angle', 'loss_centerness'))
+    assert all(losses[name] == 0 for name in ('loss_bbox', 'loss_angle'))
     net.parse_losses(losses)[0].backward()
     assert all(p.grad is not None for p in net.bbox_head.parameters())  # or processes would wait for each other
 
@@ -224,7 +224,7 @@ def test_horizontal_boxes_have_no_angle():
     net = detector('C8', 'hbox').train()
     boxes = torch.tensor([[20.0, 30, 60, 50], [100, 90, 120, 150]])
     losses = net(torch.randn(1, 3, SIZE, SIZE), [sample(boxes, LABELS[:2], box_type='hbox')], mode='loss')
-    assert set(losses) == {'loss_cls', 'loss_bbox', 'loss_centerness'}
+    assert set(losses) == {'loss_cls', 'loss_bbox'}
     with pytest.raises(ValueError, match="box_type='hbox' needs boxes of 4 numbers.*have 5.*box_type='rbox'"):
         net(torch.randn(1, 3, SIZE, SIZE), [sample(OBJECTS, LABELS)], mode='loss')
 
@@ -274,6 +274,8 @@ def test_bad_arguments_are_named():
         (dict(num_classes=0), 'num_classes=0'),
         (dict(center_sample_radius=0), 'center_sample_radius=0'),
         (dict(stacked_convs=-1), 'stacked_convs=-1'),
+        (dict(topk=0), 'topk=0'),
+        (dict(beta=-1), 'beta=-1'),
         (dict(strides=(8, 0)), r'strides=\(8, 0\)'),
         (dict(loss_cls=dict(type='mmdet.CrossEntropyLoss')), 'loss_cls.*use_sigmoid'),
     ):
