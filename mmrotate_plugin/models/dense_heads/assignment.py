@@ -15,6 +15,7 @@ LEAST = 0.71
 SMALL = 1e-4  # of scores and overlaps, so that their products keep an order
 NEARER = 1e-4  # overlap that a squared stride of distance outweighs
 TIE = 1e-4  # squared strides
+FARTHEST = 2.0**2  # likewise, of a point that is given to an object that has none
 
 
 def candidates(
@@ -58,7 +59,7 @@ def align(
     Task-aligned assignment (Feng et al., TOOD, ICCV 2021, arXiv:2108.07755): with a point's score s for the class of an
     object and the overlap u of its box, each object chooses the `topk` candidates of the largest
     :math:`t = s^\alpha u^\beta`. A point that several choose goes to the one that it overlaps most. An object that lost
-    all its points in this gets the nearest one back, unless it is another's only one.
+    all its points in this gets the nearest one that is not the only one of another.
 
     Args:
         inside, distance: (P, N), see `candidates`.
@@ -101,16 +102,12 @@ def inside_any(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _give_back(owner: Tensor, distance: Tensor) -> Tensor:
-    """Give each object without a point its nearest ones: several, where they are equally near."""
-    counts = torch.bincount(owner[owner >= 0], minlength=distance.shape[1]).tolist()
-    for lost in [number for number, count in enumerate(counts) if count == 0]:
-        far = distance[:, lost]
-        for point in (far <= far.min() + TIE).nonzero().flatten().tolist():
-            holder = int(owner[point])
-            if far[point].isinf() or (holder >= 0 and counts[holder] == 1):
-                continue
-            if holder >= 0:
-                counts[holder] -= 1
-            counts[lost] += 1
-            owner[point] = lost
+    """Give each object without a point the nearest one that it may have, or several that are equally near."""
+    counts = torch.bincount(owner[owner >= 0], minlength=distance.shape[1])
+    for lost in (counts == 0).nonzero().flatten().tolist():
+        spare = (owner < 0) | (counts[owner.clamp(min=0)] > 1)
+        far = distance[:, lost].masked_fill(~spare, torch.inf)
+        nearest = ((far <= far.min() + TIE) & (far < FARTHEST)).nonzero().flatten()
+        owner[nearest] = lost
+        counts = torch.bincount(owner[owner >= 0], minlength=distance.shape[1])
     return owner

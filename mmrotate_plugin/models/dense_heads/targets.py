@@ -61,7 +61,7 @@ def make_targets(
     """
     points = torch.cat(list(levels))
     numbers = torch.cat([torch.full((len(p),), i, device=points.device) for i, p in enumerate(levels)])
-    labels, scores, weights, found = [], [], [], []
+    parts: list[tuple[Tensor, ...]] = []
     for image, objects in enumerate(instances):
         boxes = to_rotated(objects.bboxes, head.box_type).to(points)
         label = torch.full((len(points),), head.num_classes, dtype=torch.long, device=points.device)
@@ -78,18 +78,10 @@ def make_targets(
         if left_out is not None and len(left_out):
             hidden = inside_any(points, to_rotated(left_out, head.box_type).to(points))
             weight[hidden & (label == head.num_classes)] = 0
-        for part, value in ((labels, label), (scores, score), (weights, weight), (found, target)):
-            part.append(value)
-    all_labels = torch.cat(labels)
-    positive = (all_labels < head.num_classes).nonzero().flatten()
-    return Targets(
-        all_labels,
-        torch.cat(scores),
-        torch.cat(weights),
-        positive,
-        points[positive % len(points)],
-        torch.cat(found)[positive],
-    )
+        parts.append((label, score, weight, target))
+    labels, scores, weights, found = (torch.cat(part) for part in zip(*parts, strict=True))
+    positive = (labels < head.num_classes).nonzero().flatten()
+    return Targets(labels, scores, weights, positive, points[positive % len(points)], found[positive])
 
 
 def _quality(head: 'ReFCOSHead', points: Tensor, preds: Tensor, boxes: Tensor, wanted: Tensor) -> Tensor:
