@@ -31,6 +31,7 @@ SCOPE = 'mmrotate_plugin'
 # names whose modules import mmdet or mmrotate, which takes seconds: imported when a config asks for one
 HOSTED = {
     'DetDataPreprocessor': 'mmrotate_plugin.models.data_preprocessors.det_data_preprocessor',
+    'ReFCOSHead': 'mmrotate_plugin.models.dense_heads.re_fcos_head',
     'ReDet': 'mmrotate_plugin.models.detectors.redet',
     'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain_detector',
 }

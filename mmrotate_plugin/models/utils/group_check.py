@@ -6,17 +6,17 @@ from ...equivariant import ennGroupPool, parse_group
 
 
 def check_groups(detector: nn.Module) -> None:
-    """Compare the groups of a detector's `backbone`, `neck` and rotation-invariant RoI aligns.
+    """Compare the groups of a detector's `backbone`, `neck`, `bbox_head` and rotation-invariant RoI aligns.
 
-    Parts without equivariant layers have no group and may follow anything: they see plain tensors. A
-    rotation-invariant RoI align cycles orientation channels, so it must follow equivariant features.
+    Parts without equivariant layers have no group and may follow anything: they see plain tensors. An equivariant
+    head, and a rotation-invariant RoI align, which cycles orientation channels, must follow equivariant features.
 
     Args:
         detector: A detector of mmdet or mmrotate; parts that it lacks are skipped.
 
     Raises:
-        ValueError: If two parts have different groups, or such a RoI align follows features without orientations or
-            with another number of rotations. The message names both.
+        ValueError: If two parts have different groups, or such a head or RoI align follows features without
+            orientations or with another number of rotations. The message names both.
     """
     found: list[tuple[str, str]] = []  # (part, its group)
     for part in ('backbone', 'neck'):
@@ -28,9 +28,32 @@ def check_groups(detector: nn.Module) -> None:
                 f"{first} has group '{group}' ({_class(detector, first)}), but {second} has group '{other}' "
                 f'({_class(detector, second)}): give both the same group'
             )
+    for group in sorted(_groups(getattr(detector, 'bbox_head', None))):
+        _check_head(detector, group, dict(found))
     for name, layer in detector.named_modules():
         if type(layer).__name__ == 'RiRoIAlignRotated':
             _check_roi_align(detector, name, layer.num_orientations, found)
+
+
+def _check_head(detector: nn.Module, group: str, found: dict[str, str]) -> None:
+    source = 'neck' if getattr(detector, 'neck', None) is not None else 'backbone'
+    if not isinstance(getattr(detector, source, None), nn.Module) or _is_foreign(detector):
+        return
+    what = f"bbox_head has group '{group}' ({_class(detector, 'bbox_head')}), but {source}"
+    if source not in found:
+        raise ValueError(
+            f'{what} ({_class(detector, source)}) has no group, so its maps have no orientations: use ReFPN for the '
+            'neck, or bbox_head.group=None'
+        )
+    if _pools(detector, source):
+        raise ValueError(
+            f'{what} ({_class(detector, source)}) pools its orientations away: leave group_pool out, or use '
+            'bbox_head.group=None'
+        )
+    if found[source] != group:
+        raise ValueError(
+            f"{what} has group '{found[source]}' ({_class(detector, source)}): write bbox_head.group='{found[source]}'"
+        )
 
 
 def _check_roi_align(detector: nn.Module, name: str, orientations: int, found: list[tuple[str, str]]) -> None:
@@ -44,7 +67,7 @@ def _check_roi_align(detector: nn.Module, name: str, orientations: int, found: l
             f'{what}, but {source} ({_class(detector, source)}) has no group, so its maps have no orientations: use '
             'ReFPN for the neck, or RoIAlignRotated'
         )
-    if any(isinstance(module, ennGroupPool) for module in getattr(detector, source).modules()):
+    if _pools(detector, source):
         raise ValueError(
             f'{what}, but {source} ({_class(detector, source)}) pools its orientations away: leave group_pool out, or '
             'use RoIAlignRotated'
@@ -54,6 +77,10 @@ def _check_roi_align(detector: nn.Module, name: str, orientations: int, found: l
         raise ValueError(
             f"{what}, but {source} has group '{group}' ({_class(detector, source)}): write num_orientations={rotations}"
         )
+
+
+def _pools(detector: nn.Module, part: str) -> bool:
+    return any(isinstance(module, ennGroupPool) for module in getattr(detector, part).modules())
 
 
 def _groups(part: nn.Module | None) -> set[str]:

@@ -1,0 +1,1 @@
+"""Heads of one-stage detectors; they need mmdet, so they are imported when a config names them."""

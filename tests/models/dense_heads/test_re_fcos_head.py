@@ -1,0 +1,300 @@
+"""Detections turn with the image; losses do not depend on the angle; an ordinary head has the same outputs."""
+
+import copy
+import math
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import ExponentialMovingAverage
+from mmengine.structures import InstanceData
+
+pytest.importorskip('mmdet')
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+
+import mmrotate_plugin  # noqa: F401
+from mmrotate_plugin.engine.checks.head_classes import wrong_count
+from mmrotate_plugin.models.utils.group_check import check_groups
+from mmrotate_plugin.structures import tensor_of
+from mmrotate_plugin.testing import randomize_norms_
+
+SIZE = 193
+WIDTH = 32  # channels of the pyramid
+
+
+def nms(box_type):
+    return dict(type='nms_rotated' if box_type == 'rbox' else 'nms', iou_threshold=0.1)
+
+
+def detector(group='C8', box_type='rbox', kind='SingleStageDetector', fields=True, **head):
+    """Three stages of a ResNet-18, two levels, five classes; `fields=False` makes backbone and neck ordinary too."""
+    stages = dict(depth=18, base_channels=16, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(1, 2))
+    levels = dict(in_channels=[32, 64], out_channels=WIDTH, num_outs=2)
+    if fields:
+        given = group or 'C8'
+        parts = dict(
+            backbone=dict(type='mmrotate_plugin.ReResNet', group=given, **stages),
+            neck=dict(type='mmrotate_plugin.ReFPN', group=given, **levels),
+        )
+    else:
+        parts = dict(backbone=dict(type='mmdet.ResNet', **stages), neck=dict(type='mmdet.FPN', **levels))
+    options = dict(
+        num_classes=5,
+        in_channels=WIDTH,
+        feat_channels=WIDTH,
+        stacked_convs=1,
+        strides=(8, 16),
+        regress_ranges=((-1, 24), (24, 1e8)),
+        norm_cfg=dict(type='GN', num_groups=2),
+        box_type=box_type,
+        group=group,
+    )
+    net = MODELS.build(
+        dict(
+            type=f'mmdet.{kind}',
+            **parts,
+            bbox_head=dict(type='mmrotate_plugin.ReFCOSHead', **{**options, **head}),
+            test_cfg=ConfigDict(nms_pre=300, score_thr=0.01, nms=nms(box_type), max_per_img=40),
+        )
+    )
+    net.init_weights()
+    randomize_norms_(net)
+    with torch.no_grad():  # outputs that differ from place to place
+        for name in ('conv_cls', 'conv_reg'):
+            getattr(net.bbox_head, name).weight.normal_(std=0.1)
+    return net.eval()
+
+
+def rotated(boxes):
+    return pytest.importorskip('mmrotate.structures.bbox').RotatedBoxes(boxes)
+
+
+def sample(boxes=None, labels=None, ignored=None, box_type='rbox'):
+    made = DetDataSample(metainfo=dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), scale_factor=(1.0, 1.0)))
+    wrap, columns = (rotated, 5) if box_type == 'rbox' else (HorizontalBoxes, 4)
+    boxes = torch.zeros(0, columns) if boxes is None else boxes
+    labels = torch.zeros(len(boxes), dtype=torch.long) if labels is None else labels
+    made.gt_instances = InstanceData(bboxes=wrap(boxes), labels=labels)
+    ignored = torch.zeros(0, columns) if ignored is None else ignored
+    made.ignored_instances = InstanceData(bboxes=wrap(ignored), labels=torch.zeros(len(ignored), dtype=torch.long))
+    return made
+
+
+def turned(boxes, quarter_turns, flip=False):
+    """Boxes of an image that is flipped left-right and then turned counter-clockwise."""
+    boxes = boxes.clone()
+    if boxes.shape[1] == 4:
+        corners = boxes.view(-1, 2, 2)
+        if flip:
+            corners = torch.stack([SIZE - corners[..., 0], corners[..., 1]], -1)
+        for _ in range(quarter_turns):
+            corners = torch.stack([corners[..., 1], SIZE - corners[..., 0]], -1)
+        return torch.cat([corners.amin(1), corners.amax(1)], 1)
+    if flip:
+        boxes[:, 0], boxes[:, 4] = SIZE - boxes[:, 0], math.pi - boxes[:, 4]
+    for _ in range(quarter_turns):
+        boxes[:, 0], boxes[:, 1] = boxes[:, 1].clone(), SIZE - boxes[:, 0]
+        boxes[:, 4] -= math.pi / 2
+    return boxes
+
+
+def detect(net, image):
+    with torch.no_grad():
+        found = net(image, [sample(box_type=net.bbox_head.box_type)], mode='predict')[0].pred_instances
+    return tensor_of(found.bboxes), found.scores, found.labels
+
+
+def far_apart(first, second):
+    """Largest differences of boxes (pixels; chords of angles) and scores between sets of detections, paired."""
+    (a, s, labels), (b, t, others) = first, second
+    assert len(a) == len(b)
+    box = (a[:, None, :4] - b[None, :, :4]).abs().amax(2)
+    if a.shape[1] == 5:
+        box = torch.maximum(box, (a[:, None, 4] - b[None, :, 4]).sin().abs())
+    box = box + 1e6 * (labels[:, None] != others[None])
+    partner = box.argmin(1)
+    assert len(partner.unique()) == len(a)
+    return box.amin(1).max(), (s - t[partner]).abs().max()
+
+
+ELEMENTS = [(1, False), (2, False), (3, False)]
+CASES = [('C8', 'rbox', ELEMENTS), ('C8', 'hbox', ELEMENTS), ('D8', 'rbox', [*ELEMENTS, (0, True), (3, True)])]
+
+
+@pytest.mark.parametrize('group, box_type, elements', CASES)
+def test_detections_turn_with_the_image(group, box_type, elements):
+    net = detector(group, box_type)
+    image = torch.randn(1, 3, SIZE, SIZE)
+    boxes, scores, labels = detect(net, image)
+    assert len(boxes) >= 15
+    for quarter_turns, flip in elements:
+        view = (image.flip(-1) if flip else image).rot90(quarter_turns, (-2, -1))
+        apart, score = far_apart((turned(boxes, quarter_turns, flip), scores, labels), detect(net, view))
+        assert apart < 1e-3 and score < 1e-5
+
+
+def test_an_ordinary_head_and_an_even_size_fail_that_check():
+    for group, size in ((None, SIZE), ('C8', SIZE - 1)):
+        net = detector(group)
+        image = torch.randn(1, 3, size, size)
+        with torch.no_grad():
+            found, again = (net.bbox_head(net.extract_feat(x))[0][0] for x in (image, image.rot90(1, (-2, -1))))
+        assert (found.rot90(1, (-2, -1)) - again).abs().max() > 0.1
+
+
+OBJECTS = torch.tensor([
+    [60.0, 50, 40, 16, 0.3], [64, 70, 40, 15, 0.35], [120, 90, 70, 5, -1.2], [150, 150, 20, 21, 0.7],
+    [30, 150, 9, 4, 2.0], [33, 158, 9, 4, 2.0], [100, 20, 4, 3, 0.1],
+])  # fmt: skip
+LABELS = torch.tensor([0, 1, 0, 2, 3, 3, 4])
+
+
+@pytest.mark.parametrize('group, flip', [('C8', False), ('D8', True)])
+def test_losses_do_not_depend_on_the_angle(group, flip):
+    net = detector(group)
+    image = torch.randn(1, 3, SIZE, SIZE)
+    losses = net(image, [sample(OBJECTS, LABELS, OBJECTS[:1] + 40)], mode='loss')
+    assert set(losses) == {'loss_cls', 'loss_bbox', 'loss_angle'}
+    view = (image.flip(-1) if flip else image).rot90(1, (-2, -1))
+    again = net(view, [sample(turned(OBJECTS, 1, flip), LABELS, turned(OBJECTS[:1] + 40, 1, flip))], mode='loss')
+    other = net(view, [sample(OBJECTS, LABELS, OBJECTS[:1] + 40)], mode='loss')
+    for name, loss in losses.items():
+        assert torch.allclose(loss, again[name], rtol=2e-5), name
+        assert not torch.allclose(loss, other[name], rtol=1e-4), name
+
+
+@pytest.mark.parametrize('fields, group', [(True, 'C8'), (True, None), (False, None)])
+@pytest.mark.parametrize('kind', ['FCOS', 'SingleStageDetector', 'RetinaNet'])
+def test_every_kind_of_detector_learns_and_detects(fields, group, kind):
+    net = detector(group, kind=kind, fields=fields).train()
+    images = torch.randn(3, 3, SIZE, SIZE)
+    samples = [sample(OBJECTS, LABELS), sample(), sample(OBJECTS[:2], LABELS[:2], OBJECTS[2:])]
+    loss, _ = net.parse_losses(net(images, samples, mode='loss'))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.bbox_head.parameters())
+    found = net.eval()(images, samples, mode='predict')
+    assert len(found) == 3
+
+
+def test_a_few_steps_learn_place_size_and_angle():
+    net = detector('C8').train()
+    image = torch.zeros(1, 3, SIZE, SIZE)
+    boxes, labels = OBJECTS[[0, 2, 3]], LABELS[[0, 2, 3]]
+    y, x = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing='ij')
+    for i, (cx, cy, w, h, a) in enumerate(boxes.tolist()):
+        u, v = (x - cx) * math.cos(a) + (y - cy) * math.sin(a), (y - cy) * math.cos(a) - (x - cx) * math.sin(a)
+        image[0, i][(u.abs() < w / 2) & (v.abs() < h / 2)] = 3.0
+    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3)
+    history = []
+    for _ in range(40):
+        losses = net(image, [sample(boxes, labels)], mode='loss')
+        loss, _ = net.parse_losses(losses)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 35)
+        optimizer.step()
+        history.append({name: float(value) for name, value in losses.items()})
+    for name in ('loss_cls', 'loss_bbox', 'loss_angle'):
+        assert history[-1][name] < history[0][name] / 3, name
+
+
+def test_no_objects_anywhere_leave_only_the_loss_of_classes():
+    net = detector('C8').train()
+    losses = net(torch.randn(2, 3, SIZE, SIZE), [sample(), sample()], mode='loss')
+    assert losses['loss_cls'] > 0
+    assert all(losses[name] == 0 for name in ('loss_bbox', 'loss_angle'))
+    net.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in net.bbox_head.parameters())  # or processes would wait for each other
+
+
+def test_points_in_ignored_objects_do_not_count():
+    net = detector('C8')
+    torch.nn.init.zeros_(net.bbox_head.conv_cls.bias)  # background costs something
+    image = torch.randn(1, 3, SIZE, SIZE)
+    everywhere = torch.tensor([[96.5, 96.5, 400, 400, 0.2]])
+    losses = net(image, [sample(OBJECTS[:1], LABELS[:1], everywhere)], mode='loss')
+    without = net(image, [sample(OBJECTS[:1], LABELS[:1])], mode='loss')
+    assert losses['loss_cls'] < without['loss_cls'] / 3 and losses['loss_bbox'] == without['loss_bbox']
+
+
+def test_horizontal_boxes_have_no_angle():
+    net = detector('C8', 'hbox').train()
+    boxes = torch.tensor([[20.0, 30, 60, 50], [100, 90, 120, 150]])
+    losses = net(torch.randn(1, 3, SIZE, SIZE), [sample(boxes, LABELS[:2], box_type='hbox')], mode='loss')
+    assert set(losses) == {'loss_cls', 'loss_bbox'}
+    with pytest.raises(ValueError, match="box_type='hbox' needs boxes of 4 numbers.*have 5.*box_type='rbox'"):
+        net(torch.randn(1, 3, SIZE, SIZE), [sample(OBJECTS, LABELS)], mode='loss')
+
+
+@pytest.mark.parametrize('norm', [dict(type='BN'), dict(type='GN', num_groups=2), None])
+def test_recomputed_towers_give_the_same_gradients(norm):
+    net = detector('C8', norm_cfg=norm).train()
+    again = copy.deepcopy(net)
+    again.bbox_head.with_cp = True
+    image = torch.randn(1, 3, SIZE, SIZE)
+    for one in (net, again):
+        one.parse_losses(one(image, [sample(OBJECTS, LABELS)], mode='loss'))[0].backward()
+    for (name, p), q in zip(net.named_parameters(), again.parameters(), strict=True):
+        if p.grad is not None:
+            assert torch.allclose(p.grad, q.grad, atol=1e-5), name
+    for (name, p), q in zip(net.named_buffers(), again.buffers(), strict=True):
+        assert torch.allclose(p, q), name
+
+
+def test_autocast_keeps_losses_and_boxes_in_float32():
+    net = detector('C8')
+    image = torch.randn(1, 3, SIZE, SIZE)
+    with torch.autocast('cpu', torch.bfloat16):
+        outs = net.bbox_head(net.extract_feat(image))
+        losses = net(image, [sample(OBJECTS, LABELS)], mode='loss')
+    assert {level.dtype for out in outs for level in out} == {torch.float32}
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+
+
+def test_averaged_weights_detect():
+    net = detector('C8')
+    average = ExponentialMovingAverage(net)
+    average.update_parameters(net)
+    image = torch.randn(1, 3, SIZE, SIZE)
+    assert all(torch.equal(a, b) for a, b in zip(detect(net, image), detect(average.module, image), strict=True))
+
+
+def test_bad_arguments_are_named():
+    for options, words in (
+        (dict(group='C4'), "group='C4' has 4 rotations.*5 or more.*'C8'"),
+        (dict(in_channels=20), 'in_channels=20.*order 8'),
+        (dict(feat_channels=20), 'feat_channels=20.*order 8'),
+        (dict(strides=(8, 16, 32)), 'regress_ranges has 2 pairs, but there are 3 strides'),
+        (dict(regress_ranges=((0, 3), (3, 3))), 'regress_ranges=.*pairs'),
+        (dict(box_type='qbox'), "box_type='qbox'.*'rbox'"),
+        (dict(box_type='hbox', loss_angle=dict(type='mmdet.MSELoss')), 'loss_angle is given'),
+        (dict(num_classes=0), 'num_classes=0'),
+        (dict(center_sample_radius=0), 'center_sample_radius=0'),
+        (dict(stacked_convs=-1), 'stacked_convs=-1'),
+        (dict(topk=0), 'topk=0'),
+        (dict(beta=-1), 'beta=-1'),
+        (dict(strides=(8, 0)), r'strides=\(8, 0\)'),
+        (dict(loss_cls=dict(type='mmdet.CrossEntropyLoss')), 'loss_cls.*use_sigmoid'),
+    ):
+        given = dict(type='mmrotate_plugin.ReFCOSHead', num_classes=5, in_channels=32, feat_channels=32, group='C8')
+        given.update(strides=(8, 16), regress_ranges=((-1, 24), (24, 1e8)), norm_cfg=None)
+        with pytest.raises(ValueError, match=words):
+            MODELS.build({**given, **options})
+
+
+def test_maps_that_do_not_fit_are_named():
+    head = detector('C8').bbox_head
+    with pytest.raises(ValueError, match=r'got 3 feature maps, but strides=\(8, 16\) has 2'):
+        head([torch.randn(1, WIDTH, 9, 9)] * 3)
+    with pytest.raises(ValueError, match="feature map 1 has 64 channels.*'C8'.*in_channels=32"):
+        head([torch.randn(1, WIDTH, 9, 9), torch.randn(1, 64, 5, 5)])
+
+
+def test_the_checks_before_a_run_see_the_head():
+    net = detector('C8')
+    check_groups(net)
+    assert wrong_count(net, ['a', 'b', 'c', 'd', 'e'], 'x') is None
+    assert 'model.bbox_head.num_classes=5' in wrong_count(net, ['a', 'b'], 'x')
