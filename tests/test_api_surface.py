@@ -95,6 +95,7 @@ SURFACE = {
         'ennMaxBlurPool',
         'ennMaxPool',
         'ennReLU',
+        'ennSqueezeExcite',
         'ennSyncBN',
         'ennTrivialConv',
         'export',

@@ -16,6 +16,7 @@ from .fourier_relu import ennFourierReLU
 from .irrep_conv import ennIrrepConv
 from .norm import FieldNorm, build_enn_norm_layer, ennBN, ennGN, ennSyncBN
 from .pointwise import ennAvgPool, ennGroupPool, ennInterpolate, ennMaxPool, ennReLU
+from .squeeze_excite import ennSqueezeExcite
 
 __all__ = [
     'FieldNorm',
@@ -38,6 +39,7 @@ __all__ = [
     'ennMaxBlurPool',
     'ennMaxPool',
     'ennReLU',
+    'ennSqueezeExcite',
     'ennSyncBN',
     'ennTrivialConv',
     'export',

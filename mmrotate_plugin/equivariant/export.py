@@ -21,8 +21,8 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
 
     An `ennConv` becomes the `torch.nn.Conv2d` of its expanded filter, `ennBN` and `ennGN` become norms over tensor
     channels with the numbers of a field repeated for each orientation, the other layers their counterparts in torch.
-    `ennGroupPool`, `ennFourierReLU` and the blurs stay: they have none, and consist of operations of torch. Names stay
-    too, so ``export(ReResNet(...), fold_norms=False)`` has the
+    `ennGroupPool`, `ennFourierReLU`, `ennSqueezeExcite` and the blurs stay: they have none, and consist of operations
+    of torch. Names stay too, so ``export(ReResNet(...), fold_norms=False)`` has the
     state dict of an ordinary ResNet. Folding replaces :math:`y = s (W * x + b - \mu) + \beta`, where
     :math:`s = \gamma / \sqrt{v + \epsilon}`, by
 

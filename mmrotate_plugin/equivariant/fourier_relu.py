@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ._constants import Constant, is_compiling, is_plain, is_tracing
 from ._fixed import FixedLayer
@@ -104,7 +105,7 @@ class ennFourierReLU(FixedLayer):
         up = self.constant.like(x)
         with _without_autocast(x.device.type):
             if self.function != 'relu' or not _is_ordinary(x):
-                return _between(x, up, FUNCTIONS[self.function])
+                return fourier_pointwise(x, up, FUNCTIONS[self.function])
             if torch.is_grad_enabled() and x.requires_grad:
                 return _AngularReLU.apply(x, up, self.inplace)
             return _gated(x, up, None, inplace=self.inplace)
@@ -132,8 +133,16 @@ def _is_ordinary(x: Tensor) -> bool:
     return is_plain(x) and not torch._C._functorch.is_legacy_batchedtensor(x)  # of jacobian(..., vectorize=True)
 
 
-def _between(x: Tensor, up: Tensor, function: Callable[[Any], Any]) -> Tensor:
-    """Compute (N / M) U^T f(U x) by operations that everything can follow; f sees (B, C / N, M, H * W)."""
+def fourier_pointwise(x: Tensor, up: Tensor, function: Callable[[Any], Any]) -> Tensor:
+    """Compute (N / M) U^T f(U x) by operations that everything can follow.
+
+    Args:
+        x: (B, C, H, W), C a multiple of N. Types with a ``__torch_function__`` get the call as a whole.
+        up: U, (M, N).
+        function: f, of the samples (B, C / N, M, H * W).
+    """
+    if has_torch_function_unary(x):
+        return handle_torch_function(fourier_pointwise, (x,), x, up, function)
     b, c, h, w = x.shape
     m, n = up.shape
     samples = function(torch.matmul(up, x.reshape(b, c // n, n, h * w)))
@@ -206,4 +215,6 @@ class _Gated(torch.autograd.Function):
 
 def _apply_gate(x: Tensor, up: Tensor, gate: Tensor) -> Tensor:
     with _without_autocast(x.device.type):
-        return _Gated.apply(x, up, gate) if _is_ordinary(x) else _between(x, up, lambda samples: samples * gate)
+        return (
+            _Gated.apply(x, up, gate) if _is_ordinary(x) else fourier_pointwise(x, up, lambda samples: samples * gate)
+        )

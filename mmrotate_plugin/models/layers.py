@@ -16,6 +16,7 @@ from ..equivariant import (
     ennMaxBlurPool,
     ennMaxPool,
     ennReLU,
+    ennSqueezeExcite,
     ennSyncBN,
     ennTrivialConv,
 )
@@ -44,6 +45,7 @@ for layer in (
     ennMaxBlurPool,
     ennBlurUpsample,
     ennIrrepConv,
+    ennSqueezeExcite,
 ):
     register(MODELS)(layer)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmrotate_plugin.equivariant import ennConv, ennFourierReLU, export, group_order
 from mmrotate_plugin.equivariant.fields import parse_group
-from mmrotate_plugin.equivariant.fourier_relu import FUNCTIONS, _between, interpolation
+from mmrotate_plugin.equivariant.fourier_relu import FUNCTIONS, fourier_pointwise, interpolation
 from mmrotate_plugin.models.layers import equivariant_act_cfg
 from mmrotate_plugin.testing import act_on_regular, exact_elements, relative_error
 
@@ -66,7 +66,7 @@ def turned_by(n, steps):
 
 
 @pytest.mark.parametrize('n', [8, 16])
-def test_commutes_with_turns_between(n):
+def test_commutes_with_turnsfourier_pointwise(n):
     """Half a step is a step of the finer sampling, so exact; a quarter is the worst case. No permutation is either."""
     generator = torch.Generator().manual_seed(0)
     waves = torch.randn(200, (n + 1) // 2, 2, dtype=torch.float64, generator=generator)
@@ -112,7 +112,7 @@ def test_blocks_equal_plain_operations_with_gradients(shape, inplace, memory_for
     layer = ennFourierReLU(inplace, group='C8')
     x = torch.randn(shape).contiguous(memory_format=memory_format)
     y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
-    expected = _between(y, interpolation(8, 2).like(y), F.relu)
+    expected = fourier_pointwise(y, interpolation(8, 2).like(y), F.relu)
     given = z * 1
     out = layer(given)
     assert (out.data_ptr() == given.data_ptr()) == inplace or not out.numel()
@@ -145,7 +145,7 @@ def test_the_backward_pass_keeps_half_of_the_inputs_memory():
         ennFourierReLU(group='C8')(x)
         ours = sum(kept) - up
         kept.clear()
-        _between(x, interpolation(8, 2).like(x), F.relu)
+        fourier_pointwise(x, interpolation(8, 2).like(x), F.relu)
     assert ours == x.numel() * 4 / 2 < sum(kept) / 3
 
 
