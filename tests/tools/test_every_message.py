@@ -42,7 +42,7 @@ CHECKPOINT_TOOLS = {
     'test': '{cfg} {ckpt} --work-dir {out}/w --cfg-options',
     'image_demo': '{image} {cfg} {ckpt} --out {out}/o.png --device cpu --cfg-options',
     'calibrate_uncertainty': '{cfg} {ckpt} --noise-std 8 --out {out}/o.pth --device cpu --cfg-options',
-    'check_equivariance': '{cfg} {ckpt} --out {out}/o --size 65 --device cpu --cfg-options',
+    'check_equivariance': '{cfg} {ckpt} --out {out}/o --size 65 --no-detections --device cpu --cfg-options',
     'export': '{cfg} {ckpt} --out {out}/e --formats config --cfg-options',
     'evaluate_angles': '{cfg} {ckpt} --out {out}/a --angles 0 --device cpu --cfg-options',
     'evaluate_uncertainty': '{with_val} {ckpt} --out {out}/u --device cpu --cfg-options',
