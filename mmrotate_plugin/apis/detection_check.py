@@ -21,7 +21,7 @@ from .equivariance_check import Element, Preparation, exact_turns
 
 SCORE_THR = 0.3
 BEST = 100  # detections that count if the weights are random, and scores say nothing
-CANDIDATES = 300  # before suppression, likewise
+CANDIDATES = 200  # before suppression, likewise
 BOX_TOL, SCORE_TOL = 1e-3, 1e-5  # pixels, and score: what round-off may do to an exact turn
 LONG = 100  # pixels of a box's longer side, beyond which the tolerance grows with it
 HEADS = ('rpn_head', 'bbox_head', 'roi_head', 'mask_head')
