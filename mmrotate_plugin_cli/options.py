@@ -18,9 +18,9 @@ class CommandParser(argparse.ArgumentParser):
         self.common = self.add_argument_group('common options')
 
 
-def add_config(parser: CommandParser, *, help: str = 'config file') -> None:
+def add_config(parser: CommandParser, *, help: str = 'config file', nargs: str | None = None) -> None:
     """Add the positional config and ``--cfg-options``."""
-    parser.add_argument('config', help=help)
+    parser.add_argument('config', nargs=nargs, help=help)
     add_cfg_options(parser)
 
 

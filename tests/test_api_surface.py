@@ -61,6 +61,7 @@ SURFACE = {
         'Scene',
         'SymmetricResize',
         'SyntheticAerialDataset',
+        'TurnImage',
         'draw_scene',
         'resize_symmetric',
     ],

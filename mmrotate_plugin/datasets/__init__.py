@@ -7,6 +7,7 @@ from .synthetic.scenes import Scene, draw_scene
 from .transforms.add_noise import AddNoise
 from .transforms.loading import LoadImageFromFile
 from .transforms.symmetric_resize import SymmetricResize, resize_symmetric
+from .transforms.turn_image import TurnImage
 
 __all__ = [
     'AddNoise',
@@ -19,6 +20,7 @@ __all__ = [
     'Scene',
     'SymmetricResize',
     'SyntheticAerialDataset',
+    'TurnImage',
     'draw_scene',
     'resize_symmetric',
 ]

@@ -27,7 +27,7 @@ test_dataloader = dict(dataset=dict(pipeline=[
     dict(type='mmdet.Resize', scale=(65, 65), keep_ratio=False),
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_shape', 'scale_factor'))]))
 """
-SMALL = ['--device', 'cpu', '--angles', '4']
+SMALL = ['--device', 'cpu', '--angles', '4', '--no-detections']
 
 
 @pytest.fixture
@@ -80,6 +80,56 @@ def test_exactness_holds_from_the_image_to_the_pyramid(config, check, tmp_path):
     assert np.abs(ours.after - ours.before).max() < 1e-4 * np.ptp(ours.before)
     assert np.abs(plain.after - plain.before).max() > 0.1 * np.ptp(plain.before)
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['equivariance.json', 'equivariance.png']
+    assert report['detections'] is None
+
+
+@pytest.fixture
+def check_boxes(tool, config, tmp_path, capsys, monkeypatch):
+    """Run the tool with detections, and with the head as it is or as `claims` makes it."""
+
+    def run(*args, claims=False):
+        monkeypatch.setattr('mmrotate_plugin.commands.check_equivariance.equivariance_figure', lambda *_, **__: b'')
+        if claims:
+            module = 'mmrotate_plugin.commands.check_equivariance.claimed_group'
+            monkeypatch.setattr(module, lambda model: model.backbone.group)
+        options = ['--device', 'cpu', '--angles', '8', '--no-compare', '--out', str(tmp_path / 'out')]
+        status = tool('check_equivariance')([config(), *options, *args])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err, json.loads((tmp_path / 'out/equivariance.json').read_text())
+
+    return run
+
+
+def test_detections_are_reported_of_a_head_that_claims_nothing(check_boxes, tmp_path):
+    status, out, _, report = check_boxes()
+    assert status == 0 and 'backbone, neck and heads have no group in common' in out
+    found = report['detections']
+    assert list(found) == ['said', 'group', 'score_thr', 'wrong', 'turns'] and found['group'] is None
+    assert 'the best detections of random weights' in found['said'] and found['said'] in out
+    assert [row['degrees'] for row in found['turns']] == [90, 180, 270], 'its boxes are horizontal'
+    row = found['turns'][0]
+    assert list(row) == [
+        'degrees', 'mirrored', 'exact', 'detections', 'matched', 'lost', 'new', 'near_squares', 'centre', 'size',
+        'angle', 'score', 'corner',
+    ]  # fmt: skip
+    assert row['detections'] == row['matched'] + row['lost'] > 10 and list(row['centre']) == ['median', 'max']
+    assert '\nangle ' in out and '\n270 ' in out
+    picture = cv2.imread(str(tmp_path / 'out/detections.png'))
+    assert picture is not None and min(picture.shape[:2]) > 600
+
+
+def test_a_head_that_claims_the_law_and_breaks_it_fails(check_boxes):
+    status, out, err, report = check_boxes(claims=True)
+    assert status == 1 and 'the claim does not hold: detections: ' in err and 'the claim holds' not in out
+    assert report['wrong'] == report['detections']['wrong'] and not report['holds']
+
+
+def test_no_detection_proves_nothing_and_the_tool_says_what_would_work(check_boxes):
+    status, out, err, report = check_boxes('--score-thr', '0.999')
+    assert status == 0 and 'no detections are compared: no detection has a score of 0.999 or more' in out
+    assert 'take --score-thr 0.' in out and report['detections']['turns'] == []
+    status, _, err, _ = check_boxes('--score-thr', '0.999', claims=True)
+    assert status == 1 and 'nothing is proved of the boxes that C4 should turn' in err
 
 
 def test_pooled_pyramids_are_exact_too(config, check):
@@ -178,6 +228,8 @@ def test_wrong_input_is_one_line(check, config, args, text):
         (['--size', '8'], '--size must be 33'),
         (['--angles', '6'], '--angles must be a multiple of 4'),
         (['--tol', '0'], '--tol must be between 0 and 1'),
+        (['--score-thr', '1'], '--score-thr must be at least 0 and below 1, not 1'),
+        (['--score-thr', '0.3', '--no-detections'], '--score-thr is for detections'),
     ],
 )
 def test_wrong_options_end_with_status_two(tool, config, capsys, args, text):

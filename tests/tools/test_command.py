@@ -19,6 +19,7 @@ TOOLS = {
     'test': 'test',
     'predict': 'image_demo',
     'calibrate': 'calibrate_uncertainty',
+    'evaluate-angles': 'evaluate_angles',
     'evaluate-uncertainty': 'evaluate_uncertainty',
     'check-equivariance': 'check_equivariance',
     'export': 'export',
@@ -32,7 +33,7 @@ TOOLS = {
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy', 'cv2', 'mmrotate_plugin', 'shtab')
 READS_CONFIG = set(TABLE) - {'convert-weights', 'make-synthetic'}
 READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo'} | {'convert-weights'}
-HAS_DEVICE = {'predict', 'calibrate', 'evaluate-uncertainty', 'check-equivariance', 'benchmark'}
+HAS_DEVICE = {'predict', 'calibrate', 'evaluate-angles', 'evaluate-uncertainty', 'check-equivariance', 'benchmark'}
 HAS_SEED = {'train', 'calibrate', 'evaluate-uncertainty', 'make-synthetic', 'show-basis'}
 
 

@@ -42,8 +42,9 @@ CHECKPOINT_TOOLS = {
     'test': '{cfg} {ckpt} --work-dir {out}/w --cfg-options',
     'image_demo': '{image} {cfg} {ckpt} --out {out}/o.png --device cpu --cfg-options',
     'calibrate_uncertainty': '{cfg} {ckpt} --noise-std 8 --out {out}/o.pth --device cpu --cfg-options',
-    'check_equivariance': '{cfg} {ckpt} --out {out}/o --size 65 --device cpu --cfg-options',
+    'check_equivariance': '{cfg} {ckpt} --out {out}/o --size 65 --no-detections --device cpu --cfg-options',
     'export': '{cfg} {ckpt} --out {out}/e --formats config --cfg-options',
+    'evaluate_angles': '{cfg} {ckpt} --out {out}/a --angles 0 --device cpu --cfg-options',
     'evaluate_uncertainty': '{with_val} {ckpt} --out {out}/u --device cpu --cfg-options',
 }
 CONFIG_TOOLS = {**CHECKPOINT_TOOLS, 'get_flops': '{cfg} --size 65 --cfg-options'}
@@ -345,7 +346,7 @@ def test_what_is_told_ends_nothing(message, small_config, tmp_path, capsys, monk
 
 # ---- why one tool is enough for what several share
 
-DATA_TOOLS = ('train', 'test', 'calibrate_uncertainty', 'evaluate_uncertainty')
+DATA_TOOLS = ('train', 'test', 'calibrate_uncertainty', 'evaluate_angles', 'evaluate_uncertainty')
 SHARED = {
     'config.load_config': (*CONFIG_TOOLS, 'show_basis'),
     'checkpoint.read_checkpoint': (*CHECKPOINT_TOOLS, *WITHOUT_OPTIONS),

@@ -36,6 +36,7 @@ LINES = [
     ('calibrate_uncertainty', '{cfg} {evil} --noise-std 8 --out {root}/o.pth'),
     ('check_equivariance', '{cfg} {evil} --out {root}/o'),
     ('export', '{cfg} {evil} --out {root}/o --formats config'),
+    ('evaluate_angles', '{cfg} {evil} --out {root}/o'),
     ('evaluate_uncertainty', '{cfg} {evil} --out {root}/o'),
     ('convert_weights', '{evil} {root}/o.pth --to plugin'),
     ('benchmark', '--quick --detector {cfg} --checkpoint {evil} --out {root}/o --processes 1'),
