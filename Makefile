@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help setup check test quick coverage test-legacy docs demo clean
 
 help:
-	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 10 minutes on 2 cores)'
+	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; 10 to 15 minutes on 2 cores)'
 	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
 	@echo 'make test    set-up, then ruff, mypy, import-linter and all tests (ARGS="tests/test_packaging.py -k lock" for some)'
 	@echo 'make quick   the same with a minute of tests: what to run before each commit'

@@ -1,6 +1,7 @@
 """The pages build without a warning, the code of the how-to pages runs, and quoted messages are those of the code."""
 
 import ast
+import html
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from mmengine.registry import DefaultScope
 from mmrotate_plugin.adf.moment_rules import MOVES, PLAIN, RULES
 from mmrotate_plugin.models import ReResNet
 from mmrotate_plugin.registry import MODELS
+from mmrotate_plugin_cli.main import make_parser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
@@ -51,6 +53,12 @@ def test_pages_build_without_a_warning(tmp_path):
     for name, needle in {'equivariant': 'ennConv', 'adf': 'moment_rule', 'models': 'UncertainDetector'}.items():
         text = (tmp_path / 'api' / f'{name}.html').read_text(encoding='utf-8')
         assert f'mmrotate_plugin.{name}' in text and needle in text and len(text) > FEWEST_BYTES
+    page = html.unescape(re.sub('<[^>]+>', '', (tmp_path / 'api/commands.html').read_text(encoding='utf-8')))
+    for name, parser in make_parser()[1].items():
+        options = [option for action in parser._actions for option in action.option_strings]
+        assert [word for word in (f'usage: mmrotate-plugin {name} ', *options) if word not in page] == []
+    assert 'paint' not in page and '--colour' not in page and '\\' not in page
+    assert 'work_dir of the config, or work_dirs/<config>)' in page  # not taken for markup
 
 
 @needs_sphinx
