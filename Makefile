@@ -5,7 +5,8 @@ LEGACY_VENV ?= .venv-legacy
 ARGS ?=
 # processes that share the tests, each file in one of them; each takes about 2 GB of memory
 TEST_PROCESSES ?= 2
-PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+# in the order of tests/conftest.py, not by numbers of tests
+PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 # the mathematics, without compilers and trained networks: about 45 seconds on 2 cores
 QUICK = -m 'not slow' -k 'not compile and not graph and not trained and not training and not samples' tests/adf \
 	tests/equivariant/test_basis.py tests/equivariant/test_norm.py tests/utils tests/testing
