@@ -162,7 +162,9 @@ def test_labels_by_number_are_classes_of_these_data():
     key = 'train_dataloader.dataset.dataset.pipeline[1].transforms[0].rect_obj_labels'
     for labels, missing in (([2, 9], '9'), ([5], '5'), ([9, 11, 12], '9, 11, 12'), ([-1], '-1')):
         wrong, doubtful, known = labels_by_number(pipeline(*labels), FIVE, 'train_dataloader')
-        assert len(wrong) == 1 and wrong[0].startswith(f'{key}={labels}: the data set has no class of number {missing};')
+        assert len(wrong) == 1 and wrong[0].startswith(
+            f'{key}={labels}: the data set has no class of number {missing};'
+        )
         assert not doubtful and not known
 
     twelve = tuple(f'c{i}' for i in range(12))
@@ -184,7 +186,7 @@ def test_numbers_of_the_base_config_that_no_class_has_are_a_warning(monkeypatch)
     key = 'train_dataloader.dataset.dataset.pipeline.1.transforms.0.rect_obj_labels'
     wrong, doubtful, known = labels_by_number(pipeline(9, 11), ('ship',), 'train_dataloader')
     assert not wrong and not known and len(doubtful) == 1
-    assert "no class of number 9, 11; its 1 classes (ship) have the numbers 0 to 0, and the base config's" in doubtful[0]
+    assert 'no class of number 9, 11; its 1 classes (ship)' in doubtful[0] and 'has no effect' in doubtful[0]
     assert doubtful[0].endswith(f'or --cfg-options {key}=None')
 
     ten = tuple(f'c{i}' for i in range(10))
