@@ -5,7 +5,8 @@ LEGACY_VENV ?= .venv-legacy
 ARGS ?=
 # processes that share the tests, each file in one of them; each takes about 2 GB of memory
 TEST_PROCESSES ?= 2
-PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+# in the order of tests/conftest.py, not by numbers of tests
+PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 # the mathematics, without compilers and trained networks: about 45 seconds on 2 cores
 QUICK = -m 'not slow' -k 'not compile and not graph and not trained and not training and not samples' tests/adf \
 	tests/equivariant/test_basis.py tests/equivariant/test_norm.py tests/utils tests/testing
@@ -15,7 +16,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help setup check test quick coverage test-legacy docs demo clean
 
 help:
-	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; about 10 minutes on 2 cores)'
+	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; 10 to 15 minutes on 2 cores)'
 	@echo 'make demo    set-up, then train a rotated detector on synthetic scenes, test it, draw its detections with uncertainty'
 	@echo 'make test    set-up, then ruff, mypy, import-linter and all tests (ARGS="tests/test_packaging.py -k lock" for some)'
 	@echo 'make quick   the same with a minute of tests: what to run before each commit'

@@ -1,5 +1,8 @@
 """How Sphinx builds these pages: Markdown by MyST, the API pages from the docstrings."""
 
+import argparse
+import functools
+import re
 import sys
 from pathlib import Path
 
@@ -50,5 +53,38 @@ def mathml(visitor, node: nodes.Node) -> None:
     raise nodes.SkipNode
 
 
+def plain(text: str) -> str:
+    """Escape what Markdown would read as markup in a line of help; its options become code."""
+    parts = re.split(r'(--[a-z][\w-]*)', ' '.join(text.split()))
+    return ''.join(f'`{p}`' if p.startswith('--') else re.sub(r'([\\`*_<>|$\[\]#{}])', r'\\\1', p) for p in parts)
+
+
+def commands() -> str:
+    """Write every command and its options, as ``--help`` has them, in Markdown."""
+    from mmrotate_plugin_cli.main import make_parser
+
+    lines = []
+    for name, parser in make_parser()[1].items():
+        parser.formatter_class = functools.partial(argparse.HelpFormatter, width=88)
+        formatter = parser._get_formatter()
+        lines += [f'## {name}', plain(parser.description), f'```text\n{parser.format_usage().strip()}\n```']
+        for group in parser._action_groups:
+            actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
+            if actions:
+                lines += [f'**{group.title}**', plain(group.description or '')]
+                lines.append('| | |\n|---|---|' + ''.join(
+                    f'\n| `{formatter._format_action_invocation(a)}` | {plain(formatter._expand_help(a))} |'
+                    for a in actions
+                ))  # fmt: skip
+        lines += [plain(block) for block in (parser.epilog or '').split('\n\n')]
+    return '\n\n'.join(lines)
+
+
+def add_commands(_, page: str, source: list[str]) -> None:
+    if page == 'api/commands':
+        source[0] += f'\n{commands()}\n'
+
+
 def setup(app) -> None:
+    app.connect('source-read', add_commands)
     app.add_html_math_renderer('mathml', (mathml, None), (mathml, None))

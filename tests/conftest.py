@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
+from narrow import narrow_hidden_
 
 
 @contextmanager
@@ -39,6 +40,12 @@ def pytest_runtest_setup(item):
 def pytest_runtest_call():
     with skipped_without_mmrotate():
         return (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first: begun last, one would keep a process busy while the other has nothing to do."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)  # stable
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -77,6 +84,7 @@ def step_and_predict():
             boxes = RotatedBoxes(torch.tensor([[30, 40, 40, 16, 0.3], [70, 60, 24, 24, -0.4], [45, 75, 50, 12, 1.2]]))
             boxes = boxes if box == 'rbox' else boxes.convert_to(box)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
+        narrow_hidden_(cfg.model)
         net = MODELS.build(cfg.model)
         net.init_weights()
         if prepare is not None:

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,11 +14,44 @@ from mmrotate_plugin.registry import DATASETS, HOOKS, HOSTED, METRICS, MODELS, O
 needs_mmrotate = pytest.mark.skipif(find_spec('mmrotate') is None, reason='needs mmrotate, which is not installed')
 
 
-def run(code):
-    """In a process of its own: registries live as long as the process."""
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+# what none of the tests is about is imported once; each code runs in a fork, since registries live as long as a process
+FORKS = """
+import contextlib, json, os, sys, traceback
+import torch, mmcv.ops, mmengine.registry
+for line in sys.stdin:
+    code, file = json.loads(line)
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            with open(file, 'w') as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+                try:
+                    exec(code, {'__name__': '__main__'})
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+        finally:
+            os._exit(status)
+    print(os.waitpid(process, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """Run code in a process that has imported neither this package nor its hosts; returns what it printed."""
+    file = tmp_path_factory.mktemp('forks') / 'output.txt'
+    words = [sys.executable, '-W', 'ignore', '-c', FORKS]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def run(code):
+            process.stdin.write(json.dumps([code, str(file)]) + '\n')
+            process.stdin.flush()
+            status = process.stdout.readline().strip()
+            assert status == '0', file.read_text()[-2000:]
+            return file.read_text()
+
+        yield run
+        process.stdin.close()
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmengine', 'mmrotate_plugin'])
@@ -28,7 +62,7 @@ def test_bare_names_are_found_from(scope):
 
 
 @needs_mmrotate
-def test_mmdet_and_mmrotate_keep_their_own_names():
+def test_mmdet_and_mmrotate_keep_their_own_names(run):
     from mmdet.models import ResNet as MMDetResNet
     from mmdet.registry import MODELS as MMDET
 
@@ -42,7 +76,13 @@ def test_mmdet_and_mmrotate_keep_their_own_names():
     run(code)
 
 
-def test_scoped_name_works_before_anybody_imports_the_package():
+def test_a_failure_would_be_seen(run):
+    with pytest.raises(AssertionError, match='ModuleNotFoundError'):
+        run('import mmrotate_plugin.nowhere')
+    run('import sys; assert not {"mmrotate_plugin", "mmdet", "mmrotate"} & set(sys.modules)')  # nor by a test before
+
+
+def test_scoped_name_works_before_anybody_imports_the_package(run):
     run(
         'from mmengine.registry import MODELS\n'
         'net = MODELS.build(dict(type="mmrotate_plugin.ReResNet", depth=18, base_channels=16))\n'
@@ -66,6 +106,8 @@ register_all_modules(init_default_scope=True)
 path = os.path.dirname(mmrotate.__file__) + '/.mim/configs/redet/redet-le90_re50_refpn_1x_dota.py'
 cfg = Config.fromfile(path).model
 cfg.backbone.init_cfg = None
+for head in cfg.roi_head.bbox_head:
+    head.fc_out_channels = 32  # of 1024, which take seconds
 net = MODELS.build(cfg)
 sample = DetDataSample(metainfo=dict(img_shape=(129, 129), ori_shape=(129, 129), scale_factor=(1.0, 1.0)))
 boxes = RotatedBoxes(torch.tensor([[40, 50, 40, 16, 0.3], [90, 80, 24, 24, -0.4]]))
@@ -85,7 +127,7 @@ print(*(type(m).__module__.split('.')[0] for m in (net.backbone, net.neck, layer
 
 @pytest.mark.slow
 @needs_mmrotate
-def test_override_makes_an_unmodified_redet_config_train_and_predict_on_the_cpu():
+def test_override_makes_an_unmodified_redet_config_train_and_predict_on_the_cpu(run):
     assert run(OVERRIDDEN_REDET).splitlines()[-1] == 'mmrotate_plugin mmrotate_plugin mmrotate_plugin'
 
 
@@ -139,7 +181,7 @@ def test_every_model_builds_from_its_name():
     assert ReFPN in MODELS.module_dict.values()
 
 
-def test_classes_that_need_a_host_are_imported_when_they_are_asked_for():
+def test_classes_that_need_a_host_are_imported_when_they_are_asked_for(run):
     run(
         'import sys, mmrotate_plugin\n'
         'from mmengine.registry import MODELS\n'
@@ -149,7 +191,7 @@ def test_classes_that_need_a_host_are_imported_when_they_are_asked_for():
     )
 
 
-def test_backbones_import_without_mmdet_and_mmrotate():
+def test_backbones_import_without_mmdet_and_mmrotate(run):
     run(
         'import sys\n'
         'for name in ("mmdet", "mmrotate"): sys.modules[name] = None\n'

@@ -153,12 +153,13 @@ def copied():
         assert torch.equal(twin(X), net(X))
 
 
-USES = [fake, fake_of_a_real_network, exported, inference, on_meta, double_by_default, autocast, no_grad_then_training,
+NEWER = [pytest.param(exported, marks=pytest.mark.needs_torch('2.1', 'torch.export'))]
+USES = [fake, fake_of_a_real_network, *NEWER, inference, on_meta, double_by_default, autocast, no_grad_then_training,
         functional, gradient, forward_derivative, traced, copied]  # fmt: skip
 
 
 @pytest.mark.filterwarnings('ignore:Accessing the data pointer of FakeTensor', 'ignore::torch.jit.TracerWarning')
-@pytest.mark.parametrize('use', USES, ids=lambda use: use.__name__)
+@pytest.mark.parametrize('use', USES, ids=lambda use: getattr(use, '__name__', ''))
 def test_first_use_leaves_sound_layers(use):
     use()
     assert_sound()

@@ -163,22 +163,27 @@ def labels_by_number(cfg: Mapping[str, Any], names: Sequence[str], part: str) ->
     """
     wrong, doubtful, known = [], [], []
     for key, labels in _label_lists(cfg, part):
+        inherited = bool(labels) and set(labels) <= set(DOTA_RECT)
         if bad := [label for label in labels if not 0 <= label < len(names)]:
             numbers = ', '.join(map(str, bad))
-            wrong.append(
+            text = (
                 f'{key}={labels}: the data set has no class of number {numbers}; its {len(names)} classes '
-                f'({shorten(names)}) have the numbers 0 to {len(names) - 1}. Write those that keep their sides '
-                f'parallel to the image, or --cfg-options {_option(key)}=None'
+                f'({shorten(names)}) have the numbers 0 to {len(names) - 1}'
             )
-            continue
-        meant = ', '.join(f"{label} is '{names[label]}'" for label in labels)
-        other = [f"'{DOTA_RECT[label]}'" for label in labels if label in DOTA_RECT and names[label] != DOTA_RECT[label]]
-        if other and set(labels) <= set(DOTA_RECT):
+            cure = f'Write those that keep their sides parallel to the image, or --cfg-options {_option(key)}=None'
+            if not inherited:
+                wrong.append(f'{text}. {cure}')
+                continue
+            doubtful.append(f"{text}, and the base config's {numbers} of DOTA has no effect. {cure}")
+        meant = ', '.join(f"{label} is '{names[label]}'" for label in labels if label not in bad)
+        other = [label for label in labels if label not in bad and names[label] != DOTA_RECT.get(label)]
+        if other and inherited:
+            theirs = ' and '.join(f"'{DOTA_RECT[label]}'" for label in other)
             doubtful.append(
-                f"{key}={labels}: {meant} in this data set; the base config's numbers mean {' and '.join(other)} of "
+                f"{key}={labels}: {meant} in this data set; the base config's numbers mean {theirs} of "
                 'DOTA. Images with these classes are turned by multiples of 90 degrees only: write the numbers of yours'
             )
-        elif labels:
+        elif meant:
             known.append(f'{key}={labels}: {meant}; images with these classes are turned by multiples of 90 degrees')
     return wrong, doubtful, known
 

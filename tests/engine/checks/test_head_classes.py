@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 from torch import nn
 
 pytest.importorskip('mmdet')
@@ -159,9 +160,12 @@ def pipeline(*labels):
 
 def test_labels_by_number_are_classes_of_these_data():
     key = 'train_dataloader.dataset.dataset.pipeline[1].transforms[0].rect_obj_labels'
-    wrong, doubtful, known = labels_by_number(pipeline(9, 11), FIVE, 'train_dataloader')
-    assert len(wrong) == 1 and wrong[0].startswith(f'{key}=[9, 11]: the data set has no class of number 9, 11')
-    assert not doubtful and not known
+    for labels, missing in (([2, 9], '9'), ([5], '5'), ([9, 11, 12], '9, 11, 12'), ([-1], '-1')):
+        wrong, doubtful, known = labels_by_number(pipeline(*labels), FIVE, 'train_dataloader')
+        assert len(wrong) == 1 and wrong[0].startswith(
+            f'{key}={labels}: the data set has no class of number {missing};'
+        )
+        assert not doubtful and not known
 
     twelve = tuple(f'c{i}' for i in range(12))
     wrong, doubtful, known = labels_by_number(pipeline(9, 11), twelve, 'train_dataloader')
@@ -174,6 +178,40 @@ def test_labels_by_number_are_classes_of_these_data():
     wrong, doubtful, known = labels_by_number(pipeline(2), FIVE, 'train_dataloader')  # chosen for these data
     assert not wrong and not doubtful and "[2]: 2 is 'storage-tank'" in known[0]
     assert labels_by_number(dict(dataset=dict(pipeline=[])), FIVE, 'train_dataloader') == ([], [], [])
+    assert labels_by_number(pipeline(), FIVE, 'train_dataloader') == ([], [], [])
+
+
+def test_numbers_of_the_base_config_that_no_class_has_are_a_warning(monkeypatch):
+    """mmrotate looks for a label in an image's labels, so one that no class has changes nothing."""
+    key = 'train_dataloader.dataset.dataset.pipeline.1.transforms.0.rect_obj_labels'
+    wrong, doubtful, known = labels_by_number(pipeline(9, 11), ('ship',), 'train_dataloader')
+    assert not wrong and not known and len(doubtful) == 1
+    assert 'no class of number 9, 11; its 1 classes (ship)' in doubtful[0] and 'has no effect' in doubtful[0]
+    assert doubtful[0].endswith(f'or --cfg-options {key}=None')
+
+    ten = tuple(f'c{i}' for i in range(10))
+    wrong, doubtful, known = labels_by_number(pipeline(9, 11), ten, 'train_dataloader')
+    assert not wrong and not known and len(doubtful) == 2
+    assert 'no class of number 11;' in doubtful[0]
+    assert "9 is 'c9' in this data set; the base config's numbers mean 'storage-tank' of DOTA" in doubtful[1]
+
+    warned = []
+    monkeypatch.setattr(before_run, 'warn', warned.append)
+    before_run.check_labels(pipeline(9, 11), data(('ship',)), 'train_dataloader')
+    assert len(warned) == 1 and 'no class of number 9, 11' in warned[0]
+    with pytest.raises(UsageError, match='no class of number 12'):
+        before_run.check_labels(pipeline(12), data(), 'train_dataloader')
+
+
+def test_a_hosts_config_of_another_data_set_passes(monkeypatch):
+    """RTMDet-L for HRSC2016, as mmrotate ships it: one class, and DOTA's numbers from its base."""
+    mmrotate = pytest.importorskip('mmrotate')
+    folder = Path(mmrotate.__file__).parent / '.mim/configs/rotated_rtmdet'
+    config = Config.fromfile(folder / 'rotated_rtmdet_l-300e-aug-hrsc.py')
+    warned = []
+    monkeypatch.setattr(before_run, 'warn', warned.append)
+    before_run.check_labels(config.train_dataloader, data(('ship',)), 'train_dataloader')
+    assert len(warned) == 1 and 'rect_obj_labels=[9, 11]: the data set has no class of number 9, 11' in warned[0]
 
 
 def test_joined_data_sets_have_the_same_classes():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from narrow import narrow_
 
 import mmrotate_plugin  # noqa: F401
 from mmrotate_plugin.registry import MODELS
@@ -48,18 +49,6 @@ def shrink_(model):
         test.rpn.update(nms_pre=20, max_per_img=8)
     last = test.get('rcnn', test)
     last.update(score_thr=0.0, nms_pre=20, max_per_img=6)
-
-
-def narrow_(cfg, before=256, after=64):
-    """Another width of neck and heads, wherever it stands in the config."""
-    for key, value in cfg.items():
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, dict):
-                narrow_(part, before, after)
-        if value == before and key in ('in_channels', 'out_channels', 'feat_channels', 'channels'):
-            cfg[key] = after
-        if key == 'fc_out_channels':
-            cfg[key] = 32
 
 
 def samples_of():

@@ -6,6 +6,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from narrow import narrow_
 from torch import nn
 
 from mmrotate_plugin.adf import Gaussian, NoMomentRule
@@ -24,7 +25,7 @@ NAMES = {
 
 
 def build(path):
-    """A detector of random weights, of ResNet-18, that finds something."""
+    """A detector of random weights, of ResNet-18 and with narrow heads, that finds something."""
     from mmdet.registry import MODELS
     from mmrotate.utils import register_all_modules
 
@@ -32,6 +33,7 @@ def build(path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     cfg.model.backbone = dict(type='mmdet.ResNet', depth=18, out_indices=(0, 1, 2, 3))
+    narrow_(cfg.model)
     cfg.model.neck.in_channels = [64, 128, 256, 512]
     test = cfg.model.test_cfg
     for part in (test, test.get('rcnn')):
