@@ -22,7 +22,8 @@ from mmrotate_plugin_cli.main import make_parser
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
 PYTHON = re.compile(r'^```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-RUNS = ('add-a-group', 'add-a-layer', 'add-a-moment-rule')  # elsewhere blocks are parts of configs, or of a program
+# blocks of other pages are parts of configs, or of a program
+RUNS = ('add-a-group', 'add-a-layer', 'add-a-moment-rule', 'equivariant-layers')
 MESSAGE = re.compile(r'^### `(.+)`$', re.MULTILINE)
 FOREIGN = '## From other packages'  # messages below it are not ours
 FEWEST_BYTES = 5000  # of an API page; one without its classes has less
