@@ -29,6 +29,12 @@ def is_transformed(x: Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
+def is_batched(x: Tensor) -> bool:
+    """Tell whether this tensor is a batch of the older vmap, that of `torch.autograd.grad(..., is_grads_batched)`."""
+    test = getattr(_C._functorch, 'is_legacy_batchedtensor', None)  # torch 2.0 lacks it
+    return test is not None and test(x)
+
+
 def is_compiling() -> bool:
     """Tell whether torch.compile or torch.export follows this call."""
     compiler = getattr(torch, 'compiler', None)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._constants import Constant, is_compiling, is_plain, is_tracing
+from ._constants import Constant, is_batched, is_compiling, is_plain, is_tracing
 from ._fixed import FixedLayer
 from .conv import _without_autocast
 from .fields import DEFAULT_GROUP, count_fields, group_order
@@ -130,7 +130,7 @@ def _is_ordinary(x: Tensor) -> bool:
     """Tell whether operations may write into memory that they made: nothing but autograd's backward pass follows."""
     if is_compiling() or is_tracing() or forward_ad._current_level >= 0:
         return False
-    return is_plain(x) and not torch._C._functorch.is_legacy_batchedtensor(x)  # of jacobian(..., vectorize=True)
+    return is_plain(x) and not is_batched(x)
 
 
 def fourier_pointwise(x: Tensor, up: Tensor, function: Callable[[Any], Any]) -> Tensor:
