@@ -169,6 +169,12 @@ BUILDS = {
     'ennAvgPool': dict(kernel_size=3),
     'ennGroupPool': dict(num_features=16),
     'ennInterpolate': dict(scale_factor=2),
+    'ennFourierReLU': dict(),
+    'ennBlurPool': dict(),
+    'ennMaxBlurPool': dict(),
+    'ennBlurUpsample': dict(),
+    'ennIrrepConv': dict(in_channels=16, frequencies=(0, 1), kernel_size=3),
+    'ennSqueezeExcite': dict(num_features=16),
     'HeteroscedasticLoss': dict(columns=5),
     'RiRoIAlignRotated': dict(out_size=7, spatial_scale=0.25),
 }
