@@ -48,7 +48,7 @@ class Block(nn.Module, ABC):
         self._make_conv = partial(build_conv_layer, conv_cfg, bias=False)
         self._norm_cfg = norm_cfg
         self._add_branch(in_channels, width, stride, dilation, style)
-        self.relu = build_activation_layer(act_cfg)
+        self.relu: nn.Module = build_activation_layer(act_cfg)
         self.downsample = downsample
         self.pool: nn.Module | None = None  # before the block, where a network blurs instead of a stride
         self.dropout: nn.Module | None = None  # after the block, where a network has it

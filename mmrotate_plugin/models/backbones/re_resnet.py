@@ -11,6 +11,7 @@ from ...utils.typecheck import typed
 from ..any_angle import STRIDE_BLUR, resolve
 from ..layers import Cfg, equivariant_act_cfg, equivariant_conv_cfg, equivariant_norm_cfg
 from ..utils.weight_check import note_group, refuse_another_backbone, something_must_load
+from ._blocks import Block
 from .resnet import ResNet
 
 
@@ -112,8 +113,8 @@ class ReResNet(ResNet):
         stage = super()._make_stage(in_channels, width, blocks, 1 if blurs else stride, dilation)
         if blurs:
             stage[0].pool = ennBlurPool(STRIDE_BLUR, stride)
-        if self.act_blur:
-            for block in stage:
+        for block in stage if self.act_blur else ():
+            if isinstance(block, Block):
                 block.relu = nn.Sequential(block.relu, ennBlurPool(self.act_blur, 1))
         return stage
 

@@ -150,7 +150,7 @@ class ResNet(BaseModule):
             self.norm1_name, norm = build_norm_layer(self.norm_cfg, channels, postfix=1)
             self.add_module(self.norm1_name, norm)
             self.relu = build_activation_layer(self.act_cfg)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
     def _make_stage(self, in_channels: int, width: int, blocks: int, stride: int, dilation: int) -> nn.Sequential:
         out_channels = width * self.block.expansion
