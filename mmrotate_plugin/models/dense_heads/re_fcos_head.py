@@ -208,6 +208,18 @@ class ReFCOSHead(BaseDenseHead):
             losses['loss_angle'] = self.loss_angle(pred[:, 4:], directors(targets.boxes), weight, avg_factor=total)
         return losses
 
+    def decoded(self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Decode the outputs of `forward` at all P points, as an ONNX file does; suppression is left to the runtime.
+
+        Returns:
+            Boxes (B, P, 5), centre, sides and angle (for 'hbox' (B, P, 4), x1, y1, x2, y2), in pixels and radians, and
+            scores (B, P, num_classes) between 0 and 1.
+        """
+        preds = _joined(bbox_preds)
+        sizes = [level.shape[-2:] for level in cls_scores]
+        points = torch.cat(self.prior_generator.grid_priors(sizes, preds.dtype, preds.device))
+        return self.bbox_coder.boxes(points, preds), _joined(cls_scores).sigmoid()
+
 
 def _whole(x: Tensor) -> Tensor:
     """Undo autocast: positions in pixels need more digits than float16 has."""
