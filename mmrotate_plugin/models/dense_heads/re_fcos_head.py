@@ -16,6 +16,7 @@ from ...registry import MODELS
 from ...utils.typecheck import typed
 from ..backbones._blocks import _checkpointed
 from ..layers import Cfg
+from ..utils.weight_check import note_group, refuse_another_group
 from ._arguments import check_arguments, check_inputs
 from .box_coder import BoxFieldCoder, directors, elongation
 from .outputs import build_output, build_tower, init_output, init_tower, prior_bias
@@ -139,6 +140,12 @@ class ReFCOSHead(BaseDenseHead):
         self.conv_reg = build_output(width, self.bbox_coder.frequencies, group, conv_cfg)
         # logarithms of the usual sides in strides, for each level
         self.level_sizes = nn.Parameter(torch.full((len(strides), self.bbox_coder.invariant), math.log(2.0)))
+
+        self._register_state_dict_hook(note_group)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:
+        refuse_another_group(self, prefix, metadata)
+        super()._load_from_state_dict(state, prefix, metadata, *args)
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; without one, as FCOS does, with scores of 0.01."""

@@ -208,3 +208,15 @@ def test_the_checks_before_a_run_see_the_head():
     check_groups(net)
     assert wrong_count(net, ['a', 'b', 'c', 'd', 'e'], 'x') is None
     assert 'model.bbox_head.num_classes=5' in wrong_count(net, ['a', 'b'], 'x')
+
+
+def test_weights_of_another_group_are_refused():
+    given = dict(type='mmrotate_plugin.ReFCOSHead', num_classes=5, in_channels=32, feat_channels=32, norm_cfg=None)
+    heads = {group: MODELS.build({**given, 'group': group}) for group in ('C16', 'D8', None)}
+    state = heads['C16'].state_dict()
+    heads['C16'].load_state_dict(state)
+    for group in ('D8', None):
+        with pytest.raises(RuntimeError, match=f"ReFCOSHead of group C16; the model is one of group {group}.*'C16'"):
+            heads[group].load_state_dict(state)
+    with pytest.raises(RuntimeError, match='of group None; the model is one of group C16'):
+        heads['C16'].load_state_dict(heads[None].state_dict())
