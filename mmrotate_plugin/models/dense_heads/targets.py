@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...structures import tensor_of
-from .assignment import align, candidates, inside_any
+from .assignment import FARTHEST, align, candidates, inside_any
 from .box_coder import canonical, directors, elongation, overlaps
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def make_targets(
         target, score = points.new_zeros(len(points), 5), points.new_zeros(len(points))
         if len(boxes):
             inside, distance = candidates(points, boxes, head.regress_ranges, numbers, head.center_sample_radius)
-            quality = _quality(head, points, preds[image].detach(), boxes, distance.isfinite())
+            wanted = inside | (distance < FARTHEST)
+            quality = _quality(head, points, preds[image].detach(), boxes, wanted)
             said = logits[image].detach().sigmoid()[:, objects.labels]
             owner, score = align(inside, distance, said, quality, head.topk, head.alpha, head.beta)
             taken = owner >= 0
