@@ -69,11 +69,13 @@ def make_targets(
         if len(boxes):
             inside, distance = candidates(points, boxes, head.regress_ranges, numbers, head.center_sample_radius)
             wanted = inside | (distance < FARTHEST)
-            quality = _quality(head, points, preds[image].detach(), boxes, wanted)
-            said = logits[image].detach().sigmoid()[:, objects.labels]
-            owner, score = align(inside, distance, said, quality, head.topk, head.alpha, head.beta)
-            taken = owner >= 0
-            label[taken], target[taken] = objects.labels[owner[taken]], boxes[owner[taken]]
+            near = wanted.any(1).nonzero().flatten()  # few of the points of a large image
+            quality = _quality(head, points[near], preds[image, near].detach(), boxes, wanted[near])
+            said = logits[image, near].detach().sigmoid()[:, objects.labels]
+            options = (head.topk, head.alpha, head.beta)
+            owner, score[near] = align(inside[near], distance[near], said, quality, *options)
+            near, owner = near[owner >= 0], owner[owner >= 0]
+            label[near], target[near] = objects.labels[owner], boxes[owner]
         weight = points.new_ones(len(points))
         left_out = None if ignored is None or ignored[image] is None else ignored[image].get('bboxes')
         if left_out is not None and len(left_out):

@@ -120,6 +120,12 @@ def test_no_objects_anywhere_leave_only_the_loss_of_classes():
     assert all(p.grad is not None for p in net.bbox_head.parameters())  # or processes would wait for each other
 
 
+def test_objects_that_no_point_can_reach_are_background():
+    net = detector('C8').train()
+    losses = net(torch.randn(1, 3, SIZE, SIZE), [sample(OBJECTS[:2] + 5000, LABELS[:2])], mode='loss')
+    assert losses['loss_bbox'] == 0 and losses['loss_cls'].isfinite()
+
+
 def test_points_in_ignored_objects_do_not_count():
     net = detector('C8')
     torch.nn.init.zeros_(net.bbox_head.conv_cls.bias)  # background costs something
