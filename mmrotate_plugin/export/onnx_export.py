@@ -4,7 +4,7 @@ import importlib
 import inspect
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ OPSET = 17  # the highest that torch 2.0 writes; runtimes since 2022 read it
 OPSETS = (16, 20)
 STEP = 64  # a dynamic file is checked on sides that differ by this from the image's
 TINY = 1e-12
+MAP = 4  # dimensions of a feature map
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def export_onnx(
         images.append(torch.cat([larger, larger.flip(3)]))
     with torch.no_grad():
         expected = [[y.clone() for y in reference(x)] for x in images]
-        data = _write(network, image, reference.names, dynamic, opset)
+        ranks = {name: y.dim() for name, y in zip(reference.names, expected[0], strict=True)}
+        data = _write(network, image, ranks, dynamic, opset)
     actual = _run(data, images)
     differences = [
         max(_difference(a[i], e[i]) for a, e in zip(actual, expected, strict=True)) for i in range(len(reference.names))
@@ -121,21 +123,22 @@ def export_onnx(
     )
 
 
-def _write(network: nn.Module, image: Tensor, names: Sequence[str], dynamic: bool, opset: int) -> bytes:
+def _write(network: nn.Module, image: Tensor, ranks: Mapping[str, int], dynamic: bool, opset: int) -> bytes:
     options: dict[str, Any] = {}
     # the exporter by torch.export, the default since torch 2.9, needs onnxscript and is not in torch 2.0
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         options['dynamo'] = False
     if dynamic:
         axes = {0: 'batch', 2: 'height', 3: 'width'}
-        of_outputs = {name: {0: 'batch', 2: f'{name}_height', 3: f'{name}_width'} for name in names}
+        maps = {name: {2: f'{name}_height', 3: f'{name}_width'} for name, rank in ranks.items() if rank == MAP}
+        of_outputs = {name: {0: 'batch', **maps.get(name, {1: 'points'})} for name in ranks}
         options['dynamic_axes'] = {'image': axes, **of_outputs}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), moment_symbolics(), _silent_exporter():
         warnings.simplefilter('ignore')  # of the tracer, at each branch; the check tells whether one was wrong
         path = Path(folder) / 'model.onnx'
         try:
             torch.onnx.export(
-                network, (image,), str(path), input_names=['image'], output_names=list(names), opset_version=opset,
+                network, (image,), str(path), input_names=['image'], output_names=list(ranks), opset_version=opset,
                 **options,
             )  # fmt: skip
         except Unsupported:

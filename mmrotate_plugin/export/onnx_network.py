@@ -25,7 +25,8 @@ class Network(nn.Module):
     Args:
         detector: With a `backbone`; for an `UncertainDetector`, the detector within is used.
         heads: Also return the raw outputs of `bbox_head`, or of `rpn_head` in a two-stage detector. What follows them
-            (boxes, non-maximum suppression, RoI heads) has no fixed shape, and stays in torch.
+            (boxes, non-maximum suppression, RoI heads) has no fixed shape, and stays in torch. A `ReFCOSHead` through
+            which no variance passes gives decoded boxes and scores of all points instead.
         plain: Replace equivariant layers by plain ones, and fold batch norms if no variance passes them.
 
     Shape:
@@ -90,9 +91,16 @@ class Network(nn.Module):
             maps = self.parts['neck'](maps)
         named = [(f'level{i}', value) for i, value in enumerate(maps)]
         if 'head' in self.parts:
-            found = list(_leaves(self.parts['head'](maps)))
+            found = self._head_outputs(self.parts['head'], maps)
             named = (named if self.roi_head else []) + [(f'{self.head_name}_{name}', value) for name, value in found]
         return named
+
+    def _head_outputs(self, head: nn.Module, maps: Any) -> list[tuple[str, Any]]:
+        outputs = head(maps)
+        decode: Any = getattr(head, 'decoded', None)
+        if self.noise is None and decode is not None:
+            return list(zip(('boxes', 'scores'), decode(*outputs), strict=True))
+        return list(_leaves(outputs))
 
     def _flat(self, named: Sequence[tuple[str, Any]]) -> Iterator[Tensor]:
         self.names = []

@@ -71,6 +71,8 @@ def align(
         (P,), the number of the object, or -1 for background; and (P,), the score to learn, t scaled so that the best
         point of an object has the largest overlap of its points.
     """
+    if not len(inside):  # no object is near any point
+        return inside.new_zeros(0, dtype=torch.long), quality.new_zeros(0)
     quality = quality.clamp(min=SMALL)
     merit = (scores.clamp(min=SMALL) ** alpha * quality**beta).masked_fill(~inside, 0)
     least = merit.topk(min(topk, len(merit)), 0).values[-1]

@@ -58,8 +58,26 @@ class BoxFieldCoder:
             logs = torch.stack([mean + half, mean - half], -1)
         return logs.clamp(-LARGEST, LARGEST).exp() * stride
 
+    def boxes(self, priors: Tensor, pred: Tensor) -> Tensor:
+        """Decode predictions to plain numbers.
+
+        Args:
+            priors: (N, 3): x, y and stride in pixels.
+            pred: (..., N, encode_size).
+
+        Returns:
+            (..., N, 5), centre, sides and an angle in (-pi/2, pi/2], radians; for 'hbox' (..., N, 4), x1, y1, x2, y2.
+        """
+        stride = priors[:, 2:]
+        centre = priors[:, :2] + pred[..., :2] * stride
+        sides = self.sides(pred, stride)
+        if self.box_type == 'rbox':
+            angle = torch.atan2(pred[..., 5:], pred[..., 4:5]) / 2
+            return torch.cat([centre, sides, angle], -1)
+        return torch.cat([centre - sides / 2, centre + sides / 2], -1)
+
     def decode(self, priors: Tensor, pred: Tensor, max_shape: tuple[int, ...] | None = None) -> Any:
-        """Decode predictions to boxes.
+        """Decode predictions to boxes of the hosts.
 
         Args:
             priors: (N, 3): x, y and stride in pixels.
@@ -67,19 +85,13 @@ class BoxFieldCoder:
             max_shape: (height, width) to clip horizontal boxes to.
 
         Returns:
-            mmrotate's `RotatedBoxes` (N, 5), angles in radians in (-pi/2, pi/2]; or, for 'hbox', a tensor (N, 4),
-            (x1, y1, x2, y2).
+            mmrotate's `RotatedBoxes` (N, 5); or, for 'hbox', a tensor (N, 4).
         """
-        pred = pred.to(priors.dtype)
-        stride = priors[:, 2:]
-        centre = priors[:, :2] + pred[:, :2] * stride
-        sides = self.sides(pred, stride)
+        boxes = self.boxes(priors, pred)
         if self.box_type == 'rbox':
             from mmrotate.structures.bbox import RotatedBoxes
 
-            cos, sin = pred[:, 4:].split(1, 1)
-            return RotatedBoxes(torch.cat([centre, sides, torch.atan2(sin, cos) / 2], 1))
-        boxes = torch.cat([centre - sides / 2, centre + sides / 2], 1)
+            return RotatedBoxes(boxes)
         if max_shape is not None:
             high = boxes.new_tensor([max_shape[1], max_shape[0]]).repeat(2)
             boxes = torch.minimum(boxes.clamp(min=0), high)

@@ -16,6 +16,7 @@ from ...registry import MODELS
 from ...utils.typecheck import typed
 from ..backbones._blocks import _checkpointed
 from ..layers import Cfg
+from ..utils.weight_check import note_group, refuse_another_group
 from ._arguments import check_arguments, check_inputs
 from .box_coder import BoxFieldCoder, directors, elongation
 from .outputs import build_output, build_tower, init_output, init_tower, prior_bias
@@ -140,6 +141,12 @@ class ReFCOSHead(BaseDenseHead):
         # logarithms of the usual sides in strides, for each level
         self.level_sizes = nn.Parameter(torch.full((len(strides), self.bbox_coder.invariant), math.log(2.0)))
 
+        self._register_state_dict_hook(note_group)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:
+        refuse_another_group(self, prefix, metadata)
+        super()._load_from_state_dict(state, prefix, metadata, *args)
+
     def init_weights(self) -> None:
         """Initialise by `init_cfg`; without one, as FCOS does, with scores of 0.01."""
         super().init_weights()
@@ -207,6 +214,18 @@ class ReFCOSHead(BaseDenseHead):
             weight = (weight * elongation(targets.boxes))[:, None].expand(-1, 2)
             losses['loss_angle'] = self.loss_angle(pred[:, 4:], directors(targets.boxes), weight, avg_factor=total)
         return losses
+
+    def decoded(self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Decode the outputs of `forward` at all P points, as an ONNX file does; suppression is left to the runtime.
+
+        Returns:
+            Boxes (B, P, 5), centre, sides and angle (for 'hbox' (B, P, 4), x1, y1, x2, y2), in pixels and radians, and
+            scores (B, P, num_classes) between 0 and 1.
+        """
+        preds = _joined(bbox_preds)
+        sizes = [level.shape[-2:] for level in cls_scores]
+        points = torch.cat(self.prior_generator.grid_priors(sizes, preds.dtype, preds.device))
+        return self.bbox_coder.boxes(points, preds), _joined(cls_scores).sigmoid()
 
 
 def _whole(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...structures import tensor_of
-from .assignment import align, candidates, inside_any
+from .assignment import FARTHEST, align, candidates, inside_any
 from .box_coder import canonical, directors, elongation, overlaps
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ def make_targets(
         target, score = points.new_zeros(len(points), 5), points.new_zeros(len(points))
         if len(boxes):
             inside, distance = candidates(points, boxes, head.regress_ranges, numbers, head.center_sample_radius)
-            quality = _quality(head, points, preds[image].detach(), boxes, distance.isfinite())
-            said = logits[image].detach().sigmoid()[:, objects.labels]
-            owner, score = align(inside, distance, said, quality, head.topk, head.alpha, head.beta)
-            taken = owner >= 0
-            label[taken], target[taken] = objects.labels[owner[taken]], boxes[owner[taken]]
+            wanted = inside | (distance < FARTHEST)
+            near = wanted.any(1).nonzero().flatten()  # few of the points of a large image
+            quality = _quality(head, points[near], preds[image, near].detach(), boxes, wanted[near])
+            said = logits[image, near].detach().sigmoid()[:, objects.labels]
+            options = (head.topk, head.alpha, head.beta)
+            owner, score[near] = align(inside[near], distance[near], said, quality, *options)
+            near, owner = near[owner >= 0], owner[owner >= 0]
+            label[near], target[near] = objects.labels[owner], boxes[owner]
         weight = points.new_ones(len(points))
         left_out = None if ignored is None or ignored[image] is None else ignored[image].get('bboxes')
         if left_out is not None and len(left_out):

@@ -25,6 +25,7 @@ from ..backbones._blocks import ARCHITECTURES, Bottleneck
 
 if TYPE_CHECKING:
     from ..backbones.re_resnet import ReResNet
+    from ..dense_heads.re_fcos_head import ReFCOSHead
     from ..necks.re_fpn import ReFPN
 
 COMMON_GROUPS = ('C8', 'C4', 'C16', 'D4', 'D8', 'C2', 'C6', 'C12', 'D2', 'D6')
@@ -54,7 +55,9 @@ class Width:
     norm: str
 
 
-def note_group(module: 'ReResNet | ReFPN', _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]) -> None:
+def note_group(
+    module: 'ReResNet | ReFPN | ReFCOSHead', _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]
+) -> None:
     """Write the group into the metadata, because C8 and D4 have coefficients of equal shapes. A state-dict hook."""
     metadata['group'] = module.group
 
@@ -119,6 +122,23 @@ def refuse_another_neck(neck: 'ReFPN', state: Mapping[str, Any], prefix: str, me
     found = _find_group(neck, state, prefix, metadata.get('group'), width, 'FPN')
     if found is not None:
         _refuse(prefix, 'ReFPN', width, (' of ', *found), (' of ', neck.group))
+
+
+def refuse_another_group(head: 'ReFCOSHead', prefix: str, metadata: Mapping[str, Any]) -> None:
+    """Check the metadata of a state dict before it is loaded into a head.
+
+    Args:
+        head: The head; its group may be None.
+        prefix, metadata: As in `refuse_another_backbone`.
+
+    Raises:
+        MisfitError: If it notes another group, since C8 and D4 have coefficients of equal shapes.
+    """
+    if metadata.get('group', head.group) != head.group:
+        raise MisfitError(
+            f'{_where(prefix)}the checkpoint is of a {type(head).__name__} of group {metadata["group"]}; the model is '
+            f'one of group {head.group}. Give the model group={metadata["group"]!r}, or load another checkpoint'
+        )
 
 
 def _refuse(prefix: str, name: str, width: Width, theirs: tuple[str, str, int], ours: tuple[str, str]) -> None:
