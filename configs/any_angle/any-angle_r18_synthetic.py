@@ -21,5 +21,5 @@ model = dict(
         out_channels=_base_.channels,
         num_outs=len(_base_.strides),
     ),
-    bbox_head=dict(group=None, conv_cfg=None, act_cfg=dict(type='ReLU')),
+    bbox_head=dict(group=None, any_angle=False),
 )

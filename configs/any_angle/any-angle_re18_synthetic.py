@@ -49,15 +49,14 @@ model = dict(
     bbox_head=dict(
         type='mmrotate_plugin.ReFCOSHead',
         group=group,
+        any_angle=True,
         num_classes=5,
         in_channels=channels,
         feat_channels=channels,
         stacked_convs=2,
         strides=strides,
         regress_ranges=((-1, 48), (48, 1e8)),  # a ship may be narrower than a cell of 16 pixels
-        conv_cfg=any_angle,
         norm_cfg=dict(type='BN'),
-        act_cfg=dict(type='ennFourierReLU'),
     ),
     train_cfg=None,
     test_cfg=dict(

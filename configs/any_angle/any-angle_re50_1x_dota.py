@@ -25,13 +25,12 @@ model = dict(
         _delete_=True,
         type='mmrotate_plugin.ReFCOSHead',
         group=group,
+        any_angle=True,
         num_classes=15,
         in_channels=256,
         feat_channels=256,
         strides=[8, 16, 32, 64],  # the sides of 64m + 1 hold them
         regress_ranges=((-1, 64), (64, 128), (128, 256), (256, 1e8)),
-        conv_cfg=dict(frequencies_cutoff=2.0, maximum_offset=0),
-        act_cfg=dict(type='ennFourierReLU'),
     ),
 )
 train_dataloader = dict(dataset=dict(type=_base_.dota_reader, pipeline=_base_.dota_train))

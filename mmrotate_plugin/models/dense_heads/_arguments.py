@@ -25,6 +25,7 @@ def check_arguments(
     beta: float,
     box_type: str,
     group: str | None,
+    any_angle: bool,
     loss_cls: Mapping[str, Any] | None,
     loss_angle: Any,
 ) -> None:
@@ -55,6 +56,8 @@ def check_arguments(
         raise ValueError("loss_angle is given, but box_type='hbox' has no angle: leave it out, or use box_type='rbox'")
     if loss_cls is not None and not loss_cls.get('use_sigmoid', False):
         raise ValueError(f'loss_cls={loss_cls} needs use_sigmoid=True: the head has one logit for each class')
+    if group is None and any_angle:
+        raise ValueError("any_angle=True is for heads of fields: give a group such as 'C8', or leave any_angle out")
     if group is None:
         return
     for name in ('in_channels', 'feat_channels'):

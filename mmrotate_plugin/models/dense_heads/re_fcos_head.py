@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 from ...utils.typecheck import typed
+from ..any_angle import resolve
 from ..backbones._blocks import _checkpointed
 from ..layers import Cfg
 from ..utils.weight_check import note_group, refuse_another_group
@@ -70,6 +71,8 @@ class ReFCOSHead(BaseDenseHead):
         group: Fiber group of the inputs, such as 'C8' or 'D8', of 5 rotations or more; None for an ordinary head.
         conv_cfg, norm_cfg, act_cfg: Layers of the towers, as in mmcv's `ConvModule`; with a group, their equivariant
             versions are built. By default, convolutions, group norm of 8 groups, and ReLU.
+        any_angle: Preset of `ReResNet` by this name, for the towers: a band limit of 2 and no offset in `conv_cfg`, and
+            `ennFourierReLU`. It needs a group.
         loss_cls: A loss of mmdet that learns a score between 0 and 1; quality focal loss by default.
         loss_bbox: A loss of boxes (x1, y1, x2, y2); GIoU loss by default.
         loss_angle: A loss of directors, for rotated boxes only; squared error by default.
@@ -105,7 +108,8 @@ class ReFCOSHead(BaseDenseHead):
         group: str | None = None,
         conv_cfg: Cfg | None = None,
         norm_cfg: Cfg | None = NORM,
-        act_cfg: Cfg = ACTIVATION,
+        act_cfg: Cfg | None = None,
+        any_angle: bool = False,
         loss_cls: Cfg | None = None,
         loss_bbox: Cfg | None = None,
         loss_angle: Cfg | None = None,
@@ -118,7 +122,7 @@ class ReFCOSHead(BaseDenseHead):
         losses = {'loss_cls': loss_cls, 'loss_bbox': loss_bbox}
         check_arguments(
             num_classes, in_channels, feat_channels, stacked_convs, strides, regress_ranges, center_sample_radius,
-            topk, alpha, beta, box_type, group, loss_cls, loss_angle,
+            topk, alpha, beta, box_type, group, any_angle, loss_cls, loss_angle,
         )  # fmt: skip
         self.num_classes = self.cls_out_channels = num_classes
         self.in_channels, self.feat_channels, self.stacked_convs = in_channels, feat_channels, stacked_convs
@@ -133,7 +137,9 @@ class ReFCOSHead(BaseDenseHead):
             losses['loss_angle'] = loss_angle
         for name, cfg in losses.items():
             setattr(self, name, MMDET_MODELS.build(LOSSES[name] if cfg is None else cfg))
-        tower = (in_channels, feat_channels, stacked_convs, group, conv_cfg, norm_cfg, act_cfg)
+        parts = resolve(any_angle, conv_cfg, act_cfg, usual_act=ACTIVATION)
+        conv_cfg = parts.conv_cfg
+        tower = (in_channels, feat_channels, stacked_convs, group, conv_cfg, norm_cfg, parts.act_cfg)
         self.cls_convs, self.reg_convs = build_tower(*tower), build_tower(*tower)
         width = feat_channels if stacked_convs else in_channels
         self.conv_cls = build_output(width, [0] * num_classes, group, conv_cfg)

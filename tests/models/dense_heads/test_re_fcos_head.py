@@ -13,6 +13,7 @@ from small_detector import SIZE, WIDTH, detect, detector, sample, turned
 
 import mmrotate_plugin  # noqa: F401
 from mmrotate_plugin.engine.checks.head_classes import wrong_count
+from mmrotate_plugin.models.dense_heads.re_fcos_head import ReFCOSHead
 from mmrotate_plugin.models.utils.group_check import check_groups
 
 
@@ -226,3 +227,17 @@ def test_weights_of_another_group_are_refused():
             heads[group].load_state_dict(state)
     with pytest.raises(RuntimeError, match='of group None; the model is one of group C16'):
         heads['C16'].load_state_dict(heads[None].state_dict())
+
+
+def test_any_angle_is_the_preset_of_the_towers():
+    head = ReFCOSHead(2, 64, 64, 1, strides=(8,), regress_ranges=((-1, 1e8),), group='C8', any_angle=True)
+    (block,) = head.reg_convs
+    assert block.conv.band_limits == (0, 2) and block.conv.maximum_offset == 0
+    assert type(block.activate).__name__ == 'ennFourierReLU'
+    for wrong, message in (
+        (dict(group=None), 'give a group'),
+        (dict(group='C8', conv_cfg=dict(frequencies_cutoff=3.0)), 'any_angle=True sets frequencies_cutoff'),
+        (dict(group='C8', act_cfg=dict(type='ReLU')), 'any_angle=True sets type'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ReFCOSHead(2, 64, 64, 1, strides=(8,), regress_ranges=((-1, 1e8),), any_angle=True, **wrong)
