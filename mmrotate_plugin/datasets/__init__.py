@@ -1,6 +1,10 @@
-"""Read DOTA, HRSC2016 and DIOR as they are, draw synthetic scenes without files, and transform images."""
+"""Read DOTA, HRSC2016, DIOR and labelling tools as they are, draw synthetic scenes without files, transform images."""
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
+from .formats.coco import RotatedCocoDataset
+from .formats.labelme import LabelMeDataset
+from .formats.rolabelimg import RoLabelImgDataset
+from .formats.yolo_obb import YOLOOBBDataset
 from .hrsc_dior import DIORDataset, HRSCDataset
 from .synthetic.dataset import SyntheticAerialDataset
 from .synthetic.scenes import Scene, draw_scene
@@ -16,11 +20,15 @@ __all__ = [
     'DOTAv2Dataset',
     'DOTAv15Dataset',
     'HRSCDataset',
+    'LabelMeDataset',
     'LoadImageFromFile',
+    'RoLabelImgDataset',
+    'RotatedCocoDataset',
     'Scene',
     'SymmetricResize',
     'SyntheticAerialDataset',
     'TurnImage',
+    'YOLOOBBDataset',
     'draw_scene',
     'resize_symmetric',
 ]

@@ -176,7 +176,7 @@ TOLD = {
     'images of another ending than img_suffix are left out': lambda folder: data.labels(
         folder, SHIP, images=('a.png', 'b.jpg')
     ),
-    'images have another size than their XML files say': data.resized_images,
+    'images have another size than their label files say': data.resized_images,
     ', as in others of its kind': lambda folder: (
         data.image_file(folder, np.dstack([IMAGE, IMAGE[..., 0]])), data.images_of(folder, 'png'),
     ),
