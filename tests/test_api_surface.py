@@ -52,6 +52,7 @@ SURFACE = {
     ],
     'mmrotate_plugin.datasets': [
         'AddNoise',
+        'Conversion',
         'DIORDataset',
         'DOTADataset',
         'DOTAv2Dataset',
@@ -66,6 +67,7 @@ SURFACE = {
         'SyntheticAerialDataset',
         'TurnImage',
         'YOLOOBBDataset',
+        'convert_dataset',
         'draw_scene',
         'resize_symmetric',
     ],

@@ -2,6 +2,7 @@
 
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
 from .formats.coco import RotatedCocoDataset
+from .formats.convert import Conversion, convert_dataset
 from .formats.labelme import LabelMeDataset
 from .formats.rolabelimg import RoLabelImgDataset
 from .formats.yolo_obb import YOLOOBBDataset
@@ -15,6 +16,7 @@ from .transforms.turn_image import TurnImage
 
 __all__ = [
     'AddNoise',
+    'Conversion',
     'DIORDataset',
     'DOTADataset',
     'DOTAv2Dataset',
@@ -29,6 +31,7 @@ __all__ = [
     'SyntheticAerialDataset',
     'TurnImage',
     'YOLOOBBDataset',
+    'convert_dataset',
     'draw_scene',
     'resize_symmetric',
 ]

@@ -93,6 +93,12 @@ def parse_file(path: Path) -> tuple[Found, tuple[int, int] | None]:
     return each_object(shapes, parse_shape), size
 
 
+def image_flags(path: Path) -> list[str]:
+    """Name the flags that a JSON file gives to the whole image, which no other format has."""
+    flags = read_json(path, LARGEST).get('flags')
+    return [f'flag {key} of an image' for key, value in flags.items() if value] if isinstance(flags, dict) else []
+
+
 def parse_shape(shape: Any) -> Annotation:
     """Make an annotation of one shape of a JSON file.
 
