@@ -107,6 +107,7 @@ def _names(path: Path, content: Mapping[Any, Any]) -> dict[int, str]:
         raise ValueError(f"{path}: names={value!r} must list the classes, such as names: ['plane', 'ship']")
     names: dict[int, str] = {}
     for key, name in items:
+        key = int(key) if isinstance(key, str) and key.isdecimal() else key
         if isinstance(key, bool) or not isinstance(key, int) or key < 0:
             raise ValueError(f'{path}: names has the key {key!r}; it must be the number of a class')
         if isinstance(name, bool) or name is None:
