@@ -180,7 +180,8 @@ def file_text(samples: Sequence[tuple[Sample, str]], classes: Sequence[str]) -> 
         samples: Images with objects, each with the name of its file.
         classes: Class names; category numbers count from 1, as COCO's do.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, (sample, name) in enumerate(samples, 1):
         images.append({'id': image_id, 'file_name': name, 'width': sample.width, 'height': sample.height})
         for one in sample.objects:

@@ -10,7 +10,7 @@ import numpy as np
 from ...utils.messages import clip
 from ..dota_format import Annotation, BadAnnotation, parse_difficulty
 from .boxes import corners_of, smallest_rectangle
-from .labelme import is_number, polygon_of
+from .labelme import as_dict, is_number, polygon_of
 
 ANGLES = {  # factor to radians, clockwise
     'ccw-degrees': -math.pi / 180,
@@ -40,7 +40,7 @@ def parse_annotation(one: Any, names: Mapping[Any, str], ann_type: str, angle: s
     if name is None:
         raise BadAnnotation(f'its category_id {clip(str(one.get("category_id")))!r} is none of the categories')
     polygon = _upright(one) if ann_type == 'hbb' else _rotated(one, angle)
-    attributes = one.get('attributes') if isinstance(one.get('attributes'), dict) else {}
+    attributes = as_dict(one.get('attributes'))
     said = one.get('difficult', attributes.get('difficult', 0))
     difficulty = 0 if said is None else parse_difficulty(str(said))
     if difficulty is None:
@@ -72,9 +72,9 @@ def _rotated(one: Mapping[str, Any], angle: str | None) -> list[float]:
         if angle is None:
             known = ' or '.join(map(repr, ANGLES))
             raise BadAnnotation(f'its bbox has five numbers, and nothing says what the angle is; give angle={known}')
-        return corners_of(*values[:4], values[4] * ANGLES[angle])
-    attributes = one.get('attributes')
-    rotation = attributes.get('rotation') if isinstance(attributes, dict) else None
+        x, y, w, h, turn = values
+        return corners_of(x, y, w, h, turn * ANGLES[angle])
+    rotation = as_dict(one.get('attributes')).get('rotation')
     if len(values) == 4 and is_number(rotation):  # CVAT: the box before it is turned about its centre
         x, y, w, h = values
         return corners_of(x + w / 2, y + h / 2, w, h, math.radians(float(rotation)))  # type: ignore[arg-type]

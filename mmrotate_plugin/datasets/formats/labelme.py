@@ -119,7 +119,7 @@ def parse_shape(shape: Any) -> Annotation:
     if not all(isinstance(p, list) and len(p) == 2 and all(map(is_number, p)) for p in pairs):
         raise BadAnnotation(f'its points {clip(str(points))!r} must be pairs of finite numbers')
     polygon = make([float(value) for pair in pairs for value in pair])
-    flags = shape.get('flags') if isinstance(shape.get('flags'), dict) else {}
+    flags = as_dict(shape.get('flags'))
     said = shape.get('difficult', flags.get('difficult', 0))
     difficulty = 0 if said is None else parse_difficulty(str(said))
     if difficulty is None:
@@ -161,6 +161,11 @@ def polygon_of(values: list[float]) -> list[float]:
     return values if len(values) == 8 else smallest_rectangle(values)
 
 
+def as_dict(value: Any) -> dict[Any, Any]:
+    """Return a value of a JSON file if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
 def is_number(value: Any) -> bool:
     """Tell whether a value of a JSON file is a coordinate: finite, and of a size that images have."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -183,7 +188,7 @@ def label_text(sample: Sample, image: str) -> str:
         if one.difficulty not in (0, 1):
             shape['difficult'] = one.difficulty
         shapes.append(shape)
-    content = {'version': '5.5.0', 'flags': {}, 'shapes': shapes, 'imagePath': image, 'imageData': None}
+    content: dict[str, Any] = {'version': '5.5.0', 'flags': {}, 'shapes': shapes, 'imagePath': image, 'imageData': None}
     content |= {'imageHeight': sample.height, 'imageWidth': sample.width}
     return json.dumps(content, ensure_ascii=False, indent=2) + '\n'
 

@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from ...utils.errors import UsageError
@@ -172,10 +174,14 @@ def _read_coco(source: Source, files: list[Path], angle: str | None) -> None:
         content = CocoFile(file)
         source.classes += [name for name in content.names.values() if name not in source.classes]
         split = _split_of(file, source.root) if len(files) > 1 else _SPLIT.sub('', file.stem).strip('_-. ')
-        for image in content.images.values():
-            path = _find_image(source.root, file, image['file_name'], split, by_name)
-            label = f'{file}, image {image["file_name"]}'
-            source.add(path, split, label, lambda _w, _h, image=image: content.objects(image['id'], 'obb', angle))  # type: ignore[misc] # noqa: B023
+        for entry in content.images.values():
+            image = _find_image(source.root, file, entry['file_name'], split, by_name)
+            read = partial(_coco_objects, content, entry['id'], angle)
+            source.add(image, split, f'{file}, image {entry["file_name"]}', read)
+
+
+def _coco_objects(content: CocoFile, image_id: Any, angle: str | None, _width: int, _height: int) -> Found:
+    return content.objects(image_id, 'obb', angle)
 
 
 def _split_of(file: Path, root: Path) -> str:

@@ -127,11 +127,8 @@ def _label_files(root: Path) -> list[Path]:
             file = Path(folder, name)
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in ('.txt', '.json', '.xml') and not name.startswith('.') and file.is_file():
-                beside = (
-                    suffix.lower() == '.txt'
-                    and stem.lower() in _SIDE_FILES
-                    and not any(Path(folder, stem + end).exists() for end in IMAGES)
-                )
+                side = suffix.lower() == '.txt' and stem.lower() in _SIDE_FILES
+                beside = side and not any(Path(folder, stem + end).exists() for end in IMAGES)
                 found += [] if beside else [file]
     return found
 

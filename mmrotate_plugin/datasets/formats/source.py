@@ -137,7 +137,8 @@ def pair(root: Path, labels: list[Path]) -> tuple[list[tuple[Path, Path, str]], 
     by_stem: dict[str, list[Path]] = {}
     for image in images:
         by_stem.setdefault(image.stem, []).append(image)
-    pairs, owner, lone = [], {}, []
+    pairs, lone = [], []
+    owner: dict[Path, Path] = {}
     for label in labels:
         folders = label.parent.relative_to(root).parts
         ranked: dict[int, list[Path]] = {}

@@ -137,7 +137,7 @@ def test_data_sets_read_what_is_written(dota, tmp_path, said):
     for kind, dataset in built.items():
         assert len(dataset) == 2
         for info in dataset:
-            objects = wanted[os.path.splitext(info['file_name'])[0]]
+            objects = wanted[os.path.splitext(os.path.basename(info['file_name']))[0]]
             assert [CLASSES[one['bbox_label']] for one in info['instances']] == [one.name for one in objects]
             for one, other in zip(info['instances'], objects, strict=True):
                 if kind != 'rolabelimg' or other.name != 'storage tank':
