@@ -51,8 +51,9 @@ def box_of(polygon: Sequence[float]) -> tuple[tuple[float, float, float, float, 
     corners = np.asarray(polygon, np.float64).reshape(4, 2)
     if not _is_rectangle(corners):
         rectangle = np.asarray(smallest_rectangle(polygon)).reshape(4, 2)
-        shift = float(np.linalg.norm(corners[:, None] - rectangle, axis=2).min(1).max())
-        corners = rectangle
+        distances = np.linalg.norm(corners[:, None] - rectangle, axis=2)
+        shift = float(distances.min(1).max())
+        corners = np.roll(rectangle, -int(distances[0].argmin()), 0)  # begins where the shape does
     first, ahead, across = corners[0], corners[1] - corners[0], corners[3] - corners[0]
     if ahead[0] * across[1] < ahead[1] * across[0]:  # listed counter-clockwise
         ahead, across = across, ahead

@@ -14,13 +14,14 @@ from ..dota_format import Annotation, BadAnnotation, parse_text
 from ..folder_dataset import Found, Pair
 from ..hrsc_dior import dior_object, hrsc_object
 from ..hrsc_dior_classes import DIOR, HRSC
+from ..utils.folder_files import IMAGES
 from ..utils.label_files import parse_xml, read_bytes, read_text
 from ..xml_dataset import each_object
 from . import labelme, rolabelimg, yolo_obb
 from .coco import CocoFile, check_angle
 from .data_yaml import DataYaml, read_data_yaml, split_images
-from .recognise import FORMATS, recognise
-from .source import GENERIC, Source, headers_of, images_below, listed_classes, listed_splits, pair
+from .recognise import FORMATS, files_below, recognise
+from .source import GENERIC, Source, headers_of, listed_classes, listed_splits, pair
 
 _NUMBERS = {f'1000000{number}': name for name, (number, _) in HRSC.items()}
 _SPLIT = re.compile(r'instances|annotations?|coco|^labels$', re.IGNORECASE)
@@ -168,7 +169,7 @@ def _find_yaml(path: Path) -> DataYaml:
 
 def _read_coco(source: Source, files: list[Path], angle: str | None) -> None:
     by_name: dict[str, list[Path]] = {}
-    for image in images_below(source.root):
+    for image in files_below(source.root, IMAGES):
         by_name.setdefault(image.name, []).append(image)
     for file in files:
         content = CocoFile(file)

@@ -119,17 +119,28 @@ def _kind_of_xml(file: Path) -> str | None:
     return 'voc' if root.find('object/bndbox') is not None else EMPTY if not objects else None
 
 
-def _label_files(root: Path) -> list[Path]:
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith('.') and name != 'ImageSets')
+def files_below(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """List files by suffix, in order, without hidden ones; linked folders are entered once."""
+    found, entered = [], set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        entered.add(os.path.realpath(folder))
+        inner = (name for name in folders if os.path.realpath(os.path.join(folder, name)) not in entered)
+        folders[:] = sorted(name for name in inner if not name.startswith('.'))
         for name in sorted(names):
-            file = Path(folder, name)
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in ('.txt', '.json', '.xml') and not name.startswith('.') and file.is_file():
-                side = suffix.lower() == '.txt' and stem.lower() in _SIDE_FILES
-                beside = side and not any(Path(folder, stem + end).exists() for end in IMAGES)
-                found += [] if beside else [file]
+            if name.lower().endswith(suffixes) and not name.startswith('.') and os.path.isfile(f'{folder}/{name}'):
+                found.append(Path(folder, name))
+    return found
+
+
+def _label_files(root: Path) -> list[Path]:
+    """List what may be label files: not the lists of HRSC2016 and DIOR, nor class lists and texts for people."""
+    found = []
+    for file in files_below(root, ('.txt', '.json', '.xml')):
+        side = file.suffix.lower() == '.txt' and file.stem.lower() in _SIDE_FILES
+        if 'ImageSets' not in file.relative_to(root).parts and not (
+            side and not any(file.with_suffix(end).exists() for end in IMAGES)
+        ):
+            found.append(file)
     return found
 
 

@@ -1,6 +1,5 @@
 """Read a labelled folder of any format as samples, with everything counted that is left out."""
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from ..utils.class_names import classes_fault
 from ..utils.folder_files import IMAGES
 from ..utils.label_files import plain_name, read_text
 from ..utils.object_census import Census
+from .recognise import files_below
 from .sample import Sample
 
 GENERIC = {
@@ -111,15 +111,6 @@ class Source:
         return self
 
 
-def images_below(root: Path) -> list[Path]:
-    """List the images below a folder, without hidden files."""
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        found += [Path(folder, n) for n in sorted(names) if Path(n).suffix.lower() in IMAGES and not n.startswith('.')]
-    return found
-
-
 def pair(root: Path, labels: list[Path]) -> tuple[list[tuple[Path, Path, str]], list[Path]]:
     """Pair label files with the images of their names below one folder.
 
@@ -133,7 +124,7 @@ def pair(root: Path, labels: list[Path]) -> tuple[list[tuple[Path, Path, str]], 
     Raises:
         UsageError: If a label file has no image or several, or an image has several label files.
     """
-    images = images_below(root)
+    images = files_below(root, IMAGES)
     by_stem: dict[str, list[Path]] = {}
     for image in images:
         by_stem.setdefault(image.stem, []).append(image)
