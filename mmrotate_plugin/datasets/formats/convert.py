@@ -17,7 +17,7 @@ from .sample import Sample
 from .source import Source
 from .writers import WRITERS, Writer, losses
 
-MARK = 'convert-dataset.json'  # says that this function made the folder, and from what
+MARK = '.convert-dataset.json'  # hidden, as other tools take a JSON file for labels; says that this function made the folder, and from what
 IMAGES = ('copy', 'link', 'none')
 
 

@@ -38,6 +38,7 @@ from mmrotate_plugin.datasets import (
     YOLOOBBDataset,
     convert_dataset,
 )
+from mmrotate_plugin.datasets.formats.convert import MARK
 from mmrotate_plugin.datasets.formats.readers import read_source
 from mmrotate_plugin.datasets.formats.writers import WRITERS
 from mmrotate_plugin.utils.errors import InputError, UsageError
@@ -345,7 +346,7 @@ def test_images_are_copied_linked_or_left(dota, tmp_path, to, how):
     if to == 'labelme':
         (label,) = (tmp_path / 'o').rglob('ü.json')
         assert (label.parent / json.loads(label.read_text())['imagePath']).resolve().name == 'ü.JPG'
-    assert not list((tmp_path / 'o').rglob('.*'))
+    assert [path.name for path in (tmp_path / 'o').rglob('.*')] == [MARK]
 
 
 def test_a_second_call_continues_and_another_is_refused(dota, tmp_path, monkeypatch):
