@@ -33,9 +33,9 @@ def smallest_rectangle(points: Sequence[float]) -> list[float]:
     OpenCV's `minAreaRect` in float32, about the mean of the points, so that large coordinates cost no precision.
     """
     xy = np.asarray(points, np.float64).reshape(-1, 2)
-    middle = xy.mean(0)
-    (cx, cy), (w, h), degrees = cv2.minAreaRect((xy - middle).astype(np.float32))
-    return corners_of(cx + middle[0], cy + middle[1], w, h, math.radians(degrees))
+    x, y = xy.mean(0).tolist()
+    (cx, cy), (w, h), degrees = cv2.minAreaRect((xy - (x, y)).astype(np.float32))
+    return corners_of(cx + x, cy + y, w, h, math.radians(degrees))
 
 
 def box_of(polygon: Sequence[float]) -> tuple[tuple[float, float, float, float, float], float]:

@@ -139,7 +139,8 @@ class CocoFile:
         self.path = path
         self.images: dict[Any, dict[str, Any]] = {}
         for image in lists['images'] or ():
-            if not isinstance(image, dict) or not isinstance(image.get('file_name'), str) or 'id' not in image:
+            named = isinstance(image, dict) and isinstance(image.get('file_name'), str) and 'id' in image
+            if not named or not image['file_name'] or '\0' in image['file_name']:
                 raise ValueError(f'{path}: an image must have an id and a file_name, got {clip(str(image))}')
             if self.images.setdefault(_key(image['id']), image) is not image:
                 raise ValueError(f'{path}: two images have the id {image["id"]!r}')

@@ -100,11 +100,15 @@ def _mask(segmentation: Mapping[str, Any]) -> list[float]:
     whole = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
     if not whole or not isinstance(counts, (list, str)) or size[0] * size[1] > _LARGEST_MASK:  # type: ignore[index]
         raise BadAnnotation('its segmentation is a mask without size or counts')
+    if isinstance(counts, list) and (not all(map(is_number, counts)) or sum(counts) != size[0] * size[1]):  # type: ignore[index]
+        raise BadAnnotation('its segmentation is a mask whose counts do not add up to its size')
     try:
         code = coding.frPyObjects(dict(segmentation), *size) if isinstance(counts, list) else dict(segmentation)  # type: ignore[misc]
         pixels = coding.decode(code)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadAnnotation(f'its segmentation is a mask that cannot be decoded ({error})') from None
+    if int(coding.area(code)) != int(pixels.sum()):  # of a code that is too short, the rest is random memory
+        raise BadAnnotation('its segmentation is a mask whose counts do not add up to its size')
     outlines, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not outlines:
         raise BadAnnotation('its segmentation is a mask without pixels')

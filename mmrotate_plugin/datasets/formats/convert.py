@@ -17,7 +17,8 @@ from .sample import Sample
 from .source import Source
 from .writers import WRITERS, Writer, losses
 
-MARK = '.convert-dataset.json'  # hidden, as other tools take a JSON file for labels; says that this function made the folder, and from what
+# says that this function made the folder, and from what; hidden, as labelling tools take a JSON file for labels
+MARK = '.convert-dataset.json'
 IMAGES = ('copy', 'link', 'none')
 
 

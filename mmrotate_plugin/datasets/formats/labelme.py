@@ -111,7 +111,7 @@ def parse_shape(shape: Any) -> Annotation:
     if not name:
         raise BadAnnotation('its label is missing')
     kind = shape.get('shape_type') or 'polygon'
-    make = _SHAPES.get(kind)
+    make = _SHAPES.get(kind) if isinstance(kind, str) else None
     if make is None:
         raise BadAnnotation(f'its shape_type {clip(str(kind))!r} is none of {", ".join(_SHAPES)}')
     points = shape.get('points')
