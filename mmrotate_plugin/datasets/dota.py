@@ -3,21 +3,15 @@
 Xia et al., DOTA: A Large-scale Dataset for Object Detection in Aerial Images, CVPR 2018 (arXiv:1711.10398).
 """
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..registry import DATASETS
-from ..utils.messages import some, warn
 from ..utils.typecheck import typed
 from .dota_format import parse_text
-from .labelled_dataset import LabelledDataset
-from .utils.broken_files import BrokenFileError
-from .utils.folder_files import IMAGES, Folder, list_folder, suffixes_of
-
-_LARGEST = 64 * 2**20  # bytes of a label file; DOTA's largest has 2 MB
-_NO_LABELS = ('classes', 'labels', 'license', 'readme')  # text files that tools put next to label files
+from .folder_dataset import FolderDataset, Found
+from .utils.label_files import read_text
 
 _V1 = {
     'plane': (165, 42, 42),
@@ -41,7 +35,7 @@ _V2 = {**_V15, 'airport': (119, 11, 32), 'helipad': (0, 0, 142)}
 
 
 @DATASETS.register_module()
-class DOTADataset(LabelledDataset):
+class DOTADataset(FolderDataset):
     """DOTA-v1.0, with the arguments and samples of mmrotate's class of the same name.
 
     ``type='mmrotate_plugin.DOTADataset'`` finds it from every scope. Unlike mmrotate's class, it reads DOTA's own files
@@ -93,79 +87,10 @@ class DOTADataset(LabelledDataset):
         check_pixels: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.img_suffix = suffixes_of(img_suffix)
-        super().__init__(diff_thr, strict=strict, check_pixels=check_pixels, **kwargs)
+        super().__init__(diff_thr, img_suffix, strict=strict, check_pixels=check_pixels, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
-        """Read all label files; every image needs one, an empty one if it has no objects."""
-        if 'img_path' not in self.data_prefix:
-            raise ValueError(f"data_prefix={self.data_prefix}: the images' folder goes under the key 'img_path'")
-        self._begin()
-        argument = "data_prefix['img_path']"
-        images = list_folder(self.data_prefix['img_path'], self.img_suffix, argument, self.data_root)
-        labels: dict[str, Path] = {}
-        if self.ann_file:
-            labels = list_folder(self.ann_file, ('.txt',), 'ann_file', self.data_root).files
-            for stem in [s for s in labels if s.lower() in _NO_LABELS and s not in images.files]:
-                del labels[stem]
-            self._check_partners(images, labels)
-        if images.others:
-            endings = sorted({*self.img_suffix, *(Path(name).suffix.lower() for name in images.others)})
-            warn(
-                f'{images.path}: images of another ending than img_suffix are left out, {len(images.others)} in all '
-                f'({some(images.others)}); img_suffix={tuple(ending[1:] for ending in endings)} takes them too'
-            )
-        usable = self._keep_usable(
-            [self._or_none(self._describe, stem, path, labels.get(stem)) for stem, path in images.files.items()]
-        )
-        if self.ann_file:
-            self._end(self.ann_file)
-        return usable
-
-    def _check_partners(self, images: Folder, labels: dict[str, Path]) -> None:
-        lone = sorted(set(labels) - set(images.files))
-        if lone:
-            endings = ' or '.join(images.suffixes)
-            there = [name for stem in lone for name in images.without(stem)]
-            hint = f'; there is {some(there)}' if there else ''
-            if not there and Path(lone[0]).suffix.lower() in IMAGES:
-                hint = f': of {lone[0]} the label file is {Path(lone[0]).stem}.txt'
-            raise FileNotFoundError(
-                f'no {endings} image in {images.path!r} for {len(lone)} of the label files: {some(lone)}{hint}; '
-                "add the images, set img_suffix (several: img_suffix=('png', 'jpg')), or remove the label files."
-            )
-        lone = sorted(set(images.files) - set(labels))
-        if lone:
-            raise FileNotFoundError(
-                f'no .txt label file in {self.ann_file!r} for {len(lone)} of the images: {some(lone)}; '
-                'an image without objects needs an empty one; without ann_file images are read without objects.'
-            )
-
-    def _describe(self, stem: str, image: Path, label: Path | None) -> dict:
-        width, height = self._check_image(image)
-        return dict(
-            img_id=stem,
-            file_name=image.name,
-            img_path=str(image),
-            width=width,
-            height=height,
-            instances=[] if label is None else self._read(label, width, height),
-        )
-
-    def _read(self, path: Path, width: int, height: int) -> list[dict]:
-        """Read the usable lines of one label file."""
-        try:
-            size = path.stat().st_size
-            if size > _LARGEST:
-                raise BrokenFileError(f'{path} has {size} bytes; a label file has at most {_LARGEST}. Is it one?')
-            data = path.read_bytes()
-        except OSError as error:
-            raise BrokenFileError(f'{path} cannot be read ({error.strerror})') from error
-        if b'\0' in data:
-            wide = '; it is UTF-16: save it as UTF-8' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else ''
-            raise BrokenFileError(f'{path} is no text: it has zero bytes{wide}')
-        text = unicodedata.normalize('NFC', data.decode('utf-8-sig', errors='replace'))
-        return self._instances(path, parse_text(text, self._census.known), width, height)
+    def _found(self, path: Path, width: int, height: int) -> tuple[Found, None]:  # noqa: ARG002
+        return parse_text(read_text(path), self._census.known), None
 
 
 @DATASETS.register_module()

@@ -45,12 +45,14 @@ class Annotation:
         name: Name of its class.
         difficulty: 0 is easy, 1 is difficult.
         extra: Further entries of its instance.
+        other: Names of further facts in the file, which nothing here reads; a conversion counts them.
     """
 
     polygon: list[float]
     name: str
     difficulty: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+    other: tuple[str, ...] = ()
 
 
 def parse_text(text: str, known: Collection[str]) -> Iterator[tuple[int, Annotation | BadAnnotation]]:

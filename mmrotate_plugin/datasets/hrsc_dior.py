@@ -6,7 +6,7 @@ Cheng et al., Anchor-free Oriented Proposal Generator for Object Detection, TGRS
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -117,17 +117,7 @@ class HRSCDataset(XMLDataset):
         return whole_pair(root.findtext('Img_SizeWidth'), root.findtext('Img_SizeHeight'))
 
     def _object(self, element: Element) -> Annotation:
-        x, y, w, h, angle = (number_in(element, f'mbox_{name}') for name in ('cx', 'cy', 'w', 'h', 'ang'))
-        cos, sin = math.cos(angle) / 2, math.sin(angle) / 2
-        ahead, right = (w * cos, w * sin), (-h * sin, h * cos)
-        polygon = [
-            centre + along * a + across * b
-            for along, across in ((1, 1), (1, -1), (-1, -1), (-1, 1))
-            for centre, a, b in zip((x, y), ahead, right, strict=True)
-        ]
-        head = whole_pair(element.findtext('header_x'), element.findtext('header_y'))
-        extra = {} if head is None else {'head': list(head)}
-        return Annotation(polygon, self._name(element), difficulty_of(element), extra)
+        return hrsc_object(element, self._name(element))
 
     def _name(self, element: Element) -> str:
         if not self.classwise:
@@ -196,20 +186,55 @@ class DIORDataset(XMLDataset):
         return whole_pair(root.findtext('size/width'), root.findtext('size/height'))
 
     def _object(self, element: Element) -> Annotation:
-        name = (element.findtext('name') or '').strip()
-        if not name:
-            raise BadAnnotation('the field name is missing')
-        if name not in self._census.known:
-            name = name.lower()  # DIOR's files capitalise names that its list of classes does not
-        box = element.find('robndbox' if self.ann_type == 'obb' else 'bndbox')
-        if box is None:
-            text = ElementTree.tostring(element, encoding='unicode')
-            raise BadAnnotation(f'has no {"robndbox" if self.ann_type == "obb" else "bndbox"}', guess_xml(text))
-        if self.ann_type == 'obb':
-            if box.find('x_left_top') is None and box.find('cx') is not None:
-                raise BadAnnotation('its robndbox has no corners', 'rolabelimg')
-            polygon = [number_in(box, f'{axis}_{place}') for place in _CORNERS for axis in 'xy']
-        else:
-            x1, y1, x2, y2 = (number_in(box, field) for field in ('xmin', 'ymin', 'xmax', 'ymax'))
-            polygon = [x1, y1, x2, y1, x2, y2, x1, y2]
-        return Annotation(polygon, name, difficulty_of(element))
+        return dior_object(element, self._census.known, self.ann_type)
+
+
+def hrsc_object(element: Element, name: str) -> Annotation:
+    """Make an annotation of an object of HRSC2016.
+
+    Args:
+        element: The object.
+        name: Name of its class.
+
+    Raises:
+        BadAnnotation: If a field is missing or no number.
+    """
+    x, y, w, h, angle = (number_in(element, f'mbox_{field}') for field in ('cx', 'cy', 'w', 'h', 'ang'))
+    cos, sin = math.cos(angle) / 2, math.sin(angle) / 2
+    ahead, right = (w * cos, w * sin), (-h * sin, h * cos)
+    polygon = [
+        centre + along * a + across * b
+        for along, across in ((1, 1), (1, -1), (-1, -1), (-1, 1))
+        for centre, a, b in zip((x, y), ahead, right, strict=True)
+    ]
+    head = whole_pair(element.findtext('header_x'), element.findtext('header_y'))
+    return Annotation(polygon, name, difficulty_of(element), {} if head is None else {'head': list(head)})
+
+
+def dior_object(element: Element, known: Collection[str], ann_type: str = 'obb') -> Annotation:
+    """Make an annotation of an object of DIOR.
+
+    Args:
+        element: The object.
+        known: Known class names; others are read in lower case, as DIOR's files capitalise some of them.
+        ann_type: 'obb' for the corners in `robndbox`, 'hbb' for the upright box in `bndbox`.
+
+    Raises:
+        BadAnnotation: If a field is missing or no number, or the object has no such box.
+    """
+    name = (element.findtext('name') or '').strip()
+    if not name:
+        raise BadAnnotation('the field name is missing')
+    name = name if name in known else name.lower()
+    box = element.find('robndbox' if ann_type == 'obb' else 'bndbox')
+    if box is None:
+        text = ElementTree.tostring(element, encoding='unicode')
+        raise BadAnnotation(f'has no {"robndbox" if ann_type == "obb" else "bndbox"}', guess_xml(text))
+    if ann_type == 'obb':
+        if box.find('x_left_top') is None and box.find('cx') is not None:
+            raise BadAnnotation('its robndbox has no corners', 'rolabelimg')
+        polygon = [number_in(box, f'{axis}_{place}') for place in _CORNERS for axis in 'xy']
+    else:
+        x1, y1, x2, y2 = (number_in(box, field) for field in ('xmin', 'ymin', 'xmax', 'ymax'))
+        polygon = [x1, y1, x2, y1, x2, y2, x1, y2]
+    return Annotation(polygon, name, difficulty_of(element))

@@ -5,15 +5,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..utils.messages import some, warn
 from .dota_format import Annotation, BadAnnotation, check_polygon
 from .utils.broken_files import SkipsBrokenFiles
 from .utils.class_names import classes_fault, complete_metainfo
 from .utils.filter_cfg import filter_empty
+from .utils.foreign_formats import WANTED
 from .utils.object_census import Census
 
 
 class LabelledDataset(SkipsBrokenFiles):
-    """Base of `DOTADataset`, `HRSCDataset` and `DIORDataset`.
+    """Base of the data sets that read label files.
 
     A subclass calls `_begin`, then `_instances` for each label file, then `_end`.
 
@@ -30,6 +32,7 @@ class LabelledDataset(SkipsBrokenFiles):
 
     METAINFO: dict[str, Any] = {'classes': (), 'palette': []}
     UNIT = 'object'  # name of an entry of a label file, for messages
+    WANTED = WANTED  # what an object of a label file looks like, for messages
     FILTERS: tuple[str, ...] = ()  # keys of filter_cfg that the class handles itself
 
     def __init__(
@@ -57,7 +60,15 @@ class LabelledDataset(SkipsBrokenFiles):
         fault = classes_fault(self.metainfo['classes'])  # again, as they may come from a file
         if fault is not None:
             raise ValueError(f'metainfo: {fault}')
-        self._census = Census(self.metainfo['classes'], self.METAINFO['classes'], unit=self.UNIT, strict=self.strict)
+        self._census = Census(
+            self.metainfo['classes'], self.METAINFO['classes'], unit=self.UNIT, strict=self.strict, wanted=self.WANTED
+        )
+        self._resized: list[str] = []
+
+    def _compare_size(self, name: str, said: tuple[int, int] | None, size: tuple[int, int]) -> None:
+        """Note an image whose label file says another width and height than the image has."""
+        if said is not None and said != size:
+            self._resized.append(f'{name}: {size[0]} x {size[1]}, not {said[0]} x {said[1]}')
 
     def _instances(
         self, path: Path | str, found: Iterable[tuple[int, Annotation | BadAnnotation]], width: int, height: int
@@ -90,3 +101,8 @@ class LabelledDataset(SkipsBrokenFiles):
             ValueError: If nothing can be used.
         """
         self._census.report(where, training=not self.test_mode)
+        if self._resized:
+            warn(
+                f'{where}: {len(self._resized)} images have another size than their label files say '
+                f'({some(self._resized, 3)}); boxes are taken as pixels of the images'
+            )

@@ -3,21 +3,22 @@
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 from mmengine.fileio import get, list_from_file
 from PIL import Image
 
-from ..utils.messages import clip, some, warn
+from ..utils.messages import clip
 from .dota_format import FARTHEST, Annotation, BadAnnotation, parse_difficulty
 from .labelled_dataset import LabelledDataset
 from .utils.broken_files import BrokenFileError
 from .utils.folder_files import IMAGES, suffixes_of
 from .utils.foreign_formats import describe, guess_xml
+from .utils.label_files import parse_xml
 
 Found = Iterator[tuple[int, Annotation | BadAnnotation]]
 
@@ -61,14 +62,8 @@ class XMLDataset(LabelledDataset):
     def load_data_list(self) -> list[dict]:
         """Read all XML files."""
         self._begin()
-        self._resized: list[str] = []
         usable = self._keep_usable([self._or_none(self._describe, name) for name in self._names()])
         self._end(self.ann_file)
-        if self._resized:
-            warn(
-                f'{self.ann_file}: {len(self._resized)} images have another size than their XML files say '
-                f'({some(self._resized, 3)}); boxes are taken as pixels of the images'
-            )
         return usable
 
     def _names(self) -> list[str]:
@@ -95,15 +90,13 @@ class XMLDataset(LabelledDataset):
         image, label = self._image(name), self._label(name)
         size = None if self.backend_args else self._check_image(Path(image))
         try:
-            root = ElementTree.fromstring(get(label, backend_args=self.backend_args))
-        except (ParseError, OSError, ValueError) as error:
+            data = get(label, backend_args=self.backend_args)
+        except OSError as error:
             raise BrokenFileError(f'{label} cannot be used ({type(error).__name__}: {error})') from error
-        for element in root.iter():  # a namespace would hide every field
-            element.tag = element.tag.rpartition('}')[2]
+        root = parse_xml(label, data)
         said = self._size(root)
         width, height = size or said or self._decoded(image)
-        if said is not None and said != (width, height):
-            self._resized.append(f'{name}: {width} x {height}, not {said[0]} x {said[1]}')
+        self._compare_size(name, said, (width, height))
         objects = root.findall(self.OBJECTS)
         if not objects:
             self._check_kind(label, root)
@@ -114,15 +107,8 @@ class XMLDataset(LabelledDataset):
             xml_path=label,
             width=width,
             height=height,
-            instances=self._shrink(self._instances(label, self._read(objects), width, height)),
+            instances=self._shrink(self._instances(label, each_object(objects, self._object), width, height)),
         )
-
-    def _read(self, objects: list[Element]) -> Found:
-        for number, element in enumerate(objects, 1):
-            try:
-                yield number, self._object(element)
-            except BadAnnotation as error:
-                yield number, error
 
     def _shrink(self, instances: list[dict]) -> list[dict]:
         """Mark boxes below `bbox_min_size` to be ignored."""
@@ -162,6 +148,20 @@ class XMLDataset(LabelledDataset):
 
     def _object(self, element: Element) -> Annotation:
         raise NotImplementedError
+
+
+def each_object(objects: Iterable[Any], parse: Callable[[Any], Annotation]) -> Found:
+    """Yield the objects of a label file, each with its number, counted from 1.
+
+    Args:
+        objects: Objects as the file has them.
+        parse: Makes an annotation of one, or raises BadAnnotation.
+    """
+    for number, item in enumerate(objects, 1):
+        try:
+            yield number, parse(item)
+        except BadAnnotation as error:
+            yield number, error
 
 
 def number_in(element: Element, name: str) -> float:

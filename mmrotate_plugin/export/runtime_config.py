@@ -74,9 +74,10 @@ def plain_runtime(cfg: Config) -> tuple[Cfg, list[str], set[str]]:
         if found.__name__ == 'BFloat16OptimWrapper':
             notes.setdefault("BFloat16OptimWrapper becomes mmengine's OptimWrapper, in float32", []).append(place)
             return {'type': 'OptimWrapper', **rest}
-        raise Unsupported(
-            f'{place}: {found.__name__} has no counterpart in mmdet or mmrotate; put one there by --cfg-options'
-        )
+        cure = 'put one there by --cfg-options'
+        if 'LabelledDataset' in bases:
+            cure += ", such as mmrotate's DOTADataset on what `mmrotate-plugin convert-dataset --to dota` writes"
+        raise Unsupported(f'{place}: {found.__name__} has no counterpart in mmdet or mmrotate; {cure}')
 
     plain = {key: cfg[key] for key in KEPT if key in cfg}
     plain = rewrite(plain, rule)

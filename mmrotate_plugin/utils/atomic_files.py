@@ -4,7 +4,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,35 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str, *, sync: bool =
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file in one step; make the folders above it.
+
+    Raises:
+        OSError: If it cannot be read or written; nothing is left behind.
+    """
+    _in_one_step(target, lambda temporary: shutil.copyfile(source, temporary))
+
+
+def link_whole(source: Path, target: Path) -> None:
+    """Make a symbolic link in one step, in place of whatever file has the name; make the folders above it.
+
+    Raises:
+        OSError: If it cannot be made; nothing is left behind.
+    """
+    _in_one_step(target, lambda temporary: temporary.symlink_to(source))
+
+
+def _in_one_step(target: Path, make: Callable[[Path], object]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f'.{secrets.token_urlsafe(9)}')  # short: the name itself may have the longest length
+    try:
+        make(temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:

@@ -161,7 +161,7 @@ def test_the_size_is_that_of_the_image(hrsc, said, size):
     assert [t for t in said if 'another size' in t] == said
     assert len(said) == (size == (200, 120))
     if said:
-        assert '1 images have another size than their XML files say (a: 100 x 60, not 200 x 120)' in said[0]
+        assert '1 images have another size than their label files say (a: 100 x 60, not 200 x 120)' in said[0]
 
 
 def test_from_another_storage_the_size_is_that_of_the_file(dior):

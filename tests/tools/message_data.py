@@ -10,7 +10,14 @@ import torch
 from mmengine.config import Config
 
 from mmrotate_plugin.apis.runner import build_loop
-from mmrotate_plugin.datasets import DOTADataset, HRSCDataset, LoadImageFromFile
+from mmrotate_plugin.datasets import (
+    DOTADataset,
+    HRSCDataset,
+    LoadImageFromFile,
+    RotatedCocoDataset,
+    YOLOOBBDataset,
+    convert_dataset,
+)
 
 IMAGE = np.full((40, 60, 3), 90, np.uint8)
 SHIP = '10 10 30 10 30 20 10 20 ship 0'
@@ -36,6 +43,43 @@ def json_labels(folder: Path) -> None:
     (folder / 'i').mkdir()
     cv2.imwrite(str(folder / 'i/a.png'), IMAGE)
     DOTADataset(data_root=str(folder), ann_file='l', data_prefix={'img_path': 'i'})
+
+
+def yolo(folder: Path, line: str, *, names: str = '[ship]', label: str = 'labels/a.txt') -> Any:
+    """A data set in YOLO-OBB, of one image."""
+    for name in ('images', 'labels'):
+        (folder / name).mkdir()
+    cv2.imwrite(str(folder / 'images/a.png'), IMAGE)
+    (folder / label).write_text(line)
+    (folder / 'data.yaml').write_text(f'train: images\nnames: {names}\n')
+    return YOLOOBBDataset(data_root=str(folder), ann_file='data.yaml', split='train', serialize_data=False)
+
+
+def labelled_by(cls: type, folder: Path, name: str, text: str) -> Any:
+    """A data set of one image and a file of labels, of another tool."""
+    for part in ('i', 'l'):
+        (folder / part).mkdir()
+    cv2.imwrite(str(folder / 'i/a.png'), IMAGE)
+    (folder / 'l' / name).write_text(text)
+    place = f'l/{name}' if cls is RotatedCocoDataset else 'l'
+    return cls(data_root=str(folder), ann_file=place, data_prefix={'img_path': 'i'}, serialize_data=False)
+
+
+LABELME = '{"shapes": [{"label": "ship", "points": [[10, 10], [30, 10], [30, 20], [10, 20]]}]}'
+FIVE = (
+    '{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "ship"}], '
+    '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [30, 20, 20, 10, 1]}]}'
+)
+
+
+def convert(folder: Path, files: dict[str, str], image: str = 'a.png', *, again: bool = False) -> Any:
+    """Convert a folder with an image and some files; `again` with other arguments."""
+    (folder / 's').mkdir()
+    cv2.imwrite(str(folder / 's' / image), IMAGE)
+    for name, text in files.items():
+        (folder / 's' / name).write_text(text)
+    done = convert_dataset(folder / 's', folder / 'o', 'coco')
+    return convert_dataset(folder / 's', folder / 'o', 'labelme') if again else done
 
 
 def lone_image(folder: Path) -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mmrotate_plugin_cli import benchmark, check_equivariance, evaluate_uncertainty, export, predict, show_basis
+from mmrotate_plugin_cli import (
+    benchmark,
+    check_equivariance,
+    convert_dataset,
+    evaluate_uncertainty,
+    export,
+    predict,
+    show_basis,
+)
 from mmrotate_plugin_cli.main import TABLE, main, make_parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +34,13 @@ TOOLS = {
     'benchmark': 'benchmark',
     'flops': 'get_flops',
     'convert-weights': 'convert_weights',
+    'convert-dataset': 'convert_dataset',
     'make-synthetic': 'make_synthetic',
     'show-basis': 'show_basis',
     'demo': 'demo',
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy', 'cv2', 'mmrotate_plugin', 'shtab')
-READS_CONFIG = set(TABLE) - {'convert-weights', 'make-synthetic'}
+READS_CONFIG = set(TABLE) - {'convert-weights', 'convert-dataset', 'make-synthetic'}
 READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo'} | {'convert-weights'}
 HAS_DEVICE = {'predict', 'calibrate', 'evaluate-angles', 'evaluate-uncertainty', 'check-equivariance', 'benchmark'}
 HAS_SEED = {'train', 'calibrate', 'evaluate-uncertainty', 'make-synthetic', 'show-basis'}
@@ -93,7 +102,7 @@ def test_options_that_commands_share(name):
     assert ('--device' in options) == (name in HAS_DEVICE)
     assert ('--seed' in options) == (name in HAS_SEED)
     assert ('--launcher' in options) == ('--local_rank' in options) == (name in ('train', 'test'))
-    assert '--work-dir' in options or '--out' in options or name == 'flops' or name == 'convert-weights'
+    assert '--work-dir' in options or '--out' in options or name in ('flops', 'convert-weights', 'convert-dataset')
 
 
 def test_a_shared_option_is_the_same_everywhere():
@@ -227,6 +236,7 @@ def test_choices_are_those_of_the_package():
     from mmrotate_plugin.apis.benchmark import contestants
     from mmrotate_plugin.commands import export as export_command
     from mmrotate_plugin.commands import show_basis as show_basis_command
+    from mmrotate_plugin.datasets.formats import coco_boxes, convert, recognise, writers
     from mmrotate_plugin.datasets.transforms.corruptions import Corruption
     from mmrotate_plugin.models import ResNet
     from mmrotate_plugin.models.detectors import uncertain_detector
@@ -235,6 +245,8 @@ def test_choices_are_those_of_the_package():
     assert benchmark.MEASURES == contestants.MEASURES
     assert check_equivariance.SIZE == equivariance_check.SIZE
     assert export.FORMATS == export_command.FORMATS
+    assert tuple(recognise.FORMATS) == convert_dataset.READ and tuple(writers.WRITERS) == convert_dataset.WRITTEN
+    assert convert_dataset.IMAGES == convert.IMAGES and tuple(coco_boxes.ANGLES) == convert_dataset.ANGLES
     assert show_basis.DEFAULT_LAYER == show_basis_command.DEFAULT_LAYER
     assert all(Corruption.parse(text) for text in evaluate_uncertainty.CORRUPTIONS)
     for depth in benchmark.DEPTHS:

@@ -27,6 +27,7 @@ from mmengine.logging import MMLogger
 from mmrotate_plugin import adf
 from mmrotate_plugin.apis.config import load_config
 from mmrotate_plugin.apis.run_command import run
+from mmrotate_plugin.datasets import LabelMeDataset, RotatedCocoDataset
 from mmrotate_plugin.equivariant import ennConv
 from mmrotate_plugin.evaluation import DOTAMetric
 from mmrotate_plugin.utils.errors import UsageError
@@ -120,6 +121,19 @@ REFUSED = {
     'no object is left to learn': lambda folder: data.labels(folder, SHIP, classes=('plane',)),
     '; they look like': lambda folder: data.labels(folder, '0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2'),
     'which look like': data.json_labels,
+    'this format has no list of classes': lambda folder: data.labelled_by(
+        LabelMeDataset, folder, 'a.json', data.LABELME
+    ),
+    'nothing says what the angle is': lambda folder: data.labelled_by(RotatedCocoDataset, folder, 'a.json', data.FIVE),
+    'is none of 0 to': lambda folder: data.yolo(folder, '15 .1 .1 .5 .1 .5 .2 .1 .2'),
+    'to YAML; put its name in quotes': lambda folder: data.yolo(folder, '', names='[no, yes]'),
+    'has a label file. That of': lambda folder: data.yolo(folder, '', label='labels/b.txt'),
+    'mixes formats': lambda folder: data.convert(folder, {'a.txt': SHIP, 'a.json': data.LABELME}),
+    'so the format cannot be recognised': lambda folder: data.convert(folder, {'a.txt': ''}),
+    'label files have no image of their name': lambda folder: data.convert(folder, {'a.txt': SHIP}, 'b.png'),
+    'give an empty or a new folder, or the same arguments to continue': lambda folder: data.convert(
+        folder, {'a.txt': SHIP}, again=True
+    ),
     'its corners are from 0 to 1': lambda folder: data.labels(folder, '.1 .1 .2 .1 .2 .2 .1 .2 ship 0'),
     'have one name': lambda folder: data.labels(folder, SHIP, images=('a.png', 'a.jpg'), img_suffix=('png', 'jpg')),
     'of the label files:': data.lone_image,
@@ -176,7 +190,7 @@ TOLD = {
     'images of another ending than img_suffix are left out': lambda folder: data.labels(
         folder, SHIP, images=('a.png', 'b.jpg')
     ),
-    'images have another size than their XML files say': data.resized_images,
+    'images have another size than their label files say': data.resized_images,
     ', as in others of its kind': lambda folder: (
         data.image_file(folder, np.dstack([IMAGE, IMAGE[..., 0]])), data.images_of(folder, 'png'),
     ),

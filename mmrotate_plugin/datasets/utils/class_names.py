@@ -87,6 +87,11 @@ def complete_metainfo(metainfo: Any, own: Mapping[str, Any]) -> Any:
     return {**metainfo, 'palette': [known.get(name, _colour(i)) for i, name in enumerate(metainfo['classes'])]}
 
 
+def palette_for(classes: Sequence[str]) -> list[Colour]:
+    """Choose a colour for each class."""
+    return [_colour(i) for i in range(len(classes))]
+
+
 def did_you_mean(name: str, candidates: Collection[str], *, loose: Collection[str] = ()) -> str | None:
     """Find the candidate of which `name` is another spelling, or None.
 

@@ -1,6 +1,7 @@
 """Recognise annotations of other tools, so that a message can name them and say what to write instead.
 
-It reads none of them: a wrong guess would train on wrong boxes.
+It reads none of them: a wrong guess would train on wrong boxes. The data sets of `formats` read some, where a config
+names them.
 """
 
 import re
@@ -16,8 +17,9 @@ _FRACTIONS = "multiply x by the image's width and y by its height"
 _FORMATS = {
     'yolo-obb': (
         'YOLO-OBB (class number, then corners from 0 to 1)',
-        f"{_FRACTIONS}, and append the class's name",
+        "type='mmrotate_plugin.YOLOOBBDataset' reads it",
     ),
+    'dota': ("DOTA's lines (corners in pixels, class, difficulty)", "type='mmrotate_plugin.DOTADataset' reads them"),
     'yolo': (
         "YOLO's upright boxes (class number, then centre, width and height from 0 to 1)",
         f"{_FRACTIONS}, write the four corners, and append the class's name",
@@ -44,11 +46,16 @@ _FORMATS = {
     'header': ('a table with a line of column names', 'leave that line out'),
     'ucas': ("UCAS-AOD's lines (corners, angle, x y w h, no class)", 'keep the eight corners, and append the class'),
     'kitti': ("KITTI's lines", 'write the four corners, and the class after them'),
-    'coco': ("COCO's JSON", 'write a text file for each image'),
-    'labelme': ("LabelMe's JSON", 'write a text file for each image'),
+    'coco': ("COCO's JSON", "type='mmrotate_plugin.RotatedCocoDataset' reads it"),
+    'coco-upright': (
+        "COCO's JSON with upright boxes alone",
+        "ann_type='hbb' of RotatedCocoDataset reads them; they have no angle",
+    ),
+    'labelme': ("LabelMe's JSON", "type='mmrotate_plugin.LabelMeDataset' reads it"),
+    'labelme-xml': ("LabelMe's XML", "type='mmrotate_plugin.LabelMeDataset' reads it"),
     'geojson': ('GeoJSON', 'write a text file for each image'),
     'json': ('JSON', 'write a text file for each image'),
-    'rolabelimg': ("roLabelImg's XML (robndbox: cx cy w h angle)", 'write its four corners into a text file'),
+    'rolabelimg': ("roLabelImg's XML (robndbox: cx cy w h angle)", "type='mmrotate_plugin.RoLabelImgDataset' reads it"),
     'dior': ("DIOR-R's XML", "type='mmrotate_plugin.DIORDataset' reads it"),
     'hrsc': ("HRSC2016's XML", "type='mmrotate_plugin.HRSCDataset' reads it"),
     'voc': (
@@ -128,6 +135,8 @@ def guess_xml(text: str) -> str:
         return 'dior'
     if '<robndbox>' in text:
         return 'rolabelimg'
+    if '<polygon>' in text and '<pt>' in text:
+        return 'labelme-xml'
     return 'voc' if '<bndbox>' in text else 'xml'
 
 

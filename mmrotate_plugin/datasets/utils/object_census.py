@@ -8,7 +8,7 @@ from pathlib import Path
 from ...utils.messages import clip, some, tell, warn
 from ..dota_format import BadAnnotation
 from .class_names import did_you_mean
-from .foreign_formats import WANTED, describe
+from .foreign_formats import describe
 
 _NAMED_FILES = 20  # files named in warnings; the rest is only counted
 _NAMED_CLASSES = 12
@@ -22,14 +22,16 @@ class Census:
         own: Class names of the data set itself. A config may leave some of them out on purpose.
         unit: Name of an object in a file: 'line' or 'object'.
         strict: Raise instead of leaving something out.
+        wanted: What an object should look like, for messages.
     """
 
-    def __init__(self, classes: Sequence[str], own: Collection[str], *, unit: str, strict: bool) -> None:
+    def __init__(self, classes: Sequence[str], own: Collection[str], *, unit: str, strict: bool, wanted: str) -> None:
         self.labels = {_nfc(name): label for label, name in enumerate(classes)}
         self.own = set(own)
         self.known = self.own | set(self.labels)
         self.unit = unit
         self.strict = strict
+        self.wanted = wanted
         self.kept: Counter[str] = Counter()
         self.left: Counter[str] = Counter()  # of classes that the config does not have
         self.refused = 0
@@ -101,7 +103,7 @@ class Census:
         if self.refused and not usable:
             raise ValueError(
                 f'{where}: none of {self.refused} {self.unit}s can be used'
-                + (f'; they look like {describe(self.looks.most_common(1)[0][0])}; {WANTED}' if self.looks else '')
+                + (f'; they look like {describe(self.looks.most_common(1)[0][0])}; {self.wanted}' if self.looks else '')
                 + f'; the first: {self.first}{self._why_outside()}'
                 + ('; nothing was trained' if training else '')
             )
@@ -112,7 +114,7 @@ class Census:
             )
         if self.looks:
             key, count = self.looks.most_common(1)[0]
-            warn(f'{where}: {count} of the {self.unit}s that are left out look like {describe(key)}; {WANTED}')
+            warn(f'{where}: {count} of the {self.unit}s that are left out look like {describe(key)}; {self.wanted}')
         elif self._why_outside():
             total = self.refused + usable
             warn(f'{where}: {len(self.outside)} of {total} boxes lie outside their images{self._why_outside()}')
