@@ -125,7 +125,7 @@ REFUSED = {
         LabelMeDataset, folder, 'a.json', data.LABELME
     ),
     'nothing says what the angle is': lambda folder: data.labelled_by(RotatedCocoDataset, folder, 'a.json', data.FIVE),
-    'is none of 0 to': lambda folder: data.yolo(folder, '15 .1 .1 .5 .1 .5 .2 .1 .2'),
+    'its class number': lambda folder: data.yolo(folder, '15 .1 .1 .5 .1 .5 .2 .1 .2'),
     'to YAML; put its name in quotes': lambda folder: data.yolo(folder, '', names='[no, yes]'),
     'has a label file. That of': lambda folder: data.yolo(folder, '', label='labels/b.txt'),
     'mixes formats': lambda folder: data.convert(folder, {'a.txt': SHIP, 'a.json': data.LABELME}),
