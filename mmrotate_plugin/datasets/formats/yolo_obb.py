@@ -4,6 +4,7 @@ The layout is that of ultralytics: https://docs.ultralytics.com/datasets/obb.
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ class YOLOOBBDataset(FolderDataset):
             names = tuple(self.data_yaml.names.values())
             self.METAINFO = {'classes': names, 'palette': palette_for(names)}
             kwargs['metainfo'] = {'classes': names, **(kwargs.get('metainfo') or {})}
-            kwargs['data_prefix'] = {'img_path': str(self.data_yaml.root)}
-            kwargs['ann_file'] = str(self.data_yaml.path)
+            kwargs['data_prefix'] = {'img_path': os.path.abspath(self.data_yaml.root)}
+            kwargs['ann_file'] = os.path.abspath(self.data_yaml.path)  # else data_root would come in front of it again
         super().__init__(diff_thr, img_suffix, strict=strict, check_pixels=check_pixels, **kwargs)
 
     def _yaml(self, kwargs: Mapping[str, Any]) -> DataYaml | None:

@@ -27,6 +27,7 @@ from format_files import (
 from mmengine.registry import DATASETS as ROOT_DATASETS
 
 from mmrotate_plugin.datasets import DOTADataset, LabelMeDataset, RoLabelImgDataset, RotatedCocoDataset, YOLOOBBDataset
+from mmrotate_plugin.datasets.utils.path_check import files_outside
 
 QUIET = {'serialize_data': False}  # for it mmengine collects garbage: slow
 SHORT = {'classes': ('ship',)}
@@ -190,6 +191,19 @@ def test_folders_lists_and_roots_of_a_yaml(tmp_path, said):
     put(tmp_path / 'set/data.yaml', f'train: list.txt\n{names}')
     with pytest.raises(FileNotFoundError, match='lists 1 images that are missing'):
         YOLOOBBDataset(data_root=str(tmp_path / 'set'), ann_file='data.yaml', split='train', **QUIET)
+
+
+def test_a_relative_data_root(tmp_path, monkeypatch):
+    yolo(tmp_path / 'set', yolo_line(SHIP))
+    monkeypatch.chdir(tmp_path)
+    dataset = YOLOOBBDataset(data_root='set/', ann_file='data.yaml', split='train', **QUIET)
+    assert dataset.ann_file == str(tmp_path / 'set/data.yaml') and files_outside(dataset) == []
+    assert len(YOLOOBBDataset(ann_file='set/data.yaml', split='train', **QUIET)) == 1
+    put(tmp_path / 'set/data.yaml', f'train: ../other\nnames: {CLASSES}\n')
+    image(tmp_path / 'other/b.png')
+    put(tmp_path / 'other/b.txt', yolo_line(SHIP))
+    outside = YOLOOBBDataset(data_root='set/', ann_file='data.yaml', split='train', **QUIET)
+    assert [path for path in files_outside(outside) if path.endswith('other/b.png')]  # the tools refuse it
 
 
 def test_yolo_has_no_difficulty(read_yolo):
