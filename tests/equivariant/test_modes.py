@@ -153,8 +153,11 @@ def copied():
         assert torch.equal(twin(X), net(X))
 
 
-NEWER = [pytest.param(exported, marks=pytest.mark.needs_torch('2.1', 'torch.export'))]
-USES = [fake, fake_of_a_real_network, *NEWER, inference, on_meta, double_by_default, autocast, no_grad_then_training,
+NEWER = [
+    pytest.param(exported, marks=pytest.mark.needs_torch('2.1', 'torch.export')),
+    pytest.param(on_meta, marks=pytest.mark.needs_torch('2.1', 'random numbers of a generator on meta')),
+]
+USES = [fake, fake_of_a_real_network, *NEWER, inference, double_by_default, autocast, no_grad_then_training,
         functional, gradient, forward_derivative, traced, copied]  # fmt: skip
 
 
