@@ -186,6 +186,12 @@ def test_tools_that_walk_through_a_network_keep_its_function(backbone):
     average.update_parameters(backbone)
     assert torch.equal(average.module(image)[0], expected)
     assert backbone.norm1.norm.weight.shape == (2,) and 'group=C8' in repr(backbone.norm1)
+
+
+@pytest.mark.needs_torch('2.1', 'float16 on CPUs')
+def test_half_types_keep_its_function(backbone):
+    image = torch.randn(1, 3, 33, 33)
+    expected = backbone(image)[0]
     for dtype in (torch.float16, torch.bfloat16):
         out = copy.deepcopy(backbone).to(dtype)(image.to(dtype))[0]
         assert out.dtype == dtype and relative_error(out.float(), expected) < 0.1
