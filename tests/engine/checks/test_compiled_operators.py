@@ -31,7 +31,15 @@ def holding(**parts) -> nn.Module:
 
 
 @missing_here
-@pytest.mark.parametrize('name', compiled_operators.PROBES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=pytest.mark.needs_torch('2.1', 'an mmcv that tells before it looks for a driver'))
+        if name == 'points_in_polygons'
+        else name
+        for name in compiled_operators.PROBES
+    ],
+)
 def test_an_operator_that_is_not_there_is_named(name):
     error = caught(compiled_operators.PROBES[name], ops, torch.zeros(1))
     text = explain(error)
