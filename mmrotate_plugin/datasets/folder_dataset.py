@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.messages import some, warn
+from ..utils.typecheck import typed
 from .dota_format import Annotation, BadAnnotation
 from .labelled_dataset import LabelledDataset
 from .utils.broken_files import BrokenFileError
@@ -14,6 +15,7 @@ from .utils.folder_files import IMAGES, Folder, list_folder, suffixes_of
 Found = Iterable[tuple[int, Annotation | BadAnnotation]]
 Pair = tuple[str, Path, Path | None]
 
+SUFFIXES = ('bmp', 'jpeg', 'jpg', 'png', 'tif', 'tiff')  # of images, without more information
 _NO_LABELS = ('classes', 'labels', 'license', 'readme')  # text files that tools put next to label files
 
 
@@ -21,7 +23,7 @@ class FolderDataset(LabelledDataset):
     """Base of `DOTADataset` and of the data sets of `formats` that have a label file for each image.
 
     Args:
-        diff_thr: See `LabelledDataset`.
+        diff_thr, strict, check_pixels: See `LabelledDataset`.
         img_suffix: Suffix of the images, or several; capitals do not matter.
         kwargs: Of `LabelledDataset`.
     """
@@ -29,9 +31,18 @@ class FolderDataset(LabelledDataset):
     LABELS: tuple[str, ...] = ('.txt',)  # suffixes of label files
     NEED_ALL = True  # whether every image must have a label file; if not, those without are left out
 
-    def __init__(self, diff_thr: int | None, img_suffix: str | Sequence[str], **kwargs: Any) -> None:
+    @typed
+    def __init__(
+        self,
+        diff_thr: int | None = None,
+        img_suffix: str | Sequence[str] = SUFFIXES,
+        *,
+        strict: bool = False,
+        check_pixels: bool = False,
+        **kwargs: Any,
+    ) -> None:
         self.img_suffix = suffixes_of(img_suffix)
-        super().__init__(diff_thr, **kwargs)
+        super().__init__(diff_thr, strict=strict, check_pixels=check_pixels, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read all label files."""

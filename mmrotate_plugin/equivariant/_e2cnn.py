@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import e2cnn.kernels.utils
 import numpy as np
+from e2cnn.group import Representation
 from e2cnn.gspaces import FlipRot2dOnR2, GeneralOnR2, Rot2dOnR2
 from e2cnn.kernels import EmptyBasisException, irreps_basis
 from e2cnn.nn import FieldType, GeometricTensor
@@ -28,6 +29,7 @@ __all__ = [
     'FlipRot2dOnR2',
     'GeneralOnR2',
     'GeometricTensor',
+    'Representation',
     'Rot2dOnR2',
     'e2cnn_on_numpy_2',
 ]

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ._constants import Constant
-from ._e2cnn import E2CNN_LOCK, EmptyBasisException, e2cnn_on_numpy_2
+from ._e2cnn import E2CNN_LOCK, EmptyBasisException, Representation, e2cnn_on_numpy_2
 from .fields import parse_group
 
 FrequenciesCutoff = float | Sequence[int] | Callable[[float], float] | None
@@ -147,6 +147,34 @@ def steerable_basis(
     Raises:
         ValueError: If `kernel_size` is not odd, `maximum_offset` is negative, or the basis is empty.
     """
+    gspace = parse_group(group)
+    in_repr, out_repr = gspace.trivial_repr if trivial_input else gspace.regular_repr, gspace.regular_repr
+    bias = np.full(out_repr.size, out_repr.size**-0.5)
+    return solve(group, in_repr, out_repr, kernel_size, dilation, limits, maximum_offset, bias)
+
+
+def solve(
+    group: str,
+    in_repr: Representation,
+    out_repr: Representation,
+    kernel_size: int,
+    dilation: int,
+    limits: tuple[int, ...] | None,
+    maximum_offset: int | None,
+    bias: np.ndarray,
+    axes: np.ndarray | None = None,
+) -> SteerableBasis:
+    """Compute a basis by e2cnn and numpy alone: it is kept, so no mode of torch may affect it.
+
+    Args:
+        group, kernel_size, dilation, limits, maximum_offset: As in `steerable_basis`.
+        in_repr, out_repr: e2cnn's representations of the two fields.
+        bias: `SteerableBasis.bias`, (n_out,).
+        axes: Orthogonal matrix (n_out, n_out) from e2cnn's output field to the one wanted; None for the same.
+
+    Raises:
+        ValueError: As `steerable_basis`.
+    """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
             f'kernel_size={kernel_size} has no centre pixel to turn about: use an odd size such as 1, 3, 5 or 7'
@@ -156,26 +184,28 @@ def steerable_basis(
     if limits is None:
         limits = band_limits(REDET_CUTOFF, kernel_size, dilation)
     with E2CNN_LOCK:
-        return _solve(group, kernel_size, dilation, trivial_input, limits, maximum_offset)
+        return _solve(group, in_repr, out_repr, kernel_size, dilation, limits, maximum_offset, bias, axes)
 
 
 def _solve(
     group: str,
+    in_repr: Representation,
+    out_repr: Representation,
     kernel_size: int,
     dilation: int,
-    trivial_input: bool,
     limits: tuple[int, ...],
     maximum_offset: int | None,
+    bias: np.ndarray,
+    axes: np.ndarray | None,
 ) -> SteerableBasis:
-    """Compute the basis by e2cnn and numpy alone: it is kept, so no mode of torch may affect it."""
-    gspace = parse_group(group)
-    in_repr = gspace.trivial_repr if trivial_input else gspace.regular_repr
-    out_repr = gspace.regular_repr
-
+    nothing = (
+        f"group '{group}' has no equivariant kernel of size {kernel_size} from {in_repr.name} to {out_repr.name} "
+        f'within the limits {limits} of its rings: use a larger kernel or frequencies_cutoff'
+    )
     radii = [float(r * dilation) for r in range(kernel_size // 2 + 1)]
     widths = [CENTRE_WIDTH] + [RING_WIDTH] * (len(radii) - 2) + [OUTER_RING_WIDTH] * (len(radii) > 1)
     try:
-        kernels = gspace.build_kernel_basis(
+        kernels = parse_group(group).build_kernel_basis(
             in_repr,
             out_repr,
             sigma=widths,
@@ -184,15 +214,18 @@ def _solve(
             maximum_offset=maximum_offset,
         )
     except EmptyBasisException:
-        raise ValueError(f"group '{group}' has no equivariant kernel of size {kernel_size}") from None
+        raise ValueError(nothing) from None
     elements = list(kernels)
     limit = dict(zip(radii, limits, strict=True))
     mask = np.array([abs(e['frequency']) <= limit[float(e['radius'])] for e in elements])
+    if not mask.any():
+        raise ValueError(nothing)
     elements = [e for e, kept in zip(elements, mask, strict=True) if kept]
 
     with e2cnn_on_numpy_2():
         samples = kernels.sample_masked(_grid(kernel_size, dilation), mask=mask)  # (n_out, n_in, K, k * k)
     samples = np.ascontiguousarray(samples.transpose(2, 0, 1, 3))
+    samples = samples if axes is None else np.einsum('po,koix->kpix', axes, samples)
     norms = np.sqrt(np.square(samples).sum((1, 2, 3)) / [float(e['shape'][0]) for e in elements])
     kept = norms > VANISHING_NORM
     samples = samples[kept] / norms[kept].reshape(-1, 1, 1, 1)
@@ -200,7 +233,7 @@ def _solve(
     return SteerableBasis(
         kernels=Constant(samples.reshape(*samples.shape[:3], kernel_size, kernel_size)),
         deviations=Constant(_he_std(elements)),
-        direction=Constant(np.full(out_repr.size, out_repr.size**-0.5)),
+        direction=Constant(bias),
         radius=tuple(float(e['radius']) for e in elements),
         frequency=tuple(int(e['frequency']) for e in elements),
         in_irrep=tuple(str(e['in_irrep']) for e in elements),

@@ -10,17 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from ._constants import Constant
-from ._e2cnn import E2CNN_LOCK, EmptyBasisException, e2cnn_on_numpy_2
-from .basis import (
-    CENTRE_WIDTH,
-    OUTER_RING_WIDTH,
-    RING_WIDTH,
-    VANISHING_NORM,
-    SteerableBasis,
-    _grid,
-    _he_std,
-)
+from .basis import SteerableBasis, solve
 from .fields import parse_group
 
 
@@ -60,14 +50,14 @@ def irrep_basis(
             left.
     """
     check_frequency(frequency, group)
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(
-            f'kernel_size={kernel_size} has no centre pixel to turn about: use an odd size such as 1, 3, 5 or 7'
-        )
-    if maximum_offset is not None and maximum_offset < 0:
-        raise ValueError(f'maximum_offset={maximum_offset} is negative: use 0, 1, ... or None for no limit')
-    with E2CNN_LOCK:
-        return _solve(group, frequency, kernel_size, limits, maximum_offset)
+    gspace = parse_group(group)
+    if frequency == 0:
+        out_repr = gspace.trivial_repr
+    else:
+        out_repr = gspace.irrep(1, frequency) if group[0] == 'D' else gspace.irrep(frequency)
+    bias = np.full(out_repr.size, float(frequency == 0))
+    axes = into_image_axes(group, frequency)
+    return solve(group, gspace.regular_repr, out_repr, kernel_size, 1, limits, maximum_offset, bias, axes)
 
 
 def into_image_axes(group: str, frequency: int) -> np.ndarray:
@@ -78,53 +68,3 @@ def into_image_axes(group: str, frequency: int) -> np.ndarray:
     start = frequency * math.pi / 2 if group[0] == 'D' else 0.0
     turn = np.array([[math.cos(start), -math.sin(start)], [math.sin(start), math.cos(start)]]).round(15)
     return np.diag([1.0, -1.0]) @ turn
-
-
-def _solve(
-    group: str, frequency: int, kernel_size: int, limits: tuple[int, ...], maximum_offset: int | None
-) -> SteerableBasis:
-    """Compute the basis by e2cnn and numpy alone: it is kept, so no mode of torch may affect it."""
-    gspace = parse_group(group)
-    if frequency == 0:
-        out_repr = gspace.trivial_repr
-    else:
-        out_repr = gspace.irrep(1, frequency) if group[0] == 'D' else gspace.irrep(frequency)
-    radii = [float(r) for r in range(kernel_size // 2 + 1)]
-    widths = [CENTRE_WIDTH] + [RING_WIDTH] * (len(radii) - 2) + [OUTER_RING_WIDTH] * (len(radii) > 1)
-    nothing = (
-        f"group '{group}' has no kernel of size {kernel_size} into frequency {frequency} within the limits {limits} of "
-        'its rings: use a larger kernel or frequencies_cutoff'
-    )
-    try:
-        kernels = gspace.build_kernel_basis(
-            gspace.regular_repr,
-            out_repr,
-            sigma=widths,
-            rings=radii,
-            maximum_frequency=max(limits),
-            maximum_offset=maximum_offset,
-        )
-    except EmptyBasisException:
-        raise ValueError(nothing) from None
-    elements = list(kernels)
-    limit = dict(zip(radii, limits, strict=True))
-    mask = np.array([abs(e['frequency']) <= limit[float(e['radius'])] for e in elements])
-    if not mask.any():
-        raise ValueError(nothing)
-    elements = [e for e, kept in zip(elements, mask, strict=True) if kept]
-    with e2cnn_on_numpy_2():
-        samples = kernels.sample_masked(_grid(kernel_size, 1), mask=mask)  # (n_out, n_in, K, k * k)
-    samples = np.einsum('po,oikx->kpix', into_image_axes(group, frequency), samples)
-    norms = np.sqrt(np.square(samples).sum((1, 2, 3)) / [float(e['shape'][0]) for e in elements])
-    kept = norms > VANISHING_NORM
-    samples = samples[kept] / norms[kept].reshape(-1, 1, 1, 1)
-    elements = [e for e, k in zip(elements, kept.tolist(), strict=True) if k]
-    return SteerableBasis(
-        kernels=Constant(samples.reshape(*samples.shape[:3], kernel_size, kernel_size)),
-        deviations=Constant(_he_std(elements)),
-        direction=Constant(np.full(out_repr.size, float(frequency == 0))),
-        radius=tuple(float(e['radius']) for e in elements),
-        frequency=tuple(int(e['frequency']) for e in elements),
-        in_irrep=tuple(str(e['in_irrep']) for e in elements),
-        out_irrep=tuple(str(e['out_irrep']) for e in elements),
-    )

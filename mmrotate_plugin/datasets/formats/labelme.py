@@ -5,14 +5,13 @@ https://github.com/wkentaro/labelme; X-AnyLabeling writes the same with shapes o
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from ...registry import DATASETS
 from ...utils.messages import clip
-from ...utils.typecheck import typed
 from ..dota_format import FARTHEST, Annotation, BadAnnotation, parse_difficulty
 from ..folder_dataset import FolderDataset, Found
 from ..utils.broken_files import BrokenFileError
@@ -20,7 +19,6 @@ from ..utils.foreign_formats import describe, guess_json, guess_xml
 from ..utils.label_files import parse_xml, plain_name, read_bytes, read_json
 from ..xml_dataset import each_object, number_in, whole_pair
 from .boxes import smallest_rectangle
-from .rolabelimg import SUFFIXES
 from .sample import Sample
 
 WANTED = "wanted is LabelMe's JSON: 'shapes', each with a label and the points of a polygon or a box"
@@ -54,18 +52,6 @@ class LabelMeDataset(FolderDataset):
     LABELS = ('.json', '.xml')
     NEED_ALL = False
     WANTED = WANTED
-
-    @typed
-    def __init__(
-        self,
-        diff_thr: int | None = None,
-        img_suffix: str | Sequence[str] = SUFFIXES,
-        *,
-        strict: bool = False,
-        check_pixels: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(diff_thr, img_suffix, strict=strict, check_pixels=check_pixels, **kwargs)
 
     def _found(self, path: Path, width: int, height: int) -> tuple[Found, tuple[int, int] | None]:  # noqa: ARG002
         return parse_file(path)

@@ -3,14 +3,11 @@
 https://github.com/cgvict/roLabelImg; the angle is in radians, clockwise.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from ...registry import DATASETS
-from ...utils.typecheck import typed
 from ..dota_format import Annotation, BadAnnotation
 from ..folder_dataset import FolderDataset, Found
 from ..utils.broken_files import BrokenFileError
@@ -20,7 +17,6 @@ from ..xml_dataset import difficulty_of, each_object, number_in, whole_pair
 from .boxes import EXACT, box_of, corners_of
 from .sample import Sample, number
 
-SUFFIXES = ('bmp', 'jpeg', 'jpg', 'png', 'tif', 'tiff')
 WANTED = "wanted is roLabelImg's XML: in each object a robndbox with cx, cy, w, h (pixels) and angle (radians)"
 
 
@@ -50,18 +46,6 @@ class RoLabelImgDataset(FolderDataset):
     LABELS = ('.xml',)
     NEED_ALL = False
     WANTED = WANTED
-
-    @typed
-    def __init__(
-        self,
-        diff_thr: int | None = None,
-        img_suffix: str | Sequence[str] = SUFFIXES,
-        *,
-        strict: bool = False,
-        check_pixels: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(diff_thr, img_suffix, strict=strict, check_pixels=check_pixels, **kwargs)
 
     def _found(self, path: Path, width: int, height: int) -> tuple[Found, tuple[int, int] | None]:  # noqa: ARG002
         root = parse_xml(path, read_bytes(path))
