@@ -17,7 +17,7 @@ from ...utils.typecheck import typed
 from ..any_angle import resolve
 from ..backbones._blocks import _checkpointed
 from ..layers import Cfg
-from ..utils.weight_check import note_group, refuse_another_group
+from ..utils.weight_check import note_group, refuse_another_head
 from ._arguments import check_arguments, check_inputs
 from .box_coder import BoxFieldCoder, directors, elongation
 from .outputs import build_output, build_tower, init_output, init_tower, prior_bias
@@ -150,7 +150,7 @@ class ReFCOSHead(BaseDenseHead):
         self._register_state_dict_hook(note_group)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, metadata: dict, *args: Any) -> None:
-        refuse_another_group(self, prefix, metadata)
+        refuse_another_head(self, state, prefix, metadata)
         super()._load_from_state_dict(state, prefix, metadata, *args)
 
     def init_weights(self) -> None:

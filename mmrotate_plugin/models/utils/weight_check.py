@@ -99,14 +99,14 @@ def refuse_another_backbone(
         metadata: The network's part of the state dict's metadata.
 
     Raises:
-        MisfitError: If it belongs to another depth, group or base width, or to a plain ResNet.
+        MisfitError: If it belongs to another depth, group, base width or band limit, or to a plain ResNet.
     """
     base = net.feat_dim // net.block.expansion // 2 ** (len(net.res_layers) - 1)
     width = Width('base_channels', base, 'layer1.0.conv1', 'layer1.0.bn1')
     found = _find_group(net, state, prefix, metadata.get('group'), width, 'ResNet')
     depths = _depths(net, state, prefix)
     if found is None and net.depth in depths:
-        return
+        return _refuse_other_kernels(net, state, prefix)
     group, channels = found or (net.group, width.channels)
     depth = '-' + ' or '.join(map(str, depths)) if depths else ' of no known depth'
     _refuse(prefix, 'ReResNet', width, (f'{depth}, ', group, channels), (f'-{net.depth}, ', net.group))
@@ -122,23 +122,37 @@ def refuse_another_neck(neck: 'ReFPN', state: Mapping[str, Any], prefix: str, me
     found = _find_group(neck, state, prefix, metadata.get('group'), width, 'FPN')
     if found is not None:
         _refuse(prefix, 'ReFPN', width, (' of ', *found), (' of ', neck.group))
+    _refuse_other_kernels(neck, state, prefix)
 
 
-def refuse_another_group(head: 'ReFCOSHead', prefix: str, metadata: Mapping[str, Any]) -> None:
-    """Check the metadata of a state dict before it is loaded into a head.
-
-    Args:
-        head: The head; its group may be None.
-        prefix, metadata: As in `refuse_another_backbone`.
+def refuse_another_head(head: 'ReFCOSHead', state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
+    """Check a state dict before it is loaded into a head. Arguments as in `refuse_another_backbone`.
 
     Raises:
-        MisfitError: If it notes another group, since C8 and D4 have coefficients of equal shapes.
+        MisfitError: If it notes another group, since C8 and D4 have coefficients of equal shapes, or has another band
+            limit.
     """
     if metadata.get('group', head.group) != head.group:
         raise MisfitError(
             f'{_where(prefix)}the checkpoint is of a {type(head).__name__} of group {metadata["group"]}; the model is '
             f'one of group {head.group}. Give the model group={metadata["group"]!r}, or load another checkpoint'
         )
+    _refuse_other_kernels(head, state, prefix)
+
+
+def _refuse_other_kernels(module: nn.Module, state: Mapping[str, Any], prefix: str) -> None:
+    """Refuse coefficients of as many fields, but of another number of kernels; mmengine would leave them out."""
+    for name, conv in module.named_modules():
+        weight = state.get(f'{prefix}{name}.weight')
+        if not isinstance(conv, _SteerableConv) or weight is None or weight.dim() != 3:
+            continue
+        theirs, kernels = weight.shape[2], conv.weight.shape[2]
+        if weight.shape[:2] == conv.weight.shape[:2] and theirs != kernels:
+            raise MisfitError(
+                f'{prefix}{name}: the checkpoint has {theirs} kernels between two fields, the model {kernels}: it was '
+                'made with another frequencies_cutoff or maximum_offset (any_angle=True sets both). Give the model '
+                "the checkpoint's, or load another checkpoint"
+            )
 
 
 def _refuse(prefix: str, name: str, width: Width, theirs: tuple[str, str, int], ours: tuple[str, str]) -> None:

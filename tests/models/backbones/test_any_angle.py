@@ -8,6 +8,7 @@ from torch import nn
 
 from mmrotate_plugin.equivariant import ennBlurPool, ennFourierReLU
 from mmrotate_plugin.models import ReFPN, ReResNet
+from mmrotate_plugin.models.utils.weight_check import MisfitError
 from mmrotate_plugin.testing import act_on_regular, equivariance_error, randomize_norms_, relative_error, rotate
 
 SMALL = dict(depth=18, base_channels=16, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(0, 1, 2))
@@ -53,6 +54,20 @@ def test_keys_of_a_checkpoint_are_the_same_with_and_without():
     assert keys == set(network(any_angle=True).state_dict())
     neck = dict(in_channels=[16, 32], out_channels=16, num_outs=4, add_extra_convs=True)
     assert set(ReFPN(**neck).state_dict()) == set(ReFPN(**neck, any_angle=True).state_dict())
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_weights_of_another_band_limit_are_refused_not_left_out(prefix):
+    state = {f'{prefix}{key}': value for key, value in network().state_dict().items()}
+    net = network(any_angle=True)
+    net = nn.ModuleDict({'backbone': net}) if prefix else net
+    for strict in (True, False):
+        with pytest.raises(MisfitError, match='conv1: the checkpoint has 40 kernels .*the model 24: .*any_angle'):
+            net.load_state_dict(state, strict=strict)
+    neck = dict(in_channels=[16, 32], out_channels=16, num_outs=2)
+    with pytest.raises(MisfitError, match='fpn_convs.0.conv: .* 64 kernels .*the model 38'):
+        ReFPN(**neck, any_angle=True).load_state_dict(ReFPN(**neck).state_dict())
+    network(conv_cfg=dict(maximum_offset=None)).load_state_dict(network().state_dict())  # the same kernels
 
 
 def waves(size, degrees, directions=24, shortest=9.0):
