@@ -158,6 +158,7 @@ def test_wheel_holds_all_modules_and_configs(wheel):
     configs |= {f'mmrotate_plugin/.mim/{file.relative_to(ROOT)}' for file in (ROOT / 'configs').rglob('*.yml')}
     assert modules - have == set() and configs - have == set() and configs
     assert {'mmrotate_plugin/py.typed', 'mmrotate_plugin/.mim/model-index.yml'} <= have
+    assert {p.relative_to(ROOT).as_posix() for p in (ROOT / 'mmrotate_plugin').rglob('templates/*')} <= have
     assert any(name.endswith('/LICENSE') for name in have)
     assert not any(name.startswith(('tests', 'tools')) for name in have)
 
@@ -170,7 +171,7 @@ def test_distribution_requires_nothing_that_an_openmmlab_environment_has_its_own
         extra: {need.name for need in needs if need.marker and need.marker.evaluate({'extra': extra})}
         for extra in info.get_all('Provides-Extra')
     }
-    assert hard == {'e2cnn', 'shtab'}
+    assert hard == {'e2cnn', 'jinja2', 'shtab'}
     assert extras['onedl'] == {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmrotate'}
     assert extras['openmmlab'] == {'mmengine', 'mmcv', 'mmdet', 'mmrotate'}
     assert info['Requires-Python'] == '>=3.11' and info['Version'] == __version__ == '0.2.0'
