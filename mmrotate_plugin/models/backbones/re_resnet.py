@@ -10,6 +10,7 @@ from ...registry import MODELS, register
 from ...utils.typecheck import typed
 from ..any_angle import STRIDE_BLUR, resolve
 from ..layers import Cfg, equivariant_act_cfg, equivariant_conv_cfg, equivariant_norm_cfg
+from ..utils.switch_check import describe
 from ..utils.weight_check import note_group, refuse_another_backbone, something_must_load
 from ._blocks import Block
 from .resnet import ResNet
@@ -83,6 +84,7 @@ class ReResNet(ResNet):
         self.group = group
         relu = {'type': 'ReLU', 'inplace': True}
         switches = resolve(any_angle, conv_cfg, act_cfg, antialiased, act_blur, usual_act=relu)
+        self.switches = describe(switches, switches.act_cfg)
         self.antialiased, self.act_blur = switches.antialiased, switches.act_blur
         super().__init__(
             depth,

@@ -17,6 +17,7 @@ from ...utils.typecheck import typed
 from ..any_angle import resolve
 from ..backbones._blocks import _checkpointed
 from ..layers import Cfg
+from ..utils.switch_check import describe
 from ..utils.weight_check import note_group, refuse_another_head
 from ._arguments import check_arguments, check_inputs
 from .box_coder import BoxFieldCoder, directors, elongation
@@ -138,6 +139,7 @@ class ReFCOSHead(BaseDenseHead):
         for name, cfg in losses.items():
             setattr(self, name, MMDET_MODELS.build(LOSSES[name] if cfg is None else cfg))
         parts = resolve(any_angle, conv_cfg, act_cfg, usual_act=ACTIVATION)
+        self.switches = describe(parts, parts.act_cfg)
         conv_cfg = parts.conv_cfg
         tower = (in_channels, feat_channels, stacked_convs, group, conv_cfg, norm_cfg, parts.act_cfg)
         self.cls_convs, self.reg_convs = build_tower(*tower), build_tower(*tower)

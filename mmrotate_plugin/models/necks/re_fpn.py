@@ -15,6 +15,7 @@ from ...utils import safe_load
 from ...utils.typecheck import typed
 from ..any_angle import STRIDE_BLUR, resolve
 from ..layers import Cfg, equivariant_act_cfg, equivariant_conv_cfg, equivariant_norm_cfg
+from ..utils.switch_check import describe
 from ..utils.weight_check import note_group, refuse_another_neck, something_must_load
 
 ACTIVATIONS: dict[str | None, Cfg | None] = {
@@ -107,6 +108,7 @@ class ReFPN(BaseModule):
         switches = resolve(any_angle, conv_cfg, None, antialiased, usual_act=ACTIVATIONS['relu'] or {})
         self.antialiased = switches.antialiased
         act_cfg = switches.act_cfg if activation == 'relu' else ACTIVATIONS[activation]
+        self.switches = describe(switches, act_cfg)
         common = {
             'conv_cfg': equivariant_conv_cfg(switches.conv_cfg, group),
             'norm_cfg': None if norm_cfg is None else equivariant_norm_cfg(norm_cfg, group),

@@ -22,6 +22,7 @@ from ...equivariant.conv import _SteerableConv
 from ...equivariant.fields import group_order
 from ...utils.errors import InputError
 from ..backbones._blocks import ARCHITECTURES, Bottleneck
+from .switch_check import KEY, warn_of_other_switches
 
 if TYPE_CHECKING:
     from ..backbones.re_resnet import ReResNet
@@ -58,8 +59,8 @@ class Width:
 def note_group(
     module: 'ReResNet | ReFPN | ReFCOSHead', _state: Mapping[str, Any], _prefix: str, metadata: dict[str, Any]
 ) -> None:
-    """Write the group into the metadata, because C8 and D4 have coefficients of equal shapes. A state-dict hook."""
-    metadata['group'] = module.group
+    """Write into the metadata what the shapes of the coefficients do not tell, such as C8 or D4. A state-dict hook."""
+    metadata.update(group=module.group, **{KEY: module.switches})
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def refuse_another_backbone(
     found = _find_group(net, state, prefix, metadata.get('group'), width, 'ResNet')
     depths = _depths(net, state, prefix)
     if found is None and net.depth in depths:
-        return _refuse_other_kernels(net, state, prefix)
+        return _refuse_other_kernels(net, state, prefix, metadata)
     group, channels = found or (net.group, width.channels)
     depth = '-' + ' or '.join(map(str, depths)) if depths else ' of no known depth'
     _refuse(prefix, 'ReResNet', width, (f'{depth}, ', group, channels), (f'-{net.depth}, ', net.group))
@@ -122,7 +123,7 @@ def refuse_another_neck(neck: 'ReFPN', state: Mapping[str, Any], prefix: str, me
     found = _find_group(neck, state, prefix, metadata.get('group'), width, 'FPN')
     if found is not None:
         _refuse(prefix, 'ReFPN', width, (' of ', *found), (' of ', neck.group))
-    _refuse_other_kernels(neck, state, prefix)
+    _refuse_other_kernels(neck, state, prefix, metadata)
 
 
 def refuse_another_head(head: 'ReFCOSHead', state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
@@ -137,11 +138,17 @@ def refuse_another_head(head: 'ReFCOSHead', state: Mapping[str, Any], prefix: st
             f'{_where(prefix)}the checkpoint is of a {type(head).__name__} of group {metadata["group"]}; the model is '
             f'one of group {head.group}. Give the model group={metadata["group"]!r}, or load another checkpoint'
         )
-    _refuse_other_kernels(head, state, prefix)
+    _refuse_other_kernels(head, state, prefix, metadata)
 
 
-def _refuse_other_kernels(module: nn.Module, state: Mapping[str, Any], prefix: str) -> None:
-    """Refuse coefficients of as many fields, but of another number of kernels; mmengine would leave them out."""
+def _refuse_other_kernels(
+    module: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]
+) -> None:
+    """Refuse coefficients of as many fields, but of another number of kernels; mmengine would leave them out.
+
+    Of the same kernels, warn if they were trained between other activations or blurs.
+    """
+    warn_of_other_switches(module, prefix, metadata)
     for name, conv in module.named_modules():
         weight = state.get(f'{prefix}{name}.weight')
         if not isinstance(conv, _SteerableConv) or weight is None or weight.dim() != 3:

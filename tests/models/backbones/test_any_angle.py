@@ -8,6 +8,7 @@ from torch import nn
 
 from mmrotate_plugin.equivariant import ennBlurPool, ennFourierReLU
 from mmrotate_plugin.models import ReFPN, ReResNet
+from mmrotate_plugin.models.utils import switch_check
 from mmrotate_plugin.models.utils.weight_check import MisfitError
 from mmrotate_plugin.testing import act_on_regular, equivariance_error, randomize_norms_, relative_error, rotate
 
@@ -54,6 +55,26 @@ def test_keys_of_a_checkpoint_are_the_same_with_and_without():
     assert keys == set(network(any_angle=True).state_dict())
     neck = dict(in_channels=[16, 32], out_channels=16, num_outs=4, add_extra_convs=True)
     assert set(ReFPN(**neck).state_dict()) == set(ReFPN(**neck, any_angle=True).state_dict())
+
+
+def test_weights_trained_between_other_blurs_and_activations_load_with_a_warning(monkeypatch):
+    heard = []
+    monkeypatch.setattr(switch_check, 'print_log', lambda text, **_: heard.append(text))
+    trained = nn.ModuleDict({'backbone': network(**PARTS['blur'])}).state_dict()
+    nn.ModuleDict({'backbone': network(**PARTS['blur'])}).load_state_dict(trained)
+    assert heard == []
+    nn.ModuleDict({'backbone': network(act_cfg=dict(type='ennFourierReLU'))}).load_state_dict(trained)
+    (text,) = heard
+    assert "backbone: the checkpoint was trained with activation='ReLU' instead of 'FourierReLU'" in text
+    assert 'act_blur=0.5 instead of 0.0' in text and 'antialiased' not in text
+
+
+def test_weights_without_a_note_are_not_judged(monkeypatch):
+    heard = []
+    monkeypatch.setattr(switch_check, 'print_log', lambda text, **_: heard.append(text))
+    trained = dict(network(**PARTS['blur']).state_dict())  # a plain dict has lost the metadata
+    network(antialiased=True).load_state_dict(trained)
+    assert heard == []
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
