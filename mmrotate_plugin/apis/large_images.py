@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..adf import NoMomentRule
 from ..adf.progress import track
-from ..evaluation.functional.rotated_iou import Polygons
 from ..models.uncertainty.head_trace import UnsupportedDetector
 from ..structures import tensor_of
+from ..structures.rotated_iou import Polygons
 from ..utils.errors import UsageError
 from ..visualization import to_polygons
 from .inference import Detections, Detector, best_first

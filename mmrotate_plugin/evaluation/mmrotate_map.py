@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from .functional import rotated_iou
+from ..structures.rotated_iou import rotated_iou
 
 _COLUMNS = {'rbox': 5, 'qbox': 8}
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ..structures.corners import box_corners
+from ..structures.rotated_iou import rotated_iou
 from .functional.box_residuals import as_rotated
-from .functional.rotated_iou import rotated_iou
 
 SQUARE = 1.2  # the longer side over the shorter, below which a box has no direction to speak of
 SAME = 0.5  # smallest overlap of two detections that are taken for one

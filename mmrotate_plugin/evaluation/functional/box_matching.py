@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .rotated_iou import as_array
+from ...structures.rotated_iou import as_array
 
 UNMATCHED, IGNORED = -1, -2
 

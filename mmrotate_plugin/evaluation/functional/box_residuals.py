@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...structures.rotated_iou import as_array, rotated_iou
 from .box_matching import IGNORED, UNMATCHED, match_boxes
-from .rotated_iou import as_array, rotated_iou
 
 __all__ = [
     'HORIZONTAL',

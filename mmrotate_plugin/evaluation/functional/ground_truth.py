@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...structures.rotated_iou import as_array
 from ..errors import EvaluationError
-from .rotated_iou import as_array
 
 
 class Truth(NamedTuple):

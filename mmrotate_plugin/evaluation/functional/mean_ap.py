@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...structures.rotated_iou import Polygons
 from .box_matching import IGNORED, match_boxes
-from .rotated_iou import Polygons
 
 Image = Mapping[str, np.ndarray]
 RECALLS = np.arange(0.0, 1.1, 0.1)  # the levels of DOTA's program, with its rounding: 0.30000000000000004

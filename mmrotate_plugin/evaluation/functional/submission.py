@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...structures.rotated_iou import Polygons
+from ...structures.rotated_nms import rotated_nms
 from ..errors import EvaluationError
-from .rotated_iou import Polygons
-from .rotated_nms import rotated_nms
 
 PATCH = re.compile(r'(?P<image>.+?)(?:__(?P<scale>\d+(?:\.\d+)?))?__(?P<x>\d+)___(?P<y>\d+)', re.DOTALL)
 SMALLEST_SIDE = 16  # a larger or equal scale is the side of the patch

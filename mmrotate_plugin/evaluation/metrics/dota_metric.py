@@ -8,13 +8,13 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump
 
 from ...registry import METRICS
+from ...structures.rotated_iou import as_array
 from ...utils.messages import tell, warn
 from ...utils.table import ruled
 from ...utils.typecheck import typed
 from ..errors import EvaluationError
 from ..functional.ground_truth import is_labelled, name_of, truth_of
 from ..functional.mean_ap import ClassAP, class_ap, mean_ap, parts_of_class
-from ..functional.rotated_iou import as_array
 from ..functional.submission import COLUMNS, check_submission, merge_patches, parse_patch, write_submission
 
 Image = dict[str, Any]

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...structures import tensor_of
-from ...structures.corners import box_corners
+from .box_tensor import tensor_of
+from .corners import box_corners
 
 KINDS = {4: 'hbox (x1, y1, x2, y2)', 5: 'rbox (cx, cy, w, h, angle)', 8: 'qbox (x1, y1, ..., x4, y4)'}
 CHUNK = 20_000  # pairs at a time: 5 MB per array of their polygons
