@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from . import (
     benchmark,
+    browse_dataset,
     calibrate,
     check_equivariance,
     convert_dataset,
@@ -66,6 +67,7 @@ TABLE: dict[str, Command] = {
     'benchmark': benchmark,
     'flops': flops,
     'convert-weights': convert_weights,
+    'browse-dataset': browse_dataset,
     'convert-dataset': convert_dataset,
     'make-synthetic': make_synthetic,
     'show-basis': show_basis,

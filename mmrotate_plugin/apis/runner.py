@@ -101,7 +101,7 @@ def build_loop(runner: Runner, part: str) -> Any:
     config = runner.cfg.get(f'{part}_dataloader')
     if config is None:
         raise UsageError(f'the config has no {part}_dataloader; the {part} loop needs it')
-    where = _data_place(config.get('dataset', {}))
+    where = data_place(config.get('dataset', {}))
     build_evaluator(runner, part)
     try:
         loop = getattr(runner, f'{part}_loop')
@@ -142,8 +142,8 @@ def build_evaluator(runner: Runner, part: str) -> None:
         raise UsageError(f'{part}_evaluator cannot be built: {reason_of(error)}') from error
 
 
-def _data_place(dataset: Mapping[str, Any]) -> str:
-    """Return the keys of a data set's config that say where its data are."""
+def data_place(dataset: Mapping[str, Any]) -> str:
+    """Name the keys of a data set's config that say where its data are."""
     while isinstance(dataset.get('dataset'), Mapping):  # RepeatDataset and its like
         dataset = dataset['dataset']
     keys = ('type', 'data_root', 'ann_file', 'data_prefix')

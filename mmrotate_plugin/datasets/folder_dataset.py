@@ -42,6 +42,7 @@ class FolderDataset(LabelledDataset):
         **kwargs: Any,
     ) -> None:
         self.img_suffix = suffixes_of(img_suffix)
+        self.unlabelled: list[str] = []  # images without label file, where others have one
         super().__init__(diff_thr, strict=strict, check_pixels=check_pixels, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -72,7 +73,8 @@ class FolderDataset(LabelledDataset):
                 f'{images.path}: images of another ending than img_suffix are left out, {len(images.others)} in all '
                 f'({some(images.others)}); img_suffix={tuple(ending[1:] for ending in endings)} takes them too'
             )
-        skipped = [] if self.NEED_ALL or not self.ann_file else [stem for stem in images.files if stem not in labels]
+        self.unlabelled = [stem for stem in images.files if stem not in labels] if self.ann_file else []
+        skipped = [] if self.NEED_ALL else self.unlabelled
         if skipped:
             warn(
                 f'{self.ann_file}: {len(skipped)} of {len(images.files)} images have no label file and are left out '

@@ -47,6 +47,11 @@ class LabelledDataset(SkipsBrokenFiles):
         kwargs['metainfo'] = complete_metainfo(kwargs.get('metainfo'), self.METAINFO)
         super().__init__(strict=strict, check_pixels=check_pixels, **kwargs)
 
+    @property
+    def census(self) -> Census | None:
+        """What was counted while the label files were read; None before that."""
+        return getattr(self, '_census', None)
+
     def filter_data(self) -> list[dict]:
         """Apply `filter_cfg`; in test mode keep everything."""
         return filter_empty(self, others=self.FILTERS)

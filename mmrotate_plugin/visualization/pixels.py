@@ -43,14 +43,22 @@ def as_image(pixels: ArrayLike, bands: Sequence[int] | None = None) -> Image:
     return np.ascontiguousarray(pixels.astype(np.uint8)).copy()
 
 
-def encode_image(image: ArrayLike, suffix: str = '.png') -> bytes:
+def encode_image(image: ArrayLike, suffix: str = '.png', *, quality: int | None = None) -> bytes:
     """Encode an image as the bytes of a file.
 
+    Args:
+        image: (H, W, 3) uint8.
+        suffix: Kind of file.
+        quality: Of a JPEG, 1 to 100; None for OpenCV's, 95.
+
     Raises:
-        ValueError: If OpenCV cannot write this kind of file.
+        ValueError: If OpenCV cannot write this kind of file, or `quality` is given for one that is no JPEG.
     """
+    if quality is not None and suffix.lower() not in ('.jpg', '.jpeg'):
+        raise ValueError(f"quality={quality} is for .jpg, not for '{suffix}'")
+    options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
     try:
-        done, data = cv2.imencode(suffix, as_image(image))
+        done, data = cv2.imencode(suffix, as_image(image), options)
     except cv2.error:
         done = False
     if not done:

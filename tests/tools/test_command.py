@@ -34,6 +34,7 @@ TOOLS = {
     'benchmark': 'benchmark',
     'flops': 'get_flops',
     'convert-weights': 'convert_weights',
+    'browse-dataset': 'browse_dataset',
     'convert-dataset': 'convert_dataset',
     'make-synthetic': 'make_synthetic',
     'show-basis': 'show_basis',
@@ -41,9 +42,9 @@ TOOLS = {
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy', 'cv2', 'mmrotate_plugin', 'shtab')
 READS_CONFIG = set(TABLE) - {'convert-weights', 'convert-dataset', 'make-synthetic'}
-READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo'} | {'convert-weights'}
+READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo', 'browse-dataset'} | {'convert-weights'}
 HAS_DEVICE = {'predict', 'calibrate', 'evaluate-angles', 'evaluate-uncertainty', 'check-equivariance', 'benchmark'}
-HAS_SEED = {'train', 'calibrate', 'evaluate-uncertainty', 'make-synthetic', 'show-basis'}
+HAS_SEED = {'train', 'browse-dataset', 'calibrate', 'evaluate-uncertainty', 'make-synthetic', 'show-basis'}
 
 
 def status_of(words):

@@ -78,6 +78,7 @@ def _read_pairs(source: Source, labels: list[Path]) -> None:
     """Read a format with a label file for each image."""
     source.classes = listed_classes(source.root) if source.format == 'dota' else []
     pairs, unlabelled = pair(source.root, labels)
+    source.unlabelled += unlabelled
     if unlabelled:
         names = some(str(image.relative_to(source.root)) for image in unlabelled)
         source.notes.append(f'{len(unlabelled)} images have no label file and were left out ({names})')
@@ -135,7 +136,9 @@ def _read_yolo(source: Source, path: Path, files: list[Path]) -> None:
                 source.notes.append(f'{split} has images of {owner[image]} too, which are not written twice')
                 continue
             owner[image] = split
-            if label is not None:
+            if label is None:
+                source.unlabelled.append(image)
+            else:
                 read.add(label.resolve())
             source.add(image, split, label, lambda w, h, label=label: _yolo(label, data, w, h))  # type: ignore[misc]
     source.notes = list(dict.fromkeys(source.notes))

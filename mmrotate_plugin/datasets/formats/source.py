@@ -45,7 +45,8 @@ class Source:
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
-    broken: int = 0
+    unlabelled: list[Path] = field(default_factory=list)  # images without label file
+    broken_files: list[str] = field(default_factory=list)  # what is wrong with each file that was left out
     progress: Callable[[int], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class Source:
         except BrokenFileError as error:
             if self.strict:
                 raise
-            self.broken += 1
+            self.broken_files.append(str(error))
             warn(f'{error}; the image is left out')
             return
         sample, refused = Sample(image, split, width, height), []
@@ -97,12 +98,12 @@ class Source:
             ValueError: If no image or no object can be used, or a class has an impossible name.
         """
         if not self.samples:
-            raise UsageError(f'{self.where}: none of {self.broken} images can be used')
+            raise UsageError(f'{self.where}: none of {len(self.broken_files)} images can be used')
         self.census.report(self.where, training=False)
         if self.census.refused:
             self.notes.append(f'{self.census.refused} {self.unit}s that cannot be used were left out')
-        if self.broken:
-            self.notes.append(f'{self.broken} images were left out, as they or their label files are broken')
+        if self.broken_files:
+            self.notes.append(f'{len(self.broken_files)} images were left out, as they or their label files are broken')
         found = {one.name for sample in self.samples for one in sample.objects}
         self.classes += sorted(found - set(self.classes))
         fault = classes_fault(self.classes) if self.classes else None

@@ -113,6 +113,7 @@ class YOLOOBBDataset(FolderDataset):
         else:
             pairs = split_images(self.data_yaml, str(self.split), self.img_suffix)
         tell_empty(pairs, self.ann_file)
+        self.unlabelled = [stem for stem, _, label in pairs if label is None]
         return pairs
 
     def _found(self, path: Path, width: int, height: int) -> tuple[Found, None]:

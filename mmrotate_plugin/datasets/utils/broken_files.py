@@ -102,6 +102,7 @@ class SkipsBrokenFiles(BaseDataset):
         self.strict = strict
         self.check_pixels = check_pixels
         self._left_out: list[BrokenFileError] = []
+        self.broken: list[str] = []  # what is wrong with each file that is left out
         self._loads: LoaderCheck | None = None
         self._damaged = torch.zeros(0, dtype=torch.bool)
         super().__init__(**kwargs)
@@ -168,6 +169,7 @@ class SkipsBrokenFiles(BaseDataset):
             ValueError: If all images are broken.
         """
         broken, self._left_out = self._left_out, []
+        self.broken = [str(error) for error in broken]
         if broken and len(broken) == len(found):
             raise ValueError(f'none of {len(found)} images can be used; the first one: {broken[0]}')
         if broken:
