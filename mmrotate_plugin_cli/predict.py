@@ -5,19 +5,42 @@ import math
 
 from . import options
 
-HELP = 'draw detections on images'
-DESCRIPTION = 'Draw rotated or horizontal detections on an image, or on all images of a folder.'
+HELP = 'detect on images and videos, draw, and write text, JSON and crops'
+DESCRIPTION = 'Detect on images, folders, patterns, lists and videos: draw the boxes, or write them to files.'
+EPILOG = """
+A broken file does not stop the others: it is named at the end, and the exit status is 1. After an interruption the
+same command continues where it stopped.
+"""
+KINDS = ('pictures', 'dota', 'yolo-obb', 'coco', 'geojson', 'crops')
 METHODS = ('propagated', 'jacobian', 'monte_carlo')
 
 
 def add_arguments(parser: options.CommandParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('image', help='image file, or a folder of them')
+    parser.add_argument(
+        'image',
+        nargs='+',
+        help="image, video, folder of them, pattern ('scenes/**/*.tif'), or .txt with a path in each line; or several",
+    )
     options.add_config(parser)
     options.add_checkpoint(parser)
-    parser.add_argument('--out', required=True, help='picture to write; for a folder of images, a folder')
+    parser.add_argument('--out', required=True, help='folder to write to; for one image, its picture')
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='lowest score of a detection to draw (default: 0.3)'
+        '--save',
+        nargs='+',
+        choices=KINDS,
+        default=['pictures'],
+        metavar='KIND',
+        help='what to write: pictures, dota and yolo-obb (lines of text with scores), coco (one JSON file), geojson '
+        '(in the coordinates of a GeoTIFF; needs rasterio), crops (turned upright) (default: pictures)',
+    )
+    parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images per forward pass; those of one size share one (default: 1)',
     )
     parser.add_argument(
         '--patch-size', type=int, metavar='PIXELS', help='detect on large images patch by patch, with this side'
@@ -65,6 +88,11 @@ def check(parser: options.CommandParser, args: argparse.Namespace) -> None:
             parser.error(f'{options.flag(name)} {getattr(args, name)} needs --uncertainty')
     if args.patch_size is None and (args.patch_overlap, args.patch_batch_size) != (None, None):
         parser.error('--patch-overlap and --patch-batch-size need --patch-size')
+    options.check_least(parser, args, batch_size=1)
+    if args.patch_size is not None and args.batch_size != 1:
+        parser.error(f'--batch-size {args.batch_size}: with --patch-size, --patch-batch-size is what counts')
+    if not 0 <= args.score_thr <= 1:
+        parser.error(f'--score-thr must be from 0 to 1, not {args.score_thr}')
 
 
 def noise_level(text: str) -> float | str:

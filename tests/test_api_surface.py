@@ -50,6 +50,15 @@ SURFACE = {
         'predict',
         'remove_gains',
     ],
+    'mmrotate_plugin.apis': [
+        'Detections',
+        'Detector',
+        'Prediction',
+        'Saved',
+        'load_detector',
+        'predict',
+        'save_predictions',
+    ],
     'mmrotate_plugin.datasets': [
         'AddNoise',
         'Conversion',

@@ -1,49 +1,31 @@
-"""Draw detections: which files to read and write, and the pictures themselves."""
+"""Draw detections: the pictures, and the names of their files."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ..evaluation.functional.box_bands import box_bands
 from ..utils.errors import UsageError
 from ..visualization import draw_boxes, heat_map
+from ..visualization.palette import Colour
 from ..visualization.pixels import Image
-from .inference import Detections, Detector
-from .runner import writable_folder
+from .inference import Detections
 
 BANDS_SIZE = 1024  # pixels that smaller pictures are enlarged to: bands are often a pixel of the image wide
 WRITES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
 READS = (*WRITES, '.webp', '.gif')
 
 
-def find_jobs(image: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Pair each file to read with the picture to write.
+class Named(Protocol):
+    """What has the names of the classes and their colours, such as a `Detector`."""
 
-    Args:
-        image: An image, or a folder of them.
-        out: A picture or a folder; for a folder of images, a folder.
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names."""
 
-    Raises:
-        UsageError: If there is nothing to read, or the picture would replace an image.
-    """
-    if not image.exists():
-        raise UsageError(f"image '{image}' does not exist")
-    if image.is_file():
-        names_file = out.suffix.lower() in WRITES and not out.is_dir()
-        if not names_file and out.suffix and not out.is_dir():
-            raise UsageError(f"--out '{out}' must end with one of {', '.join(WRITES)}, or be a folder")
-        target = out if names_file else out / picture_name(image)
-        if target.resolve() == image.resolve():
-            raise UsageError(f"--out '{out}' would replace the image itself; give another name")
-        writable_folder(target.parent, '--out')
-        return [(image, target)]
-    files = sorted(file for file in image.iterdir() if file.is_file() and not file.name.startswith('.'))
-    if not files:
-        raise UsageError(f"the folder '{image}' is empty: no images")
-    if out.is_file() or (out.suffix.lower() in WRITES and not out.is_dir()):
-        raise UsageError(f"--out '{out}' is the name of one picture, but '{image}' is a folder; give a folder")
-    if out.resolve() == image.resolve():
-        raise UsageError(f"--out '{out}' is the folder of the images, which would be replaced; give another one")
-    writable_folder(out, '--out')
-    return [(file, out / picture_name(file)) for file in files]
+    @property
+    def colours(self) -> Sequence[Colour] | None:
+        """One per class, or None for the usual ones."""
 
 
 def picture_name(file: Path) -> str:
@@ -69,13 +51,13 @@ def check_heat_maps(jobs: list[tuple[Path, Path]]) -> None:
             raise UsageError(f"the heat map of '{target}' would replace '{path}'; rename it, or give another --out")
 
 
-def draw_detections(image: Image, found: Detections, detector: Detector, target: Path) -> dict[Path, Image]:
+def draw_detections(image: Image, found: Detections, names: Named, target: Path) -> dict[Path, Image]:
     """Draw the picture, and the heat map if there is one.
 
     Args:
         image: (H, W, 3) to draw on.
         found: Detections in it, with bands if they have standard deviations.
-        detector: Knows names and colours of the classes.
+        names: Knows names and colours of the classes.
         target: File of the picture.
 
     Returns:
@@ -88,8 +70,8 @@ def draw_detections(image: Image, found: Detections, detector: Detector, target:
             found.boxes,
             found.labels,
             found.scores,
-            classes=detector.classes,
-            colours=detector.colours,
+            classes=names.classes,
+            colours=names.colours,
             scores_std=found.scores_std,
             bands=bands,
             **({} if bands is None else {'min_size': BANDS_SIZE}),

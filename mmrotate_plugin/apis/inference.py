@@ -1,6 +1,6 @@
 """Use a trained detector as a function from an image to boxes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +114,7 @@ class Detector:
     """
 
     def __init__(self, cfg: Config, checkpoint: Mapping[str, Any], path: str, *, device: torch.device) -> None:
+        self.path = path
         self.model = build_model(cfg)
         load_weights(self.model, checkpoint, path)
         self.model.cfg = cfg
@@ -148,6 +149,67 @@ class Detector:
             sample = inference_detector(self.model, image, test_pipeline=self.pipeline)
         except (NoMomentRule, UnsupportedDetector) as error:
             raise UsageError(f'no uncertainty of this detector: {error}') from error
+        return self._detections(sample, image, score_thr)
+
+    def detect_batch(
+        self, images: Sequence[NDArray[Any]], *, score_thr: float = 0.0, batch_size: int = 8
+    ) -> list[Detections | ImageError]:
+        """Detect on images of any sizes, several per pass; each gets what it gets alone, up to round-off.
+
+        A pass takes images that come out of the test pipeline in one size. A smaller one, padded to the size of a
+        larger one, would get other detections: padding moves the centre that equivariant layers turn about and counts
+        in the statistics of group norms.
+
+        Returns:
+            For each image its detections, or the error if the pipeline or the network cannot take it.
+
+        Raises:
+            UsageError: As a call does; and if random noise is drawn for a whole batch.
+        """
+        self.check_batch_size(batch_size)
+        found: list[Detections | ImageError | None] = [None] * len(images)
+        groups: dict[tuple[int, ...], list[tuple[int, dict[str, Any]]]] = {}
+        for i, image in enumerate(images):
+            try:
+                check_image(self.model, image, 'the image')
+                item = self.pipeline({'img': image, 'img_id': 0})
+            except ImageError as error:
+                found[i] = error
+            else:
+                groups.setdefault(tuple(item['inputs'].shape), []).append((i, item))
+        for group in groups.values():
+            for start in range(0, len(group), batch_size):
+                places, items = zip(*group[start : start + batch_size], strict=True)
+                for i, sample in zip(places, self._pass(items), strict=True):
+                    found[i] = self._detections(sample, images[i], score_thr)
+        return [one for one in found if one is not None]
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuse a batch size with which an image would not get what it gets alone.
+
+        Raises:
+            UsageError: If it is below 1, or above where noise or dropout is sampled.
+        """
+        if batch_size < 1:
+            raise UsageError(f'--batch-size must be 1 or more, not {batch_size}')
+        model: Any = self.model
+        if batch_size > 1 and getattr(model, 'enabled', False):
+            sampled = "method='monte_carlo'" if model.method == 'monte_carlo' else 'dropout_samples'
+            if model.method == 'monte_carlo' or model.dropout_samples:
+                raise UsageError(
+                    f'--batch-size {batch_size}: {sampled} draws random numbers for a whole batch, so an image would '
+                    'not get what it gets alone; use 1'
+                )
+
+    def _pass(self, items: Sequence[dict[str, Any]]) -> list[Any]:
+        data = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
+        try:
+            with torch.no_grad():
+                return list(self.model.test_step(data))
+        except (NoMomentRule, UnsupportedDetector) as error:
+            raise UsageError(f'no uncertainty of this detector: {error}') from error
+
+    def _detections(self, sample: Any, image: NDArray[Any], score_thr: float) -> Detections:
         scores_map = sample.get('score_std_map')
         if scores_map is not None:  # of the network's input
             scores_map = map_on_image(scores_map, sample.metainfo, (image.shape[0], image.shape[1]))

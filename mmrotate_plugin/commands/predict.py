@@ -1,105 +1,141 @@
-"""Draw detections on an image or on all images of a folder."""
+"""Detect on images, folders, patterns, lists and videos, and write what is found."""
 
 import argparse
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
 from ..adf import gain_noise
-from ..apis.checkpoint import read_checkpoint
-from ..apis.config import load_config
-from ..apis.image_drawing import READS, check_heat_maps, draw_detections, find_jobs
-from ..apis.inference import Detections, Detector, select_device
-from ..apis.large_images import PatchDetector
-from ..apis.uncertain_config import add_uncertainty, is_uncertain
-from ..engine.checks.input_images import check_image
+from ..apis.inference import Detector
+from ..apis.prediction import Outcome, load_detector
+from ..apis.prediction_saving import Saved, save_predictions
+from ..apis.prediction_sources import find_sources
 from ..engine.hooks.limits_hook import Limits
-from ..utils.atomic_files import write_whole
-from ..utils.errors import ImageError, UsageError
+from ..utils.errors import CheckFailed, UsageError
 from ..utils.messages import some
-from ..visualization import encode_image
-from ..visualization.pixels import Image, as_image
+
+SLOW = 30  # frames of a video between two lines of progress
 
 
 def predict(args: argparse.Namespace) -> None:
-    """Detect on each image and draw what is found."""
-    jobs = find_jobs(Path(args.image), Path(args.out))
-    if args.uncertainty:
-        check_heat_maps(jobs)
-    device = select_device(args.device)
-    cfg = load_config(args.config, args.cfg_options)
-    set_uncertainty(cfg, args)
-    detector = Detector(cfg, read_checkpoint(args.checkpoint), args.checkpoint, device=device)
-    if args.uncertainty:
-        tell_uncertainty(detector)
-
-    find = by_patches(detector, args) if args.patch_size is not None else detector
-    limits = Limits(detector.model, score_thr=args.score_thr)
-    with limits.watching():
-        draw_all(find, detector, jobs, args)
-    if (text := limits.hint('patches' if args.patch_size is not None else 'images')) is not None:
-        print(f'hint: {text}', file=sys.stderr)
-
-
-def draw_all(
-    find: Detector | PatchDetector, detector: Detector, jobs: list[tuple[Path, Path]], args: argparse.Namespace
-) -> None:
-    """Detect on each image and write its picture.
+    """Detect on everything that is given, and write what is found.
 
     Raises:
-        UsageError: If no file is an image, or a picture cannot be written.
+        CheckFailed: If some files could not be used; the others are done.
+        UsageError: If none could, or something given cannot work.
     """
-    broken: list[ImageError] = []
-    others: list[str] = []
-    for source, target in jobs:
-        try:
-            image = detector.read(source)
-            check_image(detector.model, image, f"'{source}'")
-            found = detect(find, image, source, args.score_thr)
-        except ImageError as error:
-            if Path(args.image).is_file():
-                raise
-            if source.suffix.lower() in READS:
-                print(f'warning: {error}; skipped', file=sys.stderr)
-                broken.append(error)
-            else:
-                others.append(source.name)
-            continue
-        try:
-            pictures = draw_detections(as_image(image, args.bands), found, detector, target)
-        except ValueError as error:
-            raise UsageError(f"--bands: '{source}': {error}") from error
-        try:
-            for path, picture in pictures.items():
-                write_whole(path, encode_image(picture, path.suffix))
-        except OSError as error:
-            raise UsageError(f"--out '{target}' cannot be written: {error.strerror or error}") from error
-        print(f'{source}: {len(found.boxes)} detections -> {", ".join(map(str, pictures))}', flush=True)
-    images = len(jobs) - len(others)
-    done = images - len(broken)
-    if done == 0:
-        rest = f'; {len(others)} are not images: {some(others)}' if others else ''
-        first = f'; the first: {broken[0]}' if broken else ''
-        raise UsageError(f"no file in '{args.image}' could be read as an image ({len(broken)} broken{rest}{first})")
-    if others:
-        print(f'warning: {len(others)} files of {args.image} are not images: {some(others)}; skipped', file=sys.stderr)
-    print(f'{done} of {images} images drawn' + (f' in {args.out}' if len(jobs) > 1 else ''))
-
-
-def by_patches(detector: Detector, args: argparse.Namespace) -> PatchDetector:
-    """Wrap a detector so that it goes over large images patch by patch."""
-    overlap = args.patch_size // 5 if args.patch_overlap is None else args.patch_overlap
-    batch_size = 1 if args.patch_batch_size is None else args.patch_batch_size
-    return PatchDetector(detector, size=args.patch_size, overlap=overlap, batch_size=batch_size, show=True)
-
-
-def set_uncertainty(cfg: Config, args: argparse.Namespace) -> None:
-    """Wrap the model of a config if uncertainty is to be drawn; else switch off that of a wrapped one."""
+    given = args.image[0] if len(args.image) == 1 else args.image
+    find_sources(given)  # what is missing is told before anything is loaded
+    detector = load_detector(
+        args.config,
+        args.checkpoint,
+        device=args.device,
+        cfg_options=args.cfg_options,
+        uncertainty=args.uncertainty,
+        noise_std=args.noise_std,
+        method=args.method,
+    )
     if args.uncertainty:
-        add_uncertainty(cfg, noise_std=args.noise_std, method=args.method)
-    elif is_uncertain(cfg.model):
-        cfg.model.enabled = False
+        tell_uncertainty(detector)
+    limits = Limits(detector.model, score_thr=args.score_thr)
+    try:
+        with limits.watching():
+            saved = save_predictions(
+                detector,
+                given,
+                args.out,
+                save=args.save,
+                score_thr=args.score_thr,
+                batch_size=args.batch_size,
+                patch_size=args.patch_size,
+                patch_overlap=args.patch_overlap,
+                patch_batch_size=args.patch_batch_size,
+                bands=args.bands,
+                show=True if args.patch_size is not None else None,
+                progress=Teller(),
+            )
+    except KeyboardInterrupt:
+        print('the same command continues where this one stopped', file=sys.stderr)
+        raise
+    tell_end(saved, args)
+    if (text := limits.hint('patches' if args.patch_size is not None else 'images')) is not None:
+        print(f'hint: {text}', file=sys.stderr)
+    if saved.failed:
+        raise CheckFailed(
+            f'{len(saved.failed)} of {saved.total - len(saved.others)} files could not be used:',
+            *(f'  {reason}' for reason in saved.failed.values()),
+        )
+
+
+class Teller:
+    """Print a line for each image, some for a video, and how long the rest takes."""
+
+    def __init__(self) -> None:
+        self.start, self.told_earlier = time.monotonic(), False
+        self.frames = self.detections = 0
+
+    def __call__(self, outcome: Outcome, files: Sequence[Path], saved: Saved) -> None:
+        """Tell what came of an image, a frame or a video."""
+        if saved.earlier and not self.told_earlier:
+            self.told_earlier = True
+            print(f'{saved.earlier} of {saved.total} were done by an interrupted call', flush=True)
+        path, prediction = outcome.source.path, outcome.prediction
+        if outcome.error is not None:
+            if outcome.source.asked and outcome.last:
+                print(f'warning: {outcome.error}; skipped', file=sys.stderr)
+            self.frames = self.detections = 0
+            return
+        if prediction is not None and prediction.frame is None:
+            where = f' -> {", ".join(map(str, files))}' if files else ''
+            print(f'{path}: {len(prediction.scores)} detections{where}{self.rest(saved)}', flush=True)
+            return
+        if prediction is not None:
+            self.frames, self.detections = self.frames + 1, self.detections + len(prediction.scores)
+        if outcome.last or self.frames % SLOW == 0:
+            so_far = '' if outcome.last else ' so far'
+            print(
+                f'{path}: {self.detections} detections in {self.frames} frames{so_far}'
+                f'{self.rest(saved) if outcome.last else ""}', flush=True,
+            )  # fmt: skip
+        if outcome.last:
+            self.frames = self.detections = 0
+
+    def rest(self, saved: Saved) -> str:
+        """Say how many of several files are done, and how long the rest takes."""
+        if saved.total == 1:
+            return ''
+        done = saved.done + len(saved.failed) + len(saved.others)
+        left = (time.monotonic() - self.start) / max(1, done - saved.earlier) * (saved.total - done)
+        return f' ({done}/{saved.total}, {left:.0f} s left)'
+
+
+def tell_end(saved: Saved, args: argparse.Namespace) -> None:
+    """Print what was written and what was not.
+
+    Raises:
+        UsageError: If no file could be used.
+    """
+    images = saved.total - len(saved.others)
+    given = ' '.join(args.image)[:200]
+    if saved.done == 0:
+        rest = f'; {len(saved.others)} are not images: {some(saved.others)}' if saved.others else ''
+        first = f'; the first: {next(iter(saved.failed.values()))}' if saved.failed else ''
+        raise UsageError(f"no file in '{given}' could be read as an image ({len(saved.failed)} broken{rest}{first})")
+    if saved.others:
+        print(
+            f'warning: {len(saved.others)} files of {given} are not images: {some(saved.others)}; skipped',
+            file=sys.stderr,
+        )
+    if saved.nowhere:
+        print(
+            f'warning: {len(saved.nowhere)} images say no place, so they have no GeoJSON: {some(saved.nowhere)}',
+            file=sys.stderr,
+        )
+    done = 'drawn' if list(args.save) == ['pictures'] else 'done'
+    print(f'{saved.done} of {images} images {done}' + (f' in {args.out}' if saved.total > 1 else ''))
+    for file in saved.files:
+        print(f'written: {file}')
 
 
 def tell_uncertainty(detector: Detector) -> None:
@@ -115,11 +151,3 @@ def tell_uncertainty(detector: Detector) -> None:
             'tools/calibrate_uncertainty.py --detector, or use --method monte_carlo',
             file=sys.stderr,
         )
-
-
-def detect(find: Detector | PatchDetector, image: Image, source: Path, score_thr: float) -> Detections:
-    """Detect on one image; errors name its file."""
-    try:
-        return find(image, score_thr=score_thr)
-    except ImageError as error:
-        raise ImageError(f"'{source}': {error}") from error

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..registry import DATASETS
 from ..utils.typecheck import typed
-from .dota_format import parse_text
+from .dota_format import parse_line, parse_text
 from .folder_dataset import FolderDataset, Found
+from .formats.detections import check_min_score, confident
 from .utils.label_files import read_text
 
 _V1 = {
@@ -60,6 +61,8 @@ class DOTADataset(FolderDataset):
         strict: Raise at the first line, image or label file that cannot be used.
         check_pixels: Decode every image at the start, to leave damaged ones out of a test as well. Takes minutes for
             thousands of images.
+        min_score: Read detections as labels, in the lines that ``predict --save dota`` writes, and take those of this
+            score or more. None: a line with a score is no label, and is left out like other bad lines.
         kwargs: Arguments of mmengine's BaseDataset. `ann_file` is the folder of label files,
             ``data_prefix['img_path']`` the folder of images; they may be the same. Without `ann_file`, all images of
             the folder are read, without objects. `metainfo` may name some of the classes, or others; objects of other
@@ -85,12 +88,18 @@ class DOTADataset(FolderDataset):
         *,
         strict: bool = False,
         check_pixels: bool = False,
+        min_score: float | None = None,
         **kwargs: Any,
     ) -> None:
+        check_min_score(min_score)
+        self.min_score = min_score
         super().__init__(diff_thr, img_suffix, strict=strict, check_pixels=check_pixels, **kwargs)
 
     def _found(self, path: Path, width: int, height: int) -> tuple[Found, None]:  # noqa: ARG002
-        return parse_text(read_text(path), self._census.known), None
+        text, known = read_text(path), self._census.known
+        if self.min_score is not None:
+            return confident(text, self.min_score, lambda line: parse_line(line, known), numbers=8, known=known), None
+        return parse_text(text, known), None
 
 
 @DATASETS.register_module()

@@ -5,7 +5,8 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,23 @@ def _in_one_step(target: Path, make: Callable[[Path], object]) -> None:
     try:
         make(temporary)
         os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path of the same suffix to write to, and rename it afterwards; make the folders above it.
+
+    Raises:
+        OSError: If the folder or the file cannot be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{secrets.token_urlsafe(9)}{path.suffix}')
+    try:
+        yield temporary
+        os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

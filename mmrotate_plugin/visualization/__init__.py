@@ -2,6 +2,7 @@
 
 from .bands import fill_bands
 from .boxes import draw_boxes, to_polygons
+from .crops import upright_crop
 from .heat_map import heat_map
 from .palette import class_colours
 from .pixels import encode_image
@@ -16,4 +17,5 @@ __all__ = [
     'legend',
     'side_by_side',
     'to_polygons',
+    'upright_crop',
 ]

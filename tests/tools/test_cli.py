@@ -57,8 +57,9 @@ def test_image_demo_on_a_folder_goes_on_after_broken_files(tool, tiny_config, tr
     (images / 'c.txt').write_text('no image')
     (images / 'd.jpg').write_bytes(b'')
     args = [str(images), str(tiny_config), str(trained / 'epoch_1.pth'), '--out', str(out), '--score-thr', '0.001']
-    assert tool('image_demo')([*args, '--device', 'cpu']) == 0
+    assert tool('image_demo')([*args, '--device', 'cpu']) == 1  # done, but for the broken ones
     printed = capsys.readouterr()
+    assert '2 of 3 files could not be used:' in printed.err
     assert 'a.png: 5 detections -> ' in printed.out
     assert '1 of 3 images drawn' in printed.out
     assert all(f"{name}' is" in printed.err for name in ('b.png', 'd.jpg')) and 'c.txt' in printed.err

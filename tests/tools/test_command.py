@@ -233,7 +233,7 @@ def test_each_command_has_its_function(name):
 
 
 def test_choices_are_those_of_the_package():
-    from mmrotate_plugin.apis import equivariance_check
+    from mmrotate_plugin.apis import equivariance_check, prediction_files
     from mmrotate_plugin.apis.benchmark import contestants
     from mmrotate_plugin.commands import export as export_command
     from mmrotate_plugin.commands import show_basis as show_basis_command
@@ -243,6 +243,7 @@ def test_choices_are_those_of_the_package():
     from mmrotate_plugin.models.detectors import uncertain_detector
 
     assert predict.METHODS == uncertain_detector.METHODS
+    assert predict.KINDS == prediction_files.KINDS
     assert benchmark.MEASURES == contestants.MEASURES
     assert check_equivariance.SIZE == equivariance_check.SIZE
     assert export.FORMATS == export_command.FORMATS

@@ -151,7 +151,7 @@ def test_the_tool_names_the_file_and_goes_on(tool, tiny_config, trained, tmp_pat
     assert "long.png': an image of 4096 x 1 pixels cannot go through" in capsys.readouterr().err
     (images / 'one.png').write_bytes(encode('.png', NOISE[:1, :1]))
     (images / 'rgb.gif').write_bytes(WHOLE['moving.gif'])
-    assert tool('image_demo')([str(images), *args, str(tmp_path / 'o')]) == 0
+    assert tool('image_demo')([str(images), *args, str(tmp_path / 'o')]) == 1
     printed = capsys.readouterr()
     assert '2 of 3 images drawn' in printed.out and 'long.png' in printed.err
 

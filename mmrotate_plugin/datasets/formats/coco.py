@@ -19,6 +19,7 @@ from ..utils.label_files import plain_name, read_json
 from ..xml_dataset import each_object, whole_pair
 from .boxes import area_of, upright_box
 from .coco_boxes import ANGLES, parse_annotation
+from .detections import check_min_score
 from .sample import Sample
 
 WANTED = (
@@ -48,6 +49,8 @@ class RotatedCocoDataset(LabelledDataset):
             difficult ones, and training none.
         strict: Raise at the first annotation or image that cannot be used.
         check_pixels: Decode every image at the start.
+        min_score: Take the annotations alone whose `score` is this or more, of a file that ``predict --save coco``
+            wrote. None: all, whatever their score.
         kwargs: Arguments of mmengine's BaseDataset. `ann_file` is the JSON file, ``data_prefix['img_path']`` the folder
             that its names of images are relative to.
 
@@ -68,8 +71,11 @@ class RotatedCocoDataset(LabelledDataset):
         *,
         strict: bool = False,
         check_pixels: bool = False,
+        min_score: float | None = None,
         **kwargs: Any,
     ) -> None:
+        check_min_score(min_score)
+        self.min_score = min_score
         if ann_type not in ('obb', 'hbb'):
             raise ValueError(f"ann_type={ann_type!r} must be 'obb' (rotated) or 'hbb' (upright)")
         check_angle(angle)
@@ -97,7 +103,7 @@ class RotatedCocoDataset(LabelledDataset):
         path = os.path.join(self.data_prefix['img_path'], image['file_name'])
         width, height = self._check_image(Path(path))
         self._compare_size(image['file_name'], said_size(image), (width, height))
-        found = content.objects(image['id'], self.ann_type, self.angle)
+        found = content.objects(image['id'], self.ann_type, self.angle, self.min_score)
         return dict(
             img_id=image['id'],
             file_name=image['file_name'],
@@ -153,10 +159,17 @@ class CocoFile:
         if lost:
             warn(f'{path}: {lost} annotations belong to no image of the file (image_id); they are left out')
 
-    def objects(self, image_id: Any, ann_type: str, angle: str | None) -> Iterator[Any]:
-        """Yield the objects of an image, each with its number in it."""
+    def objects(self, image_id: Any, ann_type: str, angle: str | None, min_score: float | None = None) -> Iterator[Any]:
+        """Yield the objects of an image, each with its number in it; with `min_score` those that are sure enough."""
         found = self._annotations.get(_key(image_id), [])
+        if min_score is not None:
+            found = [one for one in found if not _is_below(one, min_score)]
         yield from each_object(found, lambda one: parse_annotation(one, self.names, ann_type, angle))
+
+
+def _is_below(one: Any, min_score: float) -> bool:
+    score = one.get('score') if isinstance(one, dict) else None
+    return not isinstance(score, (int, float)) or not score >= min_score
 
 
 def check_angle(angle: str | None) -> None:

@@ -19,6 +19,7 @@ from ..utils.folder_files import list_folder
 from ..utils.foreign_formats import are_fractions, guess_line
 from ..utils.label_files import read_text
 from .data_yaml import DataYaml, read_data_yaml, split_images
+from .detections import check_min_score, confident
 from .sample import Sample, number
 
 SUFFIXES = ('bmp', 'jpeg', 'jpg', 'png', 'tif', 'tiff', 'webp')
@@ -45,6 +46,8 @@ class YOLOOBBDataset(FolderDataset):
         img_suffix: Suffix of the images, or several. Capitals do not matter.
         strict: Raise at the first line, image or label file that cannot be used.
         check_pixels: Decode every image at the start.
+        min_score: Read detections as labels, in the lines that ``predict --save yolo-obb`` writes, and take those of
+            this score or more. None: a line with a score is no label.
         kwargs: Arguments of mmengine's BaseDataset. `ann_file` is the ``data.yaml``, whose folders are relative to its
             `path` or, if there is no such folder, to the file. `ann_file` may also be a folder of label files with
             ``data_prefix['img_path']``, without `split`; then `metainfo` must name all classes by their numbers.
@@ -67,8 +70,11 @@ class YOLOOBBDataset(FolderDataset):
         *,
         strict: bool = False,
         check_pixels: bool = False,
+        min_score: float | None = None,
         **kwargs: Any,
     ) -> None:
+        check_min_score(min_score)
+        self.min_score = min_score
         if diff_thr is not None:
             raise ValueError(f'diff_thr={diff_thr}: YOLO-OBB has no difficult objects; leave it out')
         self.split = split
@@ -118,7 +124,10 @@ class YOLOOBBDataset(FolderDataset):
 
     def _found(self, path: Path, width: int, height: int) -> tuple[Found, None]:
         names = self.data_yaml.names if self.data_yaml is not None else dict(enumerate(self.metainfo['classes']))
-        return parse_text(read_text(path), names, width, height), None
+        text = read_text(path)
+        if self.min_score is not None:
+            return confident(text, self.min_score, lambda line: parse_line(line, names, width, height), numbers=9), None
+        return parse_text(text, names, width, height), None
 
 
 def tell_empty(pairs: Sequence[Pair], where: str) -> None:
