@@ -11,7 +11,7 @@ import numpy as np
 
 from ..datasets.formats.detections import dota_line, yolo_line
 from ..utils.atomic_files import write_whole
-from ..utils.errors import UsageError
+from ..utils.errors import ImageError, UsageError
 from ..utils.messages import warn
 from ..visualization import encode_image, upright_crop
 from ..visualization.pixels import as_image
@@ -128,8 +128,10 @@ class Files:
 
         Raises:
             UsageError: If a channel to draw does not exist, or a file cannot be written.
-            ImageError: If the image was turned, so that its GeoJSON would be wrong.
+            ImageError: If the image was turned, so that its GeoJSON would be wrong, or boxes are not finite.
         """
+        if self.save != ('pictures',) and not np.isfinite(prediction.boxes).all():
+            raise ImageError(f"'{source.path}': boxes have numbers that are not finite; did the training diverge?")
         key = source.key if prediction.frame is None else f'{source.key}/{_FRAME.format(prediction.frame + 1)}'
         written = []
         try:

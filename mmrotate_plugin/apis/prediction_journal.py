@@ -118,7 +118,8 @@ def write_coco(path: Path, results: Callable[[], Iterator[dict[str, Any]]], clas
     Raises:
         OSError: If the file cannot be written.
     """
-    with whole_file(path) as temporary, temporary.open('w', encoding='utf-8') as file:
+    # names of files that are no UTF-8 become JSON's own escapes
+    with whole_file(path) as temporary, temporary.open('w', encoding='utf-8', errors='backslashreplace') as file:
         file.write('{"images": [')
         for number, result in enumerate(results(), 1):
             image = {'id': number, **result['image']}

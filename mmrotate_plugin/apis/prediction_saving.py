@@ -202,10 +202,11 @@ def _facts(
     cfg = getattr(detector.model, 'cfg', None)
     path = Path(str(getattr(detector, 'path', '')))
     stat = path.stat() if path.is_file() else None
+    paths = '\n'.join(os.path.abspath(one.path) for one in sources)
     return {
-        'config': hashlib.sha256(repr(getattr(cfg, '_cfg_dict', cfg)).encode()).hexdigest(),
+        'config': hashlib.sha256(repr(getattr(cfg, '_cfg_dict', cfg)).encode(errors='backslashreplace')).hexdigest(),
         'checkpoint': [os.path.abspath(path), *([stat.st_size, stat.st_mtime_ns] if stat is not None else [])],
-        'sources': hashlib.sha256('\n'.join(os.path.abspath(one.path) for one in sources).encode()).hexdigest(),
+        'sources': hashlib.sha256(paths.encode(errors='backslashreplace')).hexdigest(),
         'options': asdict(options) | {'batch_size': None, 'patch_batch_size': None},
         'save': list(save),
         'bands': bands and list(bands),
