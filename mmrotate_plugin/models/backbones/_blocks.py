@@ -191,12 +191,13 @@ def _unchanged_statistics(module: nn.Module) -> Iterator[None]:
     """Temporarily keep the running statistics of batch norms in training mode; they still use the batch's."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     momenta = [m.momentum for m in norms]
+    counts = [None if m.num_batches_tracked is None else m.num_batches_tracked.clone() for m in norms]
     for m in norms:
         m.momentum = 0.0
     try:
         yield
     finally:
-        for m, momentum in zip(norms, momenta, strict=True):
+        for m, momentum, count in zip(norms, momenta, counts, strict=True):
             m.momentum = momentum
-            if m.num_batches_tracked is not None:
-                m.num_batches_tracked -= 1
+            if count is not None and m.num_batches_tracked is not None:
+                m.num_batches_tracked.copy_(count)  # not less one: a block may leave some of its norms out

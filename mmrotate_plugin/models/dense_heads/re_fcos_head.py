@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,8 @@ class ReFCOSHead(BaseDenseHead):
         box_type: 'rbox' for rotated boxes, 'hbox' for horizontal ones.
         group: Fiber group of the inputs, such as 'C8' or 'D8', of 5 rotations or more; None for an ordinary head.
         conv_cfg, norm_cfg, act_cfg: Layers of the towers, as in mmcv's `ConvModule`; with a group, their equivariant
-            versions are built. By default, convolutions, group norm of 8 groups, and ReLU.
+            versions are built. By default, convolutions, group norm of 8 groups, and ReLU. Levels share all but batch
+            norms (`outputs.TowerBlock`).
         any_angle: Preset of `ReResNet` by this name, for the towers: a band limit of 2 and no offset in `conv_cfg`, and
             `ennFourierReLU`. It needs a group.
         loss_cls: A loss of mmdet that learns a score between 0 and 1; quality focal loss by default.
@@ -141,7 +143,7 @@ class ReFCOSHead(BaseDenseHead):
         parts = resolve(any_angle, conv_cfg, act_cfg, usual_act=ACTIVATION)
         self.switches = describe(parts, parts.act_cfg)
         conv_cfg = parts.conv_cfg
-        tower = (in_channels, feat_channels, stacked_convs, group, conv_cfg, norm_cfg, parts.act_cfg)
+        tower = (in_channels, feat_channels, stacked_convs, len(strides), group, conv_cfg, norm_cfg, parts.act_cfg)
         self.cls_convs, self.reg_convs = build_tower(*tower), build_tower(*tower)
         width = feat_channels if stacked_convs else in_channels
         self.conv_cls = build_output(width, [0] * num_classes, group, conv_cfg)
@@ -168,19 +170,20 @@ class ReFCOSHead(BaseDenseHead):
     def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Compute logits and boxes of all levels."""
         check_inputs(x, self.strides, self.in_channels, self.group)
-        return multi_apply(self.forward_single, x, self.level_sizes)
+        return multi_apply(self.forward_single, x, self.level_sizes, range(len(x)))
 
-    def forward_single(self, x: Tensor, level_size: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_single(self, x: Tensor, level_size: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Do the same for one level, in float32 under autocast; `level_size` are the logarithms of its usual sides."""
-        classes, boxes = self._tower(self.cls_convs, x), self._tower(self.reg_convs, x)
+        classes, boxes = self._tower(self.cls_convs, x, level), self._tower(self.reg_convs, x, level)
         size = self.bbox_coder.encode_size
         usual = F.pad(level_size, (2, size - 2 - len(level_size)))[:, None, None]
         pred = _whole(self.conv_reg(boxes))[:, :size] + usual
         return _whole(self.conv_cls(classes)), pred
 
-    def _tower(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    def _tower(self, blocks: nn.ModuleList, x: Tensor, level: int) -> Tensor:
         for block in blocks:
-            x = _checkpointed(block, block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+            step = partial(block, level=level)
+            x = _checkpointed(block, step, x) if self.with_cp and torch.is_grad_enabled() else step(x)
         return x
 
     def loss_by_feat(

@@ -15,6 +15,7 @@ import mmrotate_plugin  # noqa: F401
 from mmrotate_plugin.engine.checks.head_classes import wrong_count
 from mmrotate_plugin.models.dense_heads.re_fcos_head import ReFCOSHead
 from mmrotate_plugin.models.utils.group_check import check_groups
+from mmrotate_plugin.testing import relative_error
 
 
 def far_apart(first, second):
@@ -148,6 +149,29 @@ def test_horizontal_boxes_have_no_angle():
     assert set(losses) == {'loss_cls', 'loss_bbox'}
     with pytest.raises(ValueError, match="box_type='hbox' needs boxes of 4 numbers.*have 5.*box_type='rbox'"):
         net(torch.randn(1, 3, SIZE, SIZE), [sample(OBJECTS, LABELS)], mode='loss')
+
+
+@pytest.mark.parametrize('group', ['C8', None])
+def test_each_level_keeps_statistics_of_its_own(group):
+    """Evaluated on the images it has just seen, a batch norm says what it said in training."""
+    options = dict(strides=(8, 16), regress_ranges=((-1, 48), (48, 1e8)), norm_cfg=dict(type='BN', momentum=1.0))
+    head = ReFCOSHead(2, 16, 16, 1, group=group, **options).train()
+    levels = [torch.randn(4, 16, 25, 25), 3 + 5 * torch.randn(4, 16, 13, 13)]
+    trained = head(levels)
+    for ours, theirs in zip(head.eval()(levels), trained, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert relative_error(a, b) < 0.01  # the running variance is the unbiased one: 1/1000 at 13 x 13 x 4
+    for tower in (head.cls_convs, head.reg_convs):
+        for block in tower:
+            block.norms = block.norms[-1:]  # one norm for all levels, which has seen the last one
+    assert relative_error(head(levels)[1][0], trained[1][0]) > 0.1
+
+
+@pytest.mark.parametrize(('norm', 'count'), [(dict(type='BN'), 2), (dict(type='GN', num_groups=2), 1), (None, 0)])
+def test_norms_without_running_statistics_are_shared_by_the_levels(norm, count):
+    head = ReFCOSHead(2, 16, 16, 1, (8, 16), ((-1, 48), (48, 1e8)), group='C8', norm_cfg=norm)
+    (block,) = head.cls_convs
+    assert len(block.norms) == count and (block.conv.bias is None) == (count > 0)
 
 
 @pytest.mark.parametrize('norm', [dict(type='BN'), dict(type='GN', num_groups=2), None])
