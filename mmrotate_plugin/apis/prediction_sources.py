@@ -76,20 +76,20 @@ def find_sources(given: Given) -> list[Source]:
 def _expand(text: str) -> list[tuple[Path, bool]]:
     """List the files that one path, folder, list or pattern stands for, and whether each is meant."""
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path, False for names that are too long
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith('.'))
         if not files:
             raise UsageError(f"the folder '{text}' is empty: no images")
         return [(file, _is_known(file)) for file in files]
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path):
         return _listed(path) if path.suffix.lower() in LISTS and path.is_file() else [(path, True)]
     if glob.has_magic(text):
         files = [Path(name) for name in sorted(glob.glob(os.path.expanduser(text), recursive=True))]
-        files = [file for file in files if file.is_file()]
+        files = [file for file in files if os.path.isfile(file)]
         if not files:
             raise UsageError(f"no file matches the pattern '{text}'")
         return [(file, _is_known(file)) for file in files]
-    raise UsageError(f"image '{text}' does not exist")
+    raise UsageError(f"image '{text[:300]}' does not exist")
 
 
 def _listed(path: Path) -> list[tuple[Path, bool]]:
@@ -104,8 +104,8 @@ def _listed(path: Path) -> list[tuple[Path, bool]]:
     found = []
     for name in names:
         beside = path.parent / name
-        found.append((beside if beside.exists() or not Path(name).exists() else Path(name), True))
-    if not any(file.exists() for file, _ in found):
+        found.append((beside if os.path.exists(beside) or not os.path.exists(name) else Path(name), True))
+    if not any(os.path.exists(file) for file, _ in found):
         raise UsageError(
             f"none of the {len(names)} paths in the list '{path}' exists; the first is '{names[0][:200]}'. It must "
             'have the path of an image in each line, from its own folder or from the current one'

@@ -1,5 +1,6 @@
 """Read the frames of a video with OpenCV, and write one."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,8 @@ class Video:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise ImageError(f"'{path}' {'is not a file' if path.exists() else 'does not exist'}")
+        if not os.path.isfile(path):
+            raise ImageError(f"'{path}' {'is not a file' if os.path.exists(path) else 'does not exist'}")
         if not path.stat().st_size:
             raise ImageError(f"'{path}' is an empty file")
         self.path = path

@@ -49,7 +49,8 @@ def test_sources_of_every_kind(tmp_path, monkeypatch):
     ('none.png', "image 'none.png' does not exist"), ('*.png', "no file matches the pattern '*.png'"),
     ('empty', "the folder 'empty' is empty"), ('empty.txt', "the list 'empty.txt' is empty"),
     ('wrong.txt', "none of the 2 paths in the list 'wrong.txt' exists; the first is 'ship 1'"),
-    ('bytes.txt', 'bytes.txt is no text'),
+    ('bytes.txt', 'bytes.txt is no text'), ('long.txt', 'none of the 1 paths in the list'),
+    ('x' * 5000 + '.png', 'does not exist'),
 ])  # fmt: skip
 def test_nothing_to_detect_on_is_one_line(text, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -57,6 +58,7 @@ def test_nothing_to_detect_on_is_one_line(text, words, tmp_path, monkeypatch):
     (tmp_path / 'empty.txt').write_text('\n \n')
     (tmp_path / 'wrong.txt').write_text('ship 1\nplane 2\n')
     (tmp_path / 'bytes.txt').write_bytes(b'a\0b')
+    (tmp_path / 'long.txt').write_text('not a path ' * 500)
     with pytest.raises(UsageError) as error:
         find_sources(text)
     assert words in str(error.value) and '\n' not in str(error.value)

@@ -1,6 +1,7 @@
 """Find broken image files (empty, cut off, undecodable) and decide what a data set does about them."""
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def read_whole_header(path: Path) -> Header | None:
     Raises:
         ImageError: If the file cannot be read, is empty, or was cut off.
     """
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ImageError(f"'{path}' is not a file")  # reading a pipe would wait
     try:
         data = path.read_bytes()
