@@ -33,6 +33,7 @@ HOSTED = {
     'DetDataPreprocessor': 'mmrotate_plugin.models.data_preprocessors.det_data_preprocessor',
     'ReFCOSHead': 'mmrotate_plugin.models.dense_heads.re_fcos_head',
     'ReDet': 'mmrotate_plugin.models.detectors.redet',
+    'RotatedTTAModel': 'mmrotate_plugin.models.test_time_augs.rotated_tta',
     'UncertainDetector': 'mmrotate_plugin.models.detectors.uncertain_detector',
 }
 

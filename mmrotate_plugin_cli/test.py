@@ -18,6 +18,12 @@ def add_arguments(parser: options.CommandParser) -> None:
     parser.add_argument(
         '--show-score-thr', type=float, default=0.3, help='lowest score of a detection to draw (default: 0.3)'
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='merge the detections on several views of each image, by tta_model and tta_pipeline of the config, '
+        'by default the four quarter turns; says how far the views agree',
+    )
     options.add_work_dir(parser)
     options.add_launcher(parser)
 

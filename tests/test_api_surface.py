@@ -122,6 +122,7 @@ SURFACE = {
         'DOTAMetric',
         'EvaluationError',
         'UncertaintyMetric',
+        'ViewAgreementMetric',
     ],
     'mmrotate_plugin.export': [
         'Exported',

@@ -59,20 +59,25 @@ class TurnedPairs:
 
         Each of the errors has a `median` and a `max`; nan without pairs.
         """
-        numbers: dict[str, Any] = {
-            'detections': len(self.pairs) + len(self.lost),
-            'matched': len(self.pairs),
-            'lost': len(self.lost),
-            'new': len(self.new),
-            'near_squares': int(np.isnan(self.errors['angle']).sum()),
+        return summarise(len(self.pairs), len(self.lost), len(self.new), self.errors)
+
+
+def summarise(matched: int, lost: int, new: int, errors: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Summarise pairs of one image or of several, see `TurnedPairs.summary`."""
+    numbers: dict[str, Any] = {
+        'detections': matched + lost,
+        'matched': matched,
+        'lost': lost,
+        'new': new,
+        'near_squares': int(np.isnan(errors['angle']).sum()),
+    }
+    for name, values in errors.items():
+        there = values[~np.isnan(values)]
+        numbers[name] = {
+            'median': float(np.median(there)) if len(there) else math.nan,
+            'max': float(there.max()) if len(there) else math.nan,
         }
-        for name, values in self.errors.items():
-            there = values[~np.isnan(values)]
-            numbers[name] = {
-                'median': float(np.median(there)) if len(there) else math.nan,
-                'max': float(there.max()) if len(there) else math.nan,
-            }
-        return numbers
+    return numbers
 
 
 def compare_turned(expected: Found, found: Found) -> TurnedPairs:

@@ -118,9 +118,10 @@ def loads_no_labels(dataset: Any) -> bool:
 
 
 def flat(steps: Iterable[Any]) -> Iterator[Any]:
+    """Yield the steps of a pipeline, and those inside of wrappers; `TestTimeAug` has several pipelines."""
     for step in steps:
         yield step
-        yield from flat(getattr(step, 'transforms', None) or ())
+        yield from flat(getattr(step, 'transforms', None) or getattr(step, 'subroutines', None) or ())
 
 
 def judges_detections(metric: Any) -> bool:

@@ -112,7 +112,7 @@ class DetectionPicturesHook(Hook):
         folder = Path(self.out_dir) if self.out_dir else Path(runner.work_dir) / 'pictures' / mode
         dataset = (runner.val_dataloader if mode == 'val' else runner.test_dataloader).dataset
         meta = getattr(dataset, 'metainfo', {})
-        for pixels, sample in zip(data_batch['inputs'], outputs, strict=True):
+        for pixels, sample in zip(_shown(data_batch['inputs'], outputs), outputs, strict=True):
             if self.max_pictures != -1 and len(self.written) >= self.max_pictures:
                 return
             if not hasattr(sample, 'pred_instances'):
@@ -129,6 +129,13 @@ class DetectionPicturesHook(Hook):
             self.written.append(write_whole(folder / f'{name}{self.suffix}', encode_image(picture, self.suffix)))
             if self.to_backends:
                 add_to_backends(runner.visualizer, f'{mode}/{name}', picture, runner.iter)
+
+
+def _shown(inputs: Any, outputs: Sequence[Any]) -> Any:
+    """Return the images of a batch; of several views of each image, that in whose frame the sample is."""
+    if len(inputs) and isinstance(inputs[0], (list, tuple)):
+        return [inputs[sample.metainfo.get('tta_view', 0)][i] for i, sample in enumerate(outputs)]
+    return inputs
 
 
 def add_to_backends(visualizer: Visualizer, tag: str, picture: np.ndarray, step: int) -> None:

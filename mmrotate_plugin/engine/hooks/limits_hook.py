@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
@@ -147,7 +148,8 @@ class LimitsHook(Hook):
             return
         watching, self._watching = self._watching, None
         watching.__exit__(None, None, None)
-        if (text := self.limits.hint()) is not None:
+        what = 'views' if isinstance(runner.model, BaseTTAModel) else 'images'
+        if (text := self.limits.hint(what)) is not None:
             runner.logger.warning(text)
 
     def before_test_epoch(self, runner: Runner) -> None:

@@ -27,12 +27,15 @@ def turned_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format what the turns of an image did to its detections: medians, each beside its maximum.
 
     Args:
-        rows: For each turn `degrees`, `mirrored`, `exact`, `detections`, `matched`, `lost`, `new`, and for each of
-            `centre` (pixels), `size` (relative), `angle` (degrees) and `score` a `median` and a `max`.
+        rows: For each turn `degrees`, `mirrored`, `exact` (default: yes), `scale` (default: 1), `detections`,
+            `matched`, `lost`, `new`, and for each of `centre` (pixels), `size` (relative), `angle` (degrees) and
+            `score` a `median` and a `max`.
     """
     lines: list[tuple[str, ...]] = [HEAD]
     for row in rows:
-        name = f'{row["degrees"]:g}{", mirrored" if row["mirrored"] else ""}{"" if row["exact"] else " (disc)"}'
+        scale = f', x{row["scale"]:g}' if row.get('scale', 1) != 1 else ''
+        name = f'{row["degrees"]:g}{", mirrored" if row["mirrored"] else ""}{scale}'
+        name += '' if row.get('exact', True) else ' (disc)'
         counts = f'{row["matched"]} of {row["detections"]}', str(row['lost']), str(row['new'])
         errors = [number(factor * row[part][key]) for part, factor in PARTS for key in ('median', 'max')]
         lines.append((name, *counts, *errors))
