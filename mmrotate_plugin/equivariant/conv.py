@@ -13,8 +13,9 @@ from ._e2cnn import GeometricTensor
 from ._kept_tensors import KeptTensors
 from ._kernel import named_padding, square
 from .basis import REDET_CUTOFF, FrequenciesCutoff, SteerableBasis, band_limits, steerable_basis
+from .dihedral import IrrepBlocks, dihedral_conv, gains, irrep_blocks
 from .fields import DEFAULT_GROUP, count_fields
-from .fourier import Spectrum, circulant_conv, every, pays, spectrum
+from .fourier import Spectrum, circulant_conv, every, spectrum
 
 PaddingMode = Literal['zeros', 'reflect', 'replicate', 'circular']
 PADDING_MODES = get_args(PaddingMode)
@@ -79,7 +80,7 @@ class _SteerableConv(KeptTensors):
         self.has_spectrum = (
             not self.trivial_input
             and (self.kernel_size, self.padding, self.groups) == ((1, 1), (0, 0), 1)
-            and group[0] == 'C'
+            and group[0] in 'CD'
         )
         self.reset_parameters()
         self._share_constants()
@@ -140,11 +141,14 @@ class _SteerableConv(KeptTensors):
         """Return the filter to convolve with: expanded anew for gradients, kept between calls otherwise."""
         return self._keep('filter', self.expand)
 
-    def spectrum(self) -> Spectrum:
-        """Return the Fourier coefficients over orientations, for 1x1 kernels of C_N; kept like `filter`."""
+    def spectrum(self) -> Spectrum | IrrepBlocks:
+        """Return the blocks of a 1x1 kernel over irreducible representations (for C_N: frequencies), as `filter`."""
         return self._keep('spectrum', self._transform)
 
-    def _transform(self) -> Spectrum:
+    def _transform(self) -> Spectrum | IrrepBlocks:
+        if self.group[0] == 'D':
+            with _without_autocast(self.weight.device.type):
+                return irrep_blocks(self.weight, self.basis, self.group)
         columns = self.basis.samples_like(self.weight)[:, :, 0, 0, 0]  # (K, N): first column of each element
         with _without_autocast(self.weight.device.type):
             return spectrum(self.weight @ columns)
@@ -164,7 +168,10 @@ class _SteerableConv(KeptTensors):
             )
         if self._goes_by_fourier(x):
             bias = None if self.bias is None else self.bias * self.basis.bias_like(self.bias)[0]
-            return circulant_conv(every(x, self.stride), *self.spectrum(), bias)
+            x, blocks = every(x, self.stride), self.spectrum()
+            if isinstance(blocks, IrrepBlocks):
+                return dihedral_conv(x, *blocks, bias, group=self.group)
+            return circulant_conv(x, *blocks, bias)
         padding = self.padding
         if self.padding_mode != 'zeros':
             vertical, horizontal = padding
@@ -183,7 +190,7 @@ class _SteerableConv(KeptTensors):
             and x.dtype in (torch.float32, torch.float64)
             and not autocasts_cpu()
             and not (is_compiling() or is_tracing())  # these cannot follow the hand-written derivatives
-            and pays(self.in_fields, self.out_fields, int(self.group[1:]), training=self._learns())
+            and gains(self.group, self.in_fields, self.out_fields, training=self._learns())
         )
 
     def extra_repr(self) -> str:
@@ -224,9 +231,9 @@ class ennConv(_SteerableConv):
     of the kernels of a steerable basis (Weiler & Cesa, NeurIPS 2019, arXiv:1911.08251). With equal coefficients,
     `frequencies_cutoff` and `maximum_offset`, it is the same map as e2cnn's ``R2Conv``.
 
-    On a CPU, a Fourier transform over the orientations computes wide 1x1 layers of C_N in half the time
-    (`fourier.pays`); the result differs by round-off. Set the attribute `fourier` to False, of a layer or of the
-    class, for an ordinary convolution everywhere.
+    On a CPU, a Fourier transform over the orientations computes wide 1x1 layers in half the time (`fourier.pays`; for
+    D_N, `dihedral` says how); the result differs by round-off. Set the attribute `fourier` to False, of a layer or of
+    the class, for an ordinary convolution everywhere.
 
     Args:
         in_channels: Tensor channels of the input, a multiple of the group's order.
@@ -251,8 +258,8 @@ class ennConv(_SteerableConv):
         weight: (out_fields, in_fields / groups, K) coefficients of the K kernels of the basis.
         bias: (out_fields,) or None.
         basis: The steerable basis, shared with all layers of this kind.
-        has_spectrum: Whether the layer is a 1x1 convolution of C_N without padding and groups, whose blocks are
-            circulant.
+        has_spectrum: Whether the layer is a 1x1 convolution without padding and groups, whose blocks are sparse over
+            the irreducible representations of the group.
         fourier: Whether such a layer may take the Fourier path.
 
     Shape:

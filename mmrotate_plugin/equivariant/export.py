@@ -84,6 +84,7 @@ def export(module: nn.Module, *, fold_norms: bool = True, fourier: bool = False)
                 for layer in module.modules()
                 if isinstance(layer, _SteerableConv)
                 and layer.has_spectrum
+                and layer.group[0] == 'C'
                 and pays(layer.in_fields, layer.out_fields, group_order(layer.group))
             }
             plain = _use_fourier(plain, orders)

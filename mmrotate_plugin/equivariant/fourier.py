@@ -11,13 +11,14 @@ The transforms read and write the maps once more, so only wide layers gain, see 
 
 import math
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._constants import Constant, is_tracing, is_transformed
+from ._block_conv import BlockAlgebra, block_conv
+from ._constants import Constant, is_transformed
 
 
 class Spectrum(NamedTuple):
@@ -36,17 +37,24 @@ class Spectrum(NamedTuple):
     cross: Tensor
 
 
-def pays(in_fields: int, out_fields: int, order: int, *, training: bool = False) -> bool:
-    """Tell whether a layer between fields of C_N, N the order, gains time on a CPU.
+def pays(in_fields: int, out_fields: int, order: int, *, products: int | None = None, training: bool = False) -> bool:
+    """Tell whether a layer between regular fields gains time on a CPU.
 
-    Per pixel the products fall from N² to N + 2P for each pair of fields (P frequencies have cosine and sine). The
-    transforms cost N products per channel, and memory traffic that costs as much as 52 products, 112 with gradients.
-    This fits the layers of ResNet-50 with C4, C8 and C16 at 512 x 512 pixels, on 1 and 2 threads. For C8 without
-    gradients, stage one loses and stage two gains; with gradients, stages three and four gain.
+    Per pixel the products of each pair of fields fall from the square of the order to `products`. The transforms cost
+    as many products per channel as the order, and memory traffic that costs as much as 52 products, 66 with gradients.
+    This fits the layers of ResNet-50 with C4, C8, C16, D4 and D8 at 512 x 512 pixels, on one thread: stage one loses
+    (1.1 to 2 times the convolution), stage two gains (0.6 to 0.85 with gradients), except for C4 with gradients.
+
+    Args:
+        in_fields, out_fields: Regular fields of input and output.
+        order: Number of orientations of a field.
+        products: Products of a pair of fields; None for C_N: N + 2P, where P frequencies have cosine and sine.
+        training: Count the backward pass too.
     """
-    products = order + 2 * ((order - 1) // 2)
+    if products is None:
+        products = order + 2 * ((order - 1) // 2)
     saved = in_fields * out_fields * (order**2 - products)
-    return saved > (in_fields + out_fields) * order * (order + (112 if training else 52))
+    return saved > (in_fields + out_fields) * order * (order + (66 if training else 52))
 
 
 def spectrum(columns: Tensor) -> Spectrum:
@@ -71,56 +79,7 @@ def circulant_conv(x: Tensor, own: Tensor, cross: Tensor, bias: Tensor | None = 
     Returns:
         (B, out_fields * N, H, W).
     """
-    learns = torch.is_grad_enabled() and (x.requires_grad or own.requires_grad or cross.requires_grad)
-    if learns and not is_tracing():  # a trace cannot save an operation that Python defines
-        out = _CirculantConv.apply(x, own, cross)
-        return out if bias is None else out + bias.repeat_interleave(len(own)).view(1, -1, 1, 1)
-    y = _product(own, cross, _to_frequencies(x, len(own)))
-    if bias is not None and is_transformed(bias):
-        return _to_orientations(y, x) + bias.repeat_interleave(len(own)).view(1, -1, 1, 1)
-    if bias is not None:  # a constant is frequency 0 alone
-        y[0] += bias.unsqueeze(1) * math.sqrt(len(own))
-    return _to_orientations(y, x)
-
-
-class _CirculantConv(torch.autograd.Function):
-    """Save the input as it is, which the layer before saves anyway; transform it again in the backward pass."""
-
-    generate_vmap_rule = True  # each of its steps has one
-
-    @staticmethod
-    def forward(x: Tensor, own: Tensor, cross: Tensor) -> Tensor:
-        return _to_orientations(_product(own, cross, _to_frequencies(x, len(own))), x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, own, cross = ctx.saved_tensors
-        grad_x = grad_own = grad_cross = None
-        g = _to_frequencies(grad, len(own))
-        if ctx.needs_input_grad[0]:
-            grad_x = _to_orientations(_product(own.transpose(1, 2), -cross.transpose(1, 2), g), x)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            f = _to_frequencies(x, len(own)).transpose(1, 2)
-            cos, sin = _pairs(len(own))
-            grad_own = g @ f
-            grad_cross = torch.baddbmm(g[cos] @ f[sin], g[sin], f[cos], alpha=-1)
-        return grad_x, grad_own, grad_cross
-
-    @staticmethod
-    def jvp(ctx: Any, x_t: Tensor | None, own_t: Tensor | None, cross_t: Tensor | None) -> Tensor:
-        x, own, cross = ctx.saved_tensors
-        parts = []
-        if x_t is not None:
-            parts.append(_CirculantConv.forward(x_t, own, cross))
-        if own_t is not None or cross_t is not None:
-            own_t = torch.zeros_like(own) if own_t is None else own_t
-            parts.append(_CirculantConv.forward(x, own_t, torch.zeros_like(cross) if cross_t is None else cross_t))
-        return sum(parts[1:], parts[0])
+    return block_conv(_algebra(len(own)), x, own, cross, bias)
 
 
 class FourierConv2d(nn.Module):
@@ -157,22 +116,6 @@ def every(x: Tensor, stride: tuple[int, ...]) -> Tensor:
     return x if stride == (1, 1) else x[..., :: stride[0], :: stride[1]]
 
 
-def _to_frequencies(x: Tensor, n: int) -> Tensor:
-    """Map (B, F * N, H, W) to coefficients (N, F, B * H * W)."""
-    b, c, h, w = x.shape
-    fields = x.reshape(b, c // n, n, h * w)
-    return (transforms(n).whole.like(x) @ fields).permute(2, 1, 0, 3).reshape(n, c // n, b * h * w)
-
-
-def _to_orientations(y: Tensor, like: Tensor) -> Tensor:
-    """Map coefficients (N, F, B * H * W) to (B, F * N, H, W), with batch and size of `like`."""
-    b, _, h, w = like.shape
-    n = len(y)  # a plain number also in a trace
-    f = y.shape[1]
-    fields = y.reshape(n, f, b, h * w).permute(2, 1, 0, 3)  # (B, F, N, H * W)
-    return (transforms(n).whole.like(y).t() @ fields).reshape(b, f * n, h, w)
-
-
 def _product(own: Tensor, cross: Tensor, x: Tensor) -> Tensor:
     """Multiply coefficients (N, in_fields, M) by the spectrum: (N, out_fields, M)."""
     cos, sin = _pairs(len(own))
@@ -183,6 +126,18 @@ def _product(own: Tensor, cross: Tensor, x: Tensor) -> Tensor:
     y[cos].baddbmm_(cross, x[sin])
     y[sin].baddbmm_(cross, x[cos], alpha=-1)
     return y
+
+
+def _adjoint(own: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the spectrum of the transposed blocks."""
+    return own.transpose(1, 2), -cross.transpose(1, 2)
+
+
+def _gradients(g: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of a spectrum, from those of the product and the coefficients that it multiplied."""
+    f = f.transpose(1, 2)
+    cos, sin = _pairs(len(g))
+    return g @ f, torch.baddbmm(g[cos] @ f[sin], g[sin], f[cos], alpha=-1)
 
 
 def _pairs(n: int) -> tuple[slice, slice]:
@@ -214,3 +169,8 @@ def transforms(n: int) -> Transforms:
     rows = np.concatenate([own[:, : n - len(pairs)], -cross], 1).T
     whole = rows / np.sqrt(np.square(rows).sum(1, keepdims=True))
     return Transforms(Constant(own), Constant(cross), Constant(whole))
+
+
+@cache
+def _algebra(n: int) -> BlockAlgebra:
+    return BlockAlgebra(transforms(n).whole, _product, _adjoint, _gradients)

@@ -95,7 +95,6 @@ def test_where_it_is_not_taken(taken):
         layer = ennConv(width, width, kernel_size, group=group, **options)
         return layer(torch.randn(1, width, 3, 3) if x is None else x.expand(1, width, 3, 3))
 
-    run('D4')
     run(kernel_size=3)
     run(groups=2)
     run(padding=1)
@@ -104,10 +103,10 @@ def test_where_it_is_not_taken(taken):
         run()
     run(x=nn.Parameter(torch.zeros(1)).as_subclass(type('Subclass', (torch.Tensor,), {})))
     assert taken == []
-    run(width=200)
+    run(width=176)
     assert taken == [], 'too narrow to gain with gradients'
     with torch.no_grad():
-        run(width=200)
+        run(width=176)
     assert len(taken) == 1
 
 
@@ -122,7 +121,7 @@ def test_wide_layers_pay():
         stages = [pays(width, width // 4, order) for width in widths]
         learning = [pays(width, width // 4, order, training=True) for width in widths]
         assert stages == [False, True, True]
-        assert learning == [False, False, True]
+        assert learning == [False, order != 4, True]
 
 
 @pytest.mark.parametrize('group', ['C4', 'C8'])

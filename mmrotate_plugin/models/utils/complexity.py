@@ -2,7 +2,7 @@
 
 Each product in a convolution or a matrix product counts once, with its addition, as in mmcv and mmengine. An
 equivariant layer counts as the convolution with its expanded filter, which it is after export and on a GPU: as much as
-a plain layer of its width. The Fourier path of a CPU computes fewer (`circulant_macs`); `count_macs` gives either
+a plain layer of its width. The Fourier path of a CPU computes fewer (`irrep_macs`); `count_macs` gives either
 number. Expanding the filter is not part of inference, and does not count.
 
 mmcv's counter goes by the classes of modules and skips those it does not know. mmengine's traces the network, where
@@ -25,6 +25,8 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ...equivariant import ennAvgPool, ennConv, ennGroupPool, ennInterpolate, ennMaxPool, ennReLU, ennTrivialConv
+from ...equivariant.dihedral import products
+from ...equivariant.fields import group_order
 from ...equivariant.fourier import FourierConv2d
 from ...utils.contexts import temporary_attributes
 from ..uncertainty.contexts import without_variance
@@ -59,14 +61,16 @@ def count_macs(net: nn.Module, run: Callable[[], Any], *, fourier: bool = False)
     return counter.get_total_flops() // 2  # torch counts products and sums apart
 
 
-def circulant_macs(in_fields: int, out_fields: int, order: int, pixels: int) -> int:
-    """Multiply-adds of a 1x1 layer between regular fields of C_N on the Fourier path.
+def irrep_macs(group: str, in_fields: int, out_fields: int, pixels: int) -> int:
+    """Multiply-adds of a 1x1 layer between regular fields on the Fourier path.
 
-    A convolution has N² for each pair of fields and pixel. Here each pair takes N + 2P products of coefficients, where
-    P frequencies have a cosine and a sine; in the transforms, each channel of input and output is a sum of N terms.
+    A convolution has the square of the group's order for each pair of fields and pixel. Here each pair takes one
+    product of coefficients for each number of its sparse block; in the transforms, each channel of input and output is
+    a sum of as many terms as the order.
     """
-    pairs = (order - 1) // 2
-    return pixels * (in_fields * out_fields * (order + 2 * pairs) + (in_fields + out_fields) * order**2)
+    n = int(group[1:])
+    count = products(group) if group[0] == 'D' else n + 2 * ((n - 1) // 2)
+    return pixels * (in_fields * out_fields * count + (in_fields + out_fields) * group_order(group) ** 2)
 
 
 def _keep_filters(net: nn.Module) -> None:

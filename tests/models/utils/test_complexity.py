@@ -8,8 +8,9 @@ from mmengine.analysis import FlopAnalyzer
 from torch import nn
 
 from mmrotate_plugin.equivariant import ennConv, export
+from mmrotate_plugin.equivariant.fields import group_order
 from mmrotate_plugin.models import ReResNet, ResNet
-from mmrotate_plugin.models.utils.complexity import circulant_macs, count_macs, torch_counter
+from mmrotate_plugin.models.utils.complexity import count_macs, irrep_macs, torch_counter
 from mmrotate_plugin.models.utils.fourier_path import without_fourier
 
 needs_counter = pytest.mark.skipif(torch_counter is None, reason='torch 2.0 has no counter')
@@ -71,9 +72,9 @@ def test_mmcv_alone_does_not_know_the_layers():
 
 
 @needs_counter
-@pytest.mark.parametrize('group', ['C4', 'C5', 'C8'])
+@pytest.mark.parametrize('group', ['C4', 'C5', 'C8', 'D3', 'D4', 'D8'])
 def test_the_fourier_path_is_counted_as_it_is_computed(group):
-    order = int(group[1:])
+    order = group_order(group)
     fields = 64
     conv = ennConv(fields * order, 2 * fields * order, 1, group=group, bias=False).eval()
     x = torch.zeros(2, fields * order, 5, 7)
@@ -83,7 +84,7 @@ def test_the_fourier_path_is_counted_as_it_is_computed(group):
         assert conv._goes_by_fourier(x)
         conv(x)  # its spectrum is kept from now on
     by_fourier = count_macs(conv, lambda: conv(x), fourier=True)
-    assert by_fourier == circulant_macs(fields, 2 * fields, order, 70)
+    assert by_fourier == irrep_macs(group, fields, 2 * fields, 70)
     assert by_fourier < as_convolution
     other = ennConv(fields * order, 2 * fields * order, 1, group=group, bias=False).eval().requires_grad_(False)
     conv.requires_grad_(False)
