@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch.autograd import forward_ad
 
 Function = TypeVar('Function', bound=Callable[..., Any])
 
@@ -49,9 +50,18 @@ class Elementwise(torch.autograd.Function):
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
     """Apply a function that has its own backward pass; show a tracer the operations of its forward pass instead.
 
-    The tracer would otherwise record a single operation that no other runtime knows.
+    The tracer would otherwise record a single operation that no other runtime knows. Where nothing is differentiated,
+    the forward pass is called by itself: torch reads the function's signature anew in each call, for 50 microseconds.
     """
-    return function.forward(*inputs) if is_tracing() else function.apply(*inputs)
+    return function.forward(*inputs) if is_tracing() or not _followed(inputs) else function.apply(*inputs)
+
+
+def _followed(inputs: tuple[Any, ...]) -> bool:
+    """Tell whether anything that needs the backward pass or the batching rule of a function may follow its inputs."""
+    if is_compiling() or forward_ad._current_level >= 0:
+        return True
+    learns = torch.is_grad_enabled()
+    return any(isinstance(x, torch.Tensor) and ((learns and x.requires_grad) or is_transformed(x)) for x in inputs)
 
 
 def constant_result(function: Function) -> Function:

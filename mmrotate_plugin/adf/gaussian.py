@@ -1,6 +1,6 @@
 """Define `Gaussian`, a value with a mean and a variance that any unmodified network propagates."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from .callable_moment import Moment, callable_moment
 from .moment_rules import DELTA, MOVES, PLAIN, RULES, NoMomentRule, name_of
 
 VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # most expensive first
+PLAIN_ARGUMENTS = (Tensor, int, float, str, type(None))  # most arguments; asking for a Mapping takes longer
 SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized', 'is_nested')
 
 
@@ -222,13 +223,19 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
 
 def gaussians(values: Any) -> Iterator[Gaussian]:
     """Iterate over the Gaussians in nested sequences and dicts."""
-    if isinstance(values, Gaussian):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from gaussians(value)
-    elif isinstance(values, Mapping):
-        yield from gaussians(list(values.values()))
+    found: list[Gaussian] = []
+    _collect((values,), found)
+    return iter(found)
+
+
+def _collect(values: Iterable[Any], found: list[Gaussian]) -> None:
+    for value in values:
+        if isinstance(value, Gaussian):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            _collect(value, found)
+        elif not isinstance(value, PLAIN_ARGUMENTS) and isinstance(value, Mapping):
+            _collect(value.values(), found)
 
 
 def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> Any:

@@ -80,13 +80,13 @@ def _constant(value: float) -> Tensor:
     return kept
 
 
-def cumulative(z: Tensor, tail: Tensor, out: Tensor | None = None, work: Tensor | None = None) -> Tensor:
-    r"""Compute :math:`\Phi(z)` from the sign of z and the tail :math:`\Phi(-|z|)`; `work` is a temporary.
+def cumulative(z: Tensor, tail: Tensor, out: Tensor | None = None) -> Tensor:
+    r"""Compute :math:`\Phi(z) = |[z > 0] - \Phi(-|z|)|` from the sign of z and the tail :math:`\Phi(-|z|)`.
 
-    On a CPU, torch.where would cost more than the rest of a moment rule.
+    A comparison that writes numbers is one pass. On a CPU, torch.where would cost more than the rest of a moment rule.
     """
-    positive = torch.sign(z, out=out).clamp_min_(0)
-    return torch.lerp(tail, torch.neg(tail, out=work).add_(1), positive, out=out)
+    positive = torch.gt(z, 0).to(z.dtype) if out is None else torch.gt(z, 0, out=out)
+    return positive.sub_(tail).abs_()
 
 
 def blockwise(

@@ -32,7 +32,7 @@ def _relu_variance(
     t = torch.abs(mean, out=t).mul_(r).clamp_max_(FAR[var.dtype])  # |z|
     e, p = density_and_tail(t, e, p, u)
     e.addcmul_(t, p, value=-1).clamp_min_(0)
-    u = cumulative(mean, p, out=u, work=to_var)
+    u = cumulative(mean, p, out=u)
     # not E[x^2] - mean^2, which loses 2 % at mean 100, variance 0.01 in float32
     u.addcmul_(t.add_(e), e, value=-1).clamp_min_(0)
     return torch.mul(u, var, out=to_var), r, e

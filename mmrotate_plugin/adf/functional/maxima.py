@@ -143,7 +143,7 @@ def _pair_moments(
     a.mul_(s)  # the root of v1 + v2
     e, p = density_and_tail(t, e, p, u)
     e.addcmul_(t, p, value=-1).clamp_min_(0)
-    u = cumulative(z, p, out=u, work=mean)
+    u = cumulative(z, p, out=u)
     top = torch.maximum(m1, m2, out=mean).addcmul_(a, e, value=rho)
     t.add_(e).mul_(e).mul_(s)
     return top, torch.lerp(v2, v1, u, out=var).add_(t, alpha=-lam).clamp_min_(0)

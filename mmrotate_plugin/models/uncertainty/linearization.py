@@ -13,11 +13,10 @@ MEMORY = 2**26  # numbers in the gradients of one batch of backward passes
 
 @dataclass
 class _Entries:
-    """The non-zero entries of a Jacobian, of one column of the detections and one output of the heads."""
+    """The non-zero entries of the Jacobian of the detections with respect to one output of the heads."""
 
-    column: int
     leaf: int
-    row: Tensor  # (M,) detection
+    number: Tensor  # (M,) index into the flattened detections
     place: Tensor  # (M,) index into the flattened output
     value: Tensor  # (M,) derivative
 
@@ -61,22 +60,25 @@ class Linearization:
         self, detections: Tensor, leaves: Sequence[Tensor], groups: Tensor, jobs: Sequence[tuple[int, int]]
     ) -> None:
         seeds = detections.new_zeros(2, len(jobs), *self.shape)
-        members = [(groups == group).nonzero().squeeze(1) for _, group in jobs]
-        for i, ((column, _), rows) in enumerate(zip(jobs, members, strict=True)):
+        numbers = groups.new_full((len(jobs), max(self.shape[0], 1)), -1)  # of a job's members in the detections
+        for i, (column, group) in enumerate(jobs):
+            rows = (groups == group).nonzero().squeeze(1)
             seeds[0, i, rows, column] = 1
             seeds[1, i, rows, column] = torch.arange(1, len(rows) + 1, dtype=seeds.dtype, device=seeds.device)
+            numbers[i, : len(rows)] = rows * self.shape[1] + column
         for leaf, found in enumerate(gradients(detections, leaves, seeds.flatten(0, 1))):
             if found is None:
                 continue
-            sums, numbered = found.reshape(2, len(jobs), -1)
-            job, place = sums.nonzero(as_tuple=True)
-            value = sums[job, place]
-            which = (numbered[job, place] / value).round().long() - 1
-            for i, ((column, _), rows) in enumerate(zip(jobs, members, strict=True)):
-                # not where a denormal gradient has lost its digits
-                mine = (job == i) & (which >= 0) & (which < len(rows))
-                if bool(mine.any()):
-                    self.entries.append(_Entries(column, leaf, rows[which[mine]], place[mine], value[mine]))
+            sums, numbered = found.reshape(2, -1)
+            job_and_place = sums.nonzero().squeeze(1)
+            value = sums[job_and_place]
+            which = (numbered[job_and_place] / value).round().long() - 1
+            size = max(1, leaves[leaf].numel())
+            job, place = job_and_place // size, job_and_place % size
+            number = numbers[job, which.clamp(0, numbers.shape[1] - 1)]
+            # not where a denormal gradient has lost its digits
+            mine = (which >= 0) & (which < numbers.shape[1]) & (number >= 0)
+            self.entries.append(_Entries(leaf, number[mine], place[mine], value[mine]))
 
     def variance(self, variances: Sequence[Tensor | None]) -> Tensor:
         """Propagate variances of the leaves to variances of the detections, (N, D).
@@ -96,7 +98,7 @@ class Linearization:
             value = values[entry.leaf]
             if value is not None:
                 weight = entry.value.square() if squared else entry.value
-                out[:, entry.column].index_add_(0, entry.row, weight * value.reshape(-1)[entry.place])
+                out.view(-1).index_add_(0, entry.number, weight * value.reshape(-1)[entry.place])
         if self.first is not None:
             out[:, :-1] = out[self.first, :-1]
         return out

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mmrotate_plugin.models.uncertainty import linearization
 from mmrotate_plugin.models.uncertainty.linearization import Linearization, sharing_of
 
 
@@ -33,6 +34,18 @@ def test_variance_is_that_of_the_whole_jacobian(decoded):
     differences = [torch.randn_like(maps), torch.randn_like(logits)]
     expected = sum((j * d).flatten(2).sum(2) for j, d in zip(jacobian, differences, strict=True))
     torch.testing.assert_close(line(differences), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_passes_in_small_batches_give_the_same(decoded, monkeypatch):
+    decode, maps, logits, label = decoded
+    values = decode(maps, logits)
+    sharing = sharing_of(values[:, :-1].detach(), label, regions=False)
+    variances = [torch.rand_like(maps), torch.rand_like(logits)]
+    whole = Linearization(values, [maps, logits], sharing)
+    monkeypatch.setattr(linearization, 'MEMORY', 1)
+    parts = Linearization(values, [maps, logits], sharing)
+    assert len(parts.entries) > len(whole.entries)
+    torch.testing.assert_close(parts.variance(variances), whole.variance(variances), rtol=1e-12, atol=0)
 
 
 def test_detections_that_share_outputs_need_groups(decoded):
