@@ -72,6 +72,7 @@ SURFACE = {
         'RoLabelImgDataset',
         'RotatedCocoDataset',
         'Scene',
+        'Split',
         'SymmetricResize',
         'SyntheticAerialDataset',
         'TurnImage',
@@ -79,6 +80,7 @@ SURFACE = {
         'convert_dataset',
         'draw_scene',
         'resize_symmetric',
+        'split_dataset',
     ],
     'mmrotate_plugin.engine': [
         'BFloat16OptimWrapper',
@@ -121,8 +123,10 @@ SURFACE = {
     'mmrotate_plugin.evaluation': [
         'DOTAMetric',
         'EvaluationError',
+        'Merged',
         'UncertaintyMetric',
         'ViewAgreementMetric',
+        'merge_predictions',
     ],
     'mmrotate_plugin.export': [
         'Exported',

@@ -55,7 +55,9 @@ def test_lock_has_all_that_is_wanted():
     wrong = [str(need) for need in wanted if not need.specifier.contains(pins[canonicalize_name(need.name)])]
     assert wrong == [] and len(wanted) > 20
     extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
-    extras = {Requirement(text).name for name in ('export', 'tiff', 'dev', 'docs', 'test') for text in extras[name]}
+    extras = {
+        Requirement(text).name for name in ('export', 'tiff', 'geo', 'dev', 'docs', 'test') for text in extras[name]
+    }
     assert extras - {'mmrotate_plugin', 'pre-commit'} <= {need.name for need in wanted}
 
 

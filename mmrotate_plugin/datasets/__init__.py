@@ -7,6 +7,7 @@ from .formats.labelme import LabelMeDataset
 from .formats.rolabelimg import RoLabelImgDataset
 from .formats.yolo_obb import YOLOOBBDataset
 from .hrsc_dior import DIORDataset, HRSCDataset
+from .patches.split import Split, split_dataset
 from .synthetic.dataset import SyntheticAerialDataset
 from .synthetic.scenes import Scene, draw_scene
 from .transforms.add_noise import AddNoise
@@ -27,6 +28,7 @@ __all__ = [
     'RoLabelImgDataset',
     'RotatedCocoDataset',
     'Scene',
+    'Split',
     'SymmetricResize',
     'SyntheticAerialDataset',
     'TurnImage',
@@ -34,4 +36,5 @@ __all__ = [
     'convert_dataset',
     'draw_scene',
     'resize_symmetric',
+    'split_dataset',
 ]

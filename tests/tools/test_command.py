@@ -18,6 +18,7 @@ from mmrotate_plugin_cli import (
     export,
     predict,
     show_basis,
+    split_dataset,
 )
 from mmrotate_plugin_cli.main import TABLE, main, make_parser
 
@@ -36,12 +37,15 @@ TOOLS = {
     'convert-weights': 'convert_weights',
     'browse-dataset': 'browse_dataset',
     'convert-dataset': 'convert_dataset',
+    'split-dataset': 'split_dataset',
+    'merge-predictions': 'merge_predictions',
     'make-synthetic': 'make_synthetic',
     'show-basis': 'show_basis',
     'demo': 'demo',
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy', 'cv2', 'mmrotate_plugin', 'shtab')
-READS_CONFIG = set(TABLE) - {'convert-weights', 'convert-dataset', 'make-synthetic'}
+HAS_OUT = ('flops', 'convert-weights', 'convert-dataset', 'split-dataset', 'merge-predictions')  # or needs none
+READS_CONFIG = set(TABLE) - {*HAS_OUT[1:], 'make-synthetic'}
 READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo', 'browse-dataset'} | {'convert-weights'}
 HAS_DEVICE = {'predict', 'calibrate', 'evaluate-angles', 'evaluate-uncertainty', 'check-equivariance', 'benchmark'}
 HAS_SEED = {'train', 'browse-dataset', 'calibrate', 'evaluate-uncertainty', 'make-synthetic', 'show-basis'}
@@ -103,7 +107,7 @@ def test_options_that_commands_share(name):
     assert ('--device' in options) == (name in HAS_DEVICE)
     assert ('--seed' in options) == (name in HAS_SEED)
     assert ('--launcher' in options) == ('--local_rank' in options) == (name in ('train', 'test'))
-    assert '--work-dir' in options or '--out' in options or name in ('flops', 'convert-weights', 'convert-dataset')
+    assert '--work-dir' in options or '--out' in options or name in HAS_OUT
 
 
 def test_a_shared_option_is_the_same_everywhere():
@@ -238,6 +242,7 @@ def test_choices_are_those_of_the_package():
     from mmrotate_plugin.commands import export as export_command
     from mmrotate_plugin.commands import show_basis as show_basis_command
     from mmrotate_plugin.datasets.formats import coco_boxes, convert, recognise, writers
+    from mmrotate_plugin.datasets.patches import patch_file
     from mmrotate_plugin.datasets.transforms.corruptions import Corruption
     from mmrotate_plugin.models import ResNet
     from mmrotate_plugin.models.detectors import uncertain_detector
@@ -249,6 +254,7 @@ def test_choices_are_those_of_the_package():
     assert export.FORMATS == export_command.FORMATS
     assert tuple(recognise.FORMATS) == convert_dataset.READ and tuple(writers.WRITERS) == convert_dataset.WRITTEN
     assert convert_dataset.IMAGES == convert.IMAGES and tuple(coco_boxes.ANGLES) == convert_dataset.ANGLES
+    assert {f'.{ending}' for ending in split_dataset.ENDINGS} == set(patch_file.ENDINGS)
     assert show_basis.DEFAULT_LAYER == show_basis_command.DEFAULT_LAYER
     assert all(Corruption.parse(text) for text in evaluate_uncertainty.CORRUPTIONS)
     for depth in benchmark.DEPTHS:

@@ -9,13 +9,11 @@ from pathlib import Path
 from ...utils.atomic_files import copy_whole, link_whole, write_whole
 from ...utils.errors import UsageError
 from ...utils.messages import some
-from ..utils.broken_files import BrokenFileError
-from ..utils.label_files import read_json
+from .out_folder import check_out, name_images
 from .readers import read_source
 from .recognise import FORMATS
-from .sample import Sample
 from .source import Source
-from .writers import WRITERS, Writer, losses
+from .writers import WRITERS, losses
 
 # says that this function made the folder, and from what; hidden, as labelling tools take a JSON file for labels
 MARK = '.convert-dataset.json'
@@ -83,10 +81,11 @@ def convert_dataset(
     if images not in IMAGES:
         raise UsageError(f'images={images!r} must be one of {", ".join(IMAGES)}')
     facts = {'source': str(path.resolve()), 'from': from_format, 'to': to, 'images': images, 'angle': angle}
-    _check_out(path, folder, facts)
+    check_out(path, folder, MARK, facts, 'a conversion')
     found = read_source(path, from_format, strict=strict, angle=angle, progress=lambda count: progress('read', count))
     writer = WRITERS[to]
-    splits = _name_images(found, writer)
+    named = name_images(found, writer.default)
+    splits = {split: [(sample, sample.image.name) for sample in samples] for split, samples in named.items()}
     done = _summary(found, to, {split: len(samples) for split, samples in splits.items()})
     try:
         write_whole(folder / MARK, json.dumps({**facts, 'lost': done.lost}, ensure_ascii=False, indent=2) + '\n')
@@ -108,38 +107,6 @@ def convert_dataset(
     except OSError as error:
         raise UsageError(f"OUT '{folder}' could not be written: {error.strerror or error}") from error
     return done
-
-
-def _check_out(source: Path, out: Path, facts: dict[str, str | None]) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"OUT '{out}' is a file; give a folder")
-    root = (source.parent if source.is_file() else source).resolve()
-    if out.resolve() == root or root in out.resolve().parents or out.resolve() in root.parents:
-        raise UsageError(f"OUT '{out}' and SOURCE '{source}' lie in each other; give a folder elsewhere")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    try:
-        told = read_json(out / MARK)
-    except BrokenFileError:
-        told = {}
-    if {key: told.get(key) for key in facts} != facts:
-        what = f'holds a conversion of {told["source"]} to {told.get("to")}' if told.get('source') else (
-            'holds files that this command did not write'
-        )  # fmt: skip
-        raise UsageError(f"OUT '{out}' {what}; give an empty or a new folder, or the same arguments to continue")
-
-
-def _name_images(source: Source, writer: Writer) -> dict[str, list[tuple[Sample, str]]]:
-    """Give each image its name in the new folder, which no other image of its split has."""
-    splits: dict[str, list[tuple[Sample, str]]] = {}
-    taken: dict[tuple[str, str], Path] = {}
-    for sample in source.samples:
-        split, stem = sample.split or writer.default, sample.image.stem.casefold()
-        other = taken.setdefault((split, stem), sample.image)
-        if other != sample.image:
-            raise UsageError(f'{other} and {sample.image} would have one name; rename one of them')
-        splits.setdefault(split, []).append((sample, sample.image.name))
-    return splits
 
 
 def _summary(source: Source, to: str, splits: dict[str, int]) -> Conversion:

@@ -34,11 +34,15 @@ class Patch(NamedTuple):
     y: int
 
 
-def parse_patch(name: str) -> Patch:
+def parse_patch(name: str, *, blanks: bool = False) -> Patch:
     """Parse the name of a patch: IMAGE__SCALE__X___Y, as DOTA's and mmrotate's splitters write it.
 
     SCALE is the factor by which DOTA's splitter resized the image before it cut (0.5, 1, 1.5), or the side of the patch
     in pixels, which mmrotate's cuts without resizing; numbers of 16 or more are sides. SCALE may be missing.
+
+    Args:
+        name: The name.
+        blanks: Take names of images with blanks, which a submission cannot have.
 
     Raises:
         EvaluationError: If the name has another form, blanks, or a scale of 0.
@@ -49,7 +53,7 @@ def parse_patch(name: str) -> Patch:
             f"image '{name}': the name does not say where the patch was cut; to merge patches it must be "
             'IMAGE__SCALE__X___Y, such as P0001__1__824___0 (or set merge_patches=False)'
         )
-    if re.search(r'\s', match['image']):
+    if not blanks and re.search(r'\s', match['image']):
         raise EvaluationError(
             f"image '{name}': a submission separates its fields by blanks, so '{match['image']}' cannot be an image's "
             'name: rename the files'
@@ -60,13 +64,16 @@ def parse_patch(name: str) -> Patch:
     return Patch(match['image'], scale if scale < SMALLEST_SIDE else 1.0, int(match['x']), int(match['y']))
 
 
-def check_submission(names: Iterable[str], classes: Sequence[str], folder: str | os.PathLike[str]) -> None:
+def check_submission(
+    names: Iterable[str], classes: Sequence[str], folder: str | os.PathLike[str], *, argument: str = 'outfile_prefix='
+) -> None:
     """Refuse names and folders that would spoil a submission, before the first image is processed.
 
     Args:
         names: Names of the patches, `img_id` of the samples.
         classes: Class names, which become parts of file names.
         folder: Folder to create.
+        argument: What names the folder, for messages.
 
     Raises:
         EvaluationError: If a name does not tell where its patch is, two names are equal, a class cannot be part of a
@@ -90,25 +97,28 @@ def check_submission(names: Iterable[str], classes: Sequence[str], folder: str |
         files.add(name.lower())
     folder = Path(folder)
     if os.path.lexists(folder):
-        raise EvaluationError(f"outfile_prefix='{folder}' exists already: remove it, or name a new folder")
+        raise EvaluationError(f"{argument}'{folder}' exists already: remove it, or name a new folder")
     parent = next(path for path in folder.absolute().parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise EvaluationError(f"outfile_prefix='{folder}' cannot be made: '{parent}' cannot be written")
+        raise EvaluationError(f"{argument}'{folder}' cannot be made: '{parent}' cannot be written")
 
 
-def merge_patches(images: Iterable[Mapping[str, Any]], iou_thr: float) -> dict[str, dict[str, np.ndarray]]:
+def merge_patches(
+    images: Iterable[Mapping[str, Any]], iou_thr: float, *, blanks: bool = False
+) -> dict[str, dict[str, np.ndarray]]:
     """Merge detections on patches into those of whole images, without those that several patches found.
 
     Args:
         images: For each patch a dict of `img_id` and arrays `bboxes` (N, D), `scores` and `labels` (N,).
         iou_thr: Threshold of the suppression, see `rotated_nms`.
+        blanks: See `parse_patch`.
 
     Returns:
         For each image, in order of names, `bboxes`, `scores` and `labels`, best first, in pixels of the image.
     """
     whole: dict[str, list[Mapping[str, Any]]] = {}
     for image in images:
-        patch = parse_patch(image['img_id'])
+        patch = parse_patch(image['img_id'], blanks=blanks)
         boxes = image['bboxes'].astype(np.float64)
         if boxes.shape[1] == 5:
             boxes[:, :2] += (patch.x, patch.y)

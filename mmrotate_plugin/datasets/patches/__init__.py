@@ -1,0 +1,1 @@
+"""Split large images into overlapping patches, with their labels."""
