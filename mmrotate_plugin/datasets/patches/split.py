@@ -219,9 +219,9 @@ def _read(path: Path, wanted: str | None, strict: bool, angle: str | None, progr
     for image in images:
         found.add(image, '', None, lambda _width, _height: ())
     if not found.samples:
-        raise UsageError(f'{path}: none of {found.broken} images can be used')
-    if found.broken:
-        found.notes.append(f'{found.broken} images were left out, as they are broken')
+        raise UsageError(f'{path}: none of {len(found.broken_files)} images can be used')
+    if found.broken_files:
+        found.notes.append(f'{len(found.broken_files)} images were left out, as they are broken')
     return found
 
 
