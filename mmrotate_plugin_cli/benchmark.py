@@ -1,6 +1,7 @@
 """Options of ``mmrotate-plugin benchmark``."""
 
 import argparse
+import math
 import shlex
 
 from . import options
@@ -10,7 +11,7 @@ DESCRIPTION = (
     'Compare networks with a plain ResNet of equal width. In each round, each network is timed right before or after '
     'the baseline; results are ratios within such pairs. Outputs that are claimed to be equal are compared first.'
 )
-EPILOG = 'status: 0 measured, 1 the networks are not alike, 2 wrong input'
+EPILOG = 'status: 0 measured, 1 the networks are not alike, or a regression with --fail-on-regression, 2 wrong input'
 MEASURES = ('build', 'train', 'eval', 'memory', 'checkpoint')
 DEPTHS = (18, 34, 50, 101, 152)
 FULL = {
@@ -51,7 +52,9 @@ def add_arguments(parser: options.CommandParser) -> None:
     parser.add_argument('--depth', type=int, choices=DEPTHS, help='depth of all networks (default: 50)')
     parser.add_argument('--base-channels', type=int, help='width of the first stage, of all networks (default: 64)')
     parser.add_argument('--sizes', type=int, nargs='+', help='sides of the images, in pixels (default: 256 512)')
-    parser.add_argument('--batch-size', type=int, default=2, help='images per training step (default: 2)')
+    parser.add_argument(
+        '--batch-size', type=int, help="images per training step (default: 2; the config's with --configs, --profile)"
+    )
     parser.add_argument(
         '--eval-batch-size', type=int, default=1, help='images per forward pass in eval mode (default: 1)'
     )
@@ -77,6 +80,34 @@ def add_arguments(parser: options.CommandParser) -> None:
         help='also time this UncertainDetector against the detector inside it, on images of its val_dataloader',
     )
     group.add_argument('--checkpoint', metavar='FILE', help='weights of --detector; what it finds depends on them')
+    group = parser.add_argument_group('whole configs')
+    group.add_argument(
+        '--configs',
+        nargs='+',
+        metavar='CONFIG',
+        help='time these in place of networks, relative to the first: training steps on images of train_dataloader, '
+        'and inference up to the outputs of the heads, as it is and exported',
+    )
+    group.add_argument(
+        '--profile',
+        metavar='CONFIG',
+        help='write time, bytes and operations of each layer, beside what the machine can do, in place of measuring '
+        '(with --measures train, eval or both, and --sizes PIXELS)',
+    )
+    group = parser.add_argument_group('comparison')
+    group.add_argument(
+        '--compare',
+        nargs='+',
+        metavar='FILE',
+        help='tell which ratios differ from those of this earlier benchmark.json by more than the noise; with two '
+        'files, compare these and measure nothing',
+    )
+    group.add_argument(
+        '--fail-on-regression', action='store_true', help='end with status 1 if something became slower or larger'
+    )
+    group.add_argument(
+        '--least-change', type=float, default=3.0, metavar='PERCENT', help='smallest change that counts (default: 3)'
+    )
     options.add_cfg_options(parser)
     options.add_unsafe_checkpoint(parser)
 
@@ -84,15 +115,17 @@ def add_arguments(parser: options.CommandParser) -> None:
 def check(parser: options.CommandParser, args: argparse.Namespace) -> None:
     """Refuse values out of range and options without effect; fill in the values of a full or a quick run."""
     args.quoted = quote(parser, args)
+    check_modes(parser, args)
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     options.check_least(
         parser, args, base_channels=1, batch_size=1, eval_batch_size=1, rounds=1, processes=1, threads=1
     )
-    for name in ('checkpoint', 'cfg_options'):
-        if getattr(args, name) and not args.detector:
-            parser.error(f'{options.flag(name)} needs --detector')
+    if args.checkpoint and not args.detector:
+        parser.error('--checkpoint needs --detector')
+    if args.cfg_options and not (args.detector or args.configs or args.profile):
+        parser.error('--cfg-options needs --detector, --configs or --profile')
     if args.threads is not None and args.threads > 1024:
         parser.error(f'--threads must be 1024 or less, not {args.threads}')
     if min(args.sizes) < 33:
@@ -103,11 +136,42 @@ def check(parser: options.CommandParser, args: argparse.Namespace) -> None:
     args.baseline = args.baseline.split(',') if args.baseline else None
 
 
+def check_modes(parser: options.CommandParser, args: argparse.Namespace) -> None:
+    """Refuse options that exclude each other or have no effect; training steps have the batches of their configs."""
+    modes = [name for name in ('configs', 'profile', 'detector') if getattr(args, name)]
+    if len(modes) > 1:
+        parser.error(f'--{modes[0]} and --{modes[1]} exclude each other')
+    if args.configs and len(args.configs) < 2:
+        parser.error('--configs needs two or more: the first is the baseline')
+    if args.compare and (len(args.compare) > 2 or (len(args.compare) == 2 and modes)):
+        parser.error('--compare takes one file to compare this run with, or two files without measuring')
+    if args.profile and args.compare:
+        parser.error('--compare compares ratios, which --profile does not measure')
+    if not math.isfinite(args.least_change) or args.least_change < 0:
+        parser.error(f'--least-change must be a percentage of 0 or more, not {args.least_change}')
+    if args.fail_on_regression and not args.compare:
+        parser.error('--fail-on-regression needs --compare')
+    if args.configs or args.profile:
+        for name in ('networks', 'baseline', 'depth', 'base_channels', 'widths', 'compiled'):
+            if options.given(args, name):
+                parser.error(f'{options.flag(name)} is for networks; it has no effect with --{modes[0]}')
+    if args.profile:
+        for name in ('markdown', 'processes'):
+            if options.given(args, name):
+                parser.error(f'{options.flag(name)} has no effect with --profile')
+        args.sizes = args.sizes or [513]
+        if len(args.sizes) > 1:
+            parser.error('--profile takes one of --sizes')
+        args.rounds = args.rounds or 3
+    if not (args.configs or args.profile):
+        args.batch_size = args.batch_size or 2
+
+
 def quote(parser: options.CommandParser, args: argparse.Namespace) -> str:
     """Return the command that repeats this run, without the places of its files."""
     words = ['python', 'tools/benchmark.py']
     for name, value in vars(args).items():
-        if name in ('out', 'markdown') or value == parser.get_default(name):
+        if name in ('out', 'markdown', 'compare') or value == parser.get_default(name):
             continue
         values = value if isinstance(value, list) else [] if value is True else [value]
         words += [options.flag(name), *map(str, values)]

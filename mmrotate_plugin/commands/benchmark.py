@@ -1,6 +1,7 @@
-"""Measure what networks cost, relative to a baseline."""
+"""Measure what networks cost, relative to a baseline, or where the time of one goes."""
 
 import argparse
+import json
 import warnings
 from collections.abc import Sequence
 from datetime import date
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..apis.benchmark.comparison import compare, differing_settings, regressions
 from ..apis.benchmark.contestants import Contestant, find
 from ..apis.benchmark.environment import disturbances, machine, versions
 from ..apis.benchmark.likeness import prepare
@@ -21,55 +23,128 @@ from ..apis.inference import select_device
 from ..apis.runner import writable_folder
 from ..testing import full_precision
 from ..utils.atomic_files import write_json, write_whole
-from ..utils.errors import UsageError
+from ..utils.errors import CheckFailed, UsageError
+from ..utils.table import aligned
 from ..visualization.plots import benchmark as report
+from ._benchmark_configs import time_configs
+from ._profile import write_profile
 
 ORDER = ('build', 'train', 'eval', 'detect', 'memory', 'checkpoint')
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    """Compare what is claimed to be equal, measure, and write table, numbers and figure."""
+    """Do what the options ask for: profile a config, time configs or networks, compare with an earlier run."""
+    old = read_report(args.compare[0]) if args.compare else None
+    if old is not None and len(args.compare) == 2:
+        tell_changes(args, old, read_report(args.compare[1]))
+        return
     device = select_device(args.device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(args.threads or before)
+    try:
+        if args.profile:
+            write_profile(args, device, writable_folder(args.out, '--out'))
+            return
+        rows, about = (measure_configs if args.configs else measure_networks)(args, device)
+    finally:
+        torch.set_num_threads(before)
+    print(f'\n{report.as_text(rows)}\n')
+    print('\n'.join(map(str, write(writable_folder(args.out, '--out'), args.markdown, rows, about))))
+    if old is not None:
+        tell_changes(args, old, {**about, 'rows': rows})
+
+
+def measure_configs(args: argparse.Namespace, device: torch.device) -> tuple[list[Row], dict[str, Any]]:
+    """Time whole configs against the first; return the rows and what to say about them."""
+    writable_folder(args.out, '--out')
+    about = {**describe(args, device), 'configs': [Path(name).name for name in args.configs]}
+    for text in disturbances(device):
+        say(text)
+    return time_configs(args, device), about
+
+
+def describe(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Describe a run: its command, machine, settings and versions."""
+    return {
+        'date': date.today().isoformat(),
+        'command': args.quoted,
+        **machine(device),
+        'threads': torch.get_num_threads(),
+        'rounds': args.rounds,
+        'processes': args.processes,
+        'left_out': {},
+        'errors': {},
+        'imports': {},
+        'versions': versions(),
+    }
+
+
+def measure_networks(args: argparse.Namespace, device: torch.device) -> tuple[list[Row], dict[str, Any]]:
+    """Compare what is claimed to be equal, and measure networks; return the rows and what to say about them."""
     contestants, baselines, left_out = who_takes_part(args)
-    out = writable_folder(args.out, '--out')
+    writable_folder(args.out, '--out')
     if args.detector:  # minutes before they are used
         load_config(args.detector, args.cfg_options)
     if args.checkpoint:
         read_checkpoint(args.checkpoint, '--checkpoint')
-    before = torch.get_num_threads()
-    settings = make_settings(args, baselines, threads=args.threads or before)
-    about: dict[str, Any] = {
-        'date': date.today().isoformat(),
-        'command': args.quoted,
-        **machine(device),
-        'threads': settings.threads,
-        'depth': args.depth,
-        'base_channels': args.base_channels,
-        'rounds': args.rounds,
-        'processes': args.processes,
-        'left_out': left_out,
-        'versions': versions(),
-    }
+    settings = make_settings(args, baselines, threads=torch.get_num_threads())
+    about = {**describe(args, device), 'depth': args.depth, 'base_channels': args.base_channels, 'left_out': left_out}
     say(f'ResNet-{args.depth}, base_channels={args.base_channels}, {device}, {settings.threads} threads')
     for text in [*(f'{name}: left out, {reason}' for name, reason in left_out.items()), *disturbances(device)]:
         say(text)
 
     warnings.filterwarnings('ignore', message='torch.utils.checkpoint')  # how mmdet uses it is not ours to change
-    torch.set_num_threads(settings.threads)
-    try:
-        torch.manual_seed(0)
-        x = torch.randn(2, 3, min(args.sizes), min(args.sizes), device=device)
-        with full_precision():
-            nets, about['errors'] = prepare(contestants, x, say)
-            rows = measure(contestants, nets, settings, device) + detections(settings, device)
-        nets.clear()  # on a GPU, the other processes need the memory
-    finally:
-        torch.set_num_threads(before)
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, min(args.sizes), min(args.sizes), device=device)
+    with full_precision():
+        nets, about['errors'] = prepare(contestants, x, say)
+        rows = measure(contestants, nets, settings, device) + detections(settings, device)
+    nets.clear()  # on a GPU, the other processes need the memory
     elsewhere, about['imports'] = measure_in_new_processes(contestants, settings, device)
-    rows = sorted(elsewhere + rows, key=lambda row: ORDER.index(row['measure'].split(' ')[0].rstrip(',')))
+    return sorted(elsewhere + rows, key=lambda row: ORDER.index(row['measure'].split(' ')[0].rstrip(','))), about
 
-    print(f'\n{report.as_text(rows)}\n')
-    print('\n'.join(map(str, write(out, args.markdown, rows, about))))
+
+def read_report(path: str) -> dict[str, Any]:
+    """Read what an earlier run wrote.
+
+    Raises:
+        UsageError: If it is no such file.
+    """
+    try:
+        read = json.loads(Path(path).read_text(encoding='utf-8-sig'))
+        for row in read['rows']:
+            if not {'measure', 'network', 'baseline', 'unit'} <= set(row) or any(
+                min(pair) <= 0 for pair in row['rounds']
+            ):
+                raise KeyError('rounds')
+    except OSError as error:
+        raise UsageError(f"--compare '{path}' cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--compare '{path}' is no benchmark.json of this command, which has 'rows' of pairs"
+        ) from error
+    return read
+
+
+def tell_changes(args: argparse.Namespace, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Print which ratios changed by more than their noise.
+
+    Raises:
+        CheckFailed: If something became slower or larger, and `args.fail_on_regression` is set.
+    """
+    compared = compare(old['rows'], new['rows'], least=args.least_change / 100)
+    for name in differing_settings(old, new):
+        print(f'note: {name} differs between the two runs')
+    head = ('measure', 'network', 'baseline', 'old', 'new', 'change', 'verdict')
+    cells = [
+        (row['measure'], row['network'], row['baseline'], f'{row["old"]:.3f}', f'{row["new"]:.3f}')
+        + (f'{row["change"] - 1:+.1%}', row['verdict'])
+        for row in compared
+    ]
+    print(f'\n{aligned([head, *cells])}')
+    worse = regressions(compared)
+    if worse and args.fail_on_regression:
+        raise CheckFailed(*worse)
 
 
 def who_takes_part(args: argparse.Namespace) -> tuple[list[Contestant], list[str], dict[str, str]]:

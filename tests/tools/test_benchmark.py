@@ -354,3 +354,79 @@ def test_detectors_are_timed_by_each_rule(bench, monkeypatch):
     plain = str(ROOT / 'configs/adf/rotated-fcos_adfr18_fpn_synthetic.py')
     status, _, err, _ = bench(*SMALL, '--networks', 'plain,folded', '--measures', 'eval', '--detector', plain)
     assert status == 2 and 'but must be an UncertainDetector' in err
+
+
+def test_changes_are_told_and_regressions_fail_if_asked(bench, tmp_path):
+    row = {'measure': 'train', 'network': 'C8', 'baseline': 'plain', 'unit': 's'}
+    old, new = ({'threads': n, 'rows': [{**row, 'rounds': [(1, n + i / 99) for i in range(5)]}]} for n in (1, 2))
+    for name, report in (('old', old), ('new', new)):
+        (tmp_path / f'{name}.json').write_text('\ufeff' + json.dumps(report))
+    files = [str(tmp_path / 'old.json'), str(tmp_path / 'new.json')]
+    status, out, _, _ = bench('--compare', *files)
+    assert status == 0 and 'slower' in out and 'note: threads differs' in out
+    assert '+98.0%' in out  # medians of 1 + 2 / 99 and 2 + 2 / 99
+    status, _, err, _ = bench('--compare', *files, '--fail-on-regression')
+    assert status == 1 and 'train, C8 / plain: slower, 1.020 to 2.020' in err
+    status, out, _, _ = bench('--compare', *files[::-1], '--fail-on-regression')
+    assert status == 0 and 'faster' in out
+    status, out, _, _ = bench('--compare', *files, '--fail-on-regression', '--least-change', '100')
+    assert status == 0 and 'within noise' in out
+
+    for text, said in (
+        ('{', 'is no benchmark.json'),
+        ('{"rows": [{}]}', 'is no benchmark.json'),
+        (None, 'cannot be read'),
+    ):
+        path = tmp_path / 'wrong.json'
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        status, _, err, _ = bench('--compare', str(path))
+        assert status == 2 and said in err and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('args', 'text'),
+    [
+        (['--configs', 'a.py'], 'two or more'),
+        (['--configs', 'a.py', 'b.py', '--profile', 'a.py'], 'exclude each other'),
+        (['--profile', 'a.py', '--compare', 'old.json'], 'which --profile does not measure'),
+        (['--profile', 'a.py', '--depth', '18'], '--depth is for networks'),
+        (['--profile', 'a.py', '--sizes', '65', '129'], 'takes one of --sizes'),
+        (['--fail-on-regression'], 'needs --compare'),
+        (['--compare', 'a', 'b', 'c'], 'takes one file'),
+        (['--compare', 'a', '--least-change', '-1'], 'percentage of 0 or more'),
+        (['--cfg-options', 'a=1'], 'needs --detector, --configs or --profile'),
+    ],
+)
+def test_modes_that_exclude_each_other(tool, capsys, args, text):
+    with pytest.raises(SystemExit) as end:
+        tool('benchmark')(args)
+    assert end.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_configs_and_their_profile(bench, monkeypatch, tmp_path):
+    pytest.importorskip('mmrotate')
+    from mmrotate_plugin.apis.benchmark.roofline import Limits
+
+    monkeypatch.setattr('mmrotate_plugin.commands._profile.measure_limits', lambda _: Limits(1e9, 1e9))
+    configs = [str(ROOT / f'configs/synthetic/rotated-fcos_{name}_fpn_synthetic.py') for name in ('r18', 're18')]
+    status, _, err, report = bench(
+        '--configs', *configs, '--sizes', '65', '--rounds', '1', '--measures', 'eval', 'train', '--batch-size', '1'
+    )
+    assert status == 0, err
+    names = [Path(config).stem for config in configs]
+    assert [row['measure'].split(' 1x3x')[0] for row in report['rows']] == [
+        'train, config',
+        'eval, config',
+        'eval, exported config',
+    ]
+    assert {(row['baseline'], row['network']) for row in report['rows']} == {tuple(names)}
+    status, out, err, _ = bench('--profile', configs[1], '--sizes', '65', '--rounds', '1', '--measures', 'eval')
+    assert status == 0, err
+    written = json.loads((tmp_path / 'out/profile.json').read_text())
+    (passes,) = written['passes'].values()
+    layers = {row['layer'] for row in passes['rows']}
+    assert {'backbone.conv1', 'backbone.layer1.0.conv1', 'bbox_head.conv_cls'} <= layers
+    assert 'by operation' in out and 'backbone.conv1, forward' in (tmp_path / 'out/profile.md').read_text()

@@ -48,6 +48,13 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def subject(about: Mapping[str, Any]) -> str:
+    """Say what was measured: networks of one kind, or configs."""
+    if 'configs' in about:
+        return ', '.join(about['configs'])
+    return f'ResNet-{about["depth"]} of base_channels={about["base_channels"]}'
+
+
 def as_text(rows: Sequence[Row]) -> str:
     """Format the table for a terminal."""
     return aligned([HEAD, *map(cells, rows)])
@@ -59,11 +66,12 @@ def as_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     Args:
         rows: See the module.
         about: 'date', 'command', 'cpu', 'gpu', 'cores', 'load', 'threads', 'depth', 'base_channels', 'rounds',
-            'processes', 'errors' (relative, of networks claimed to be equal), 'left_out', 'imports' and 'versions'.
+            'processes', 'errors' (relative, of networks claimed to be equal), 'left_out', 'imports' and 'versions'. Of
+            whole configs, 'configs' (their names) in place of depth and base_channels.
     """
     where = about['gpu'] or f'{about["cpu"]}, {about["cores"]} cores'
     lines = [
-        f'- {about["date"]}, ResNet-{about["depth"]} of base_channels={about["base_channels"]}',
+        f'- {about["date"]}, {subject(about)}',
         f'- {where}; threads: {about["threads"]}; load average at the start {about["load"]:.1f}',
         f'- {", ".join(f"{name} {version}" for name, version in about["versions"].items())}',
         f'- rounds: {about["rounds"]}; new processes per network, for first build and memory: {about["processes"]}',
@@ -117,7 +125,7 @@ def figure(rows: Sequence[Row], about: Mapping[str, Any], *, dpi: int = 110) -> 
     drawn = Figure(figsize=(9, 0.24 * sum(heights) + 0.6), dpi=dpi, layout='constrained')
     canvas = FigureCanvasAgg(drawn)
     where = about['gpu'] or f'CPU, {about["threads"]} thread{"s" * (about["threads"] > 1)}'
-    title = f'ResNet-{about["depth"]}, base_channels={about["base_channels"]}, {where}, {about["date"]}'
+    title = f'{subject(about)}, {where}, {about["date"]}'
     drawn.suptitle(title, fontsize=11)
     axes = drawn.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
     for axis, panel in zip(axes, panels.values(), strict=True):
