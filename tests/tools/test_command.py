@@ -35,6 +35,7 @@ TOOLS = {
     'benchmark': 'benchmark',
     'flops': 'get_flops',
     'convert-weights': 'convert_weights',
+    'init': 'init',
     'browse-dataset': 'browse_dataset',
     'convert-dataset': 'convert_dataset',
     'split-dataset': 'split_dataset',
@@ -45,9 +46,17 @@ TOOLS = {
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy', 'cv2', 'mmrotate_plugin', 'shtab')
 HAS_OUT = ('flops', 'convert-weights', 'convert-dataset', 'split-dataset', 'merge-predictions')  # or needs none
-READS_CONFIG = set(TABLE) - {*HAS_OUT[1:], 'make-synthetic'}
+READS_CONFIG = set(TABLE) - {*HAS_OUT[1:], 'init', 'make-synthetic'}
 READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo', 'browse-dataset'} | {'convert-weights'}
-HAS_DEVICE = {'predict', 'calibrate', 'evaluate-angles', 'evaluate-uncertainty', 'check-equivariance', 'benchmark'}
+HAS_DEVICE = {
+    'init',
+    'predict',
+    'calibrate',
+    'evaluate-angles',
+    'evaluate-uncertainty',
+    'check-equivariance',
+    'benchmark',
+}
 HAS_SEED = {'train', 'browse-dataset', 'calibrate', 'evaluate-uncertainty', 'make-synthetic', 'show-basis'}
 
 

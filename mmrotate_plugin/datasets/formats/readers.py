@@ -124,7 +124,7 @@ def _dior(_: Source, label: Path) -> Found:
 
 
 def _read_yolo(source: Source, path: Path, files: list[Path]) -> None:
-    data = _find_yaml(path)
+    data = find_yaml(path)
     source.classes = list(data.names.values())
     read: set[Path] = set()
     owner: dict[Path, str] = {}
@@ -154,7 +154,12 @@ def _yolo(label: Path | None, data: DataYaml, width: int, height: int) -> Found:
     return () if label is None else yolo_obb.parse_text(read_text(label), data.names, width, height)
 
 
-def _find_yaml(path: Path) -> DataYaml:
+def find_yaml(path: Path) -> DataYaml:
+    """Find and read the ``data.yaml`` of a folder, or read that file itself.
+
+    Raises:
+        UsageError: If the folder has none or several, or the file names no folder of images.
+    """
     if path.is_file():
         data = read_data_yaml(path)
     else:
@@ -181,7 +186,7 @@ def _read_coco(source: Source, files: list[Path], angle: str | None) -> None:
         for entry in content.images.values():
             image = _find_image(source.root, file, entry['file_name'], split, by_name)
             read = partial(_coco_objects, content, entry['id'], angle)
-            source.add(image, split, f'{file}, image {entry["file_name"]}', read)
+            source.add(image, split, f'{file}, image {entry["file_name"]}', read, file=file)
 
 
 def _coco_objects(content: CocoFile, image_id: Any, angle: str | None, _width: int, _height: int) -> Found:

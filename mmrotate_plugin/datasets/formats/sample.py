@@ -18,6 +18,7 @@ class Sample:
         width: Pixels.
         height: Pixels.
         objects: Its objects, corners in pixels.
+        label: File that has them; None if there is none.
     """
 
     image: Path
@@ -25,6 +26,7 @@ class Sample:
     width: int
     height: int
     objects: list[Annotation] = field(default_factory=list)
+    label: Path | None = None
 
 
 def number(value: float, decimals: int = DECIMALS) -> str:

@@ -52,7 +52,15 @@ class Source:
     def __post_init__(self) -> None:
         self.census = Census((), (), unit=self.unit, strict=self.strict, wanted='see --from')
 
-    def add(self, image: Path, split: str, label: Path | str | None, read: Callable[[int, int], Found]) -> None:
+    def add(
+        self,
+        image: Path,
+        split: str,
+        label: Path | str | None,
+        read: Callable[[int, int], Found],
+        *,
+        file: Path | None = None,
+    ) -> None:
         """Read the objects of one image.
 
         Args:
@@ -60,6 +68,7 @@ class Source:
             split: Its part of the data.
             label: Its label file, for messages.
             read: Reads the objects, given the width and height of the image.
+            file: The file that holds the objects, where `label` is a text.
 
         Raises:
             BrokenFileError: If image or label file cannot be used, and `strict`.
@@ -74,7 +83,7 @@ class Source:
             self.broken_files.append(str(error))
             warn(f'{error}; the image is left out')
             return
-        sample, refused = Sample(image, split, width, height), []
+        sample, refused = Sample(image, split, width, height, label=label if isinstance(label, Path) else file), []
         for number, item in found:
             try:
                 if isinstance(item, BadAnnotation):
