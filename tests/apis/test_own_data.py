@@ -61,6 +61,7 @@ def test_the_batch_follows_the_memory_and_the_epoch_the_number_of_images():
     assert choose([sample(1000, 16, 40, count=130)], 'cpu', GB).most == 300
 
 
+@pytest.mark.slow
 def test_a_flat_folder_is_divided_and_the_config_trains(tmp_path, monkeypatch, capsys):
     pytest.importorskip('mmrotate')
     monkeypatch.chdir(tmp_path)
