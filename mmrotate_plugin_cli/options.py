@@ -68,6 +68,11 @@ def add_work_dir(parser: CommandParser) -> None:
     )
 
 
+def add_no_report(parser: CommandParser) -> None:
+    """Add ``--no-report`` for commands that write report.html."""
+    parser.add_argument('--no-report', action='store_true', help='write no report.html into the work directory')
+
+
 def add_launcher(parser: CommandParser) -> None:
     """Add ``--launcher``, and the rank that older launchers pass on the command line."""
     parser.common.add_argument(

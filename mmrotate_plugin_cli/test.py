@@ -5,7 +5,10 @@ import argparse
 from . import options
 
 HELP = 'test a detector'
-DESCRIPTION = 'Test a detector. Prints the table of the metric and writes test_metrics.json into the work directory.'
+DESCRIPTION = (
+    'Test a detector. Prints the table of the metric and writes test_metrics.json and report.html into the work '
+    'directory.'
+)
 
 
 def add_arguments(parser: options.CommandParser) -> None:
@@ -24,6 +27,7 @@ def add_arguments(parser: options.CommandParser) -> None:
         help='merge the detections on several views of each image, by tta_model and tta_pipeline of the config, '
         'by default the four quarter turns; says how far the views agree',
     )
+    options.add_no_report(parser)
     options.add_work_dir(parser)
     options.add_launcher(parser)
 

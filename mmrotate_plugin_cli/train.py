@@ -5,7 +5,7 @@ import argparse
 from . import options
 
 HELP = 'train a detector'
-DESCRIPTION = 'Train a detector. Log, config, checkpoints and pictures go into the work directory.'
+DESCRIPTION = 'Train a detector. Log, config, checkpoints, pictures and a report go into the work directory.'
 
 
 def add_arguments(parser: options.CommandParser) -> None:
@@ -31,6 +31,7 @@ def add_arguments(parser: options.CommandParser) -> None:
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument('--pictures', type=int, default=8, help='pictures per validation; 0 for none (default: 8)')
     parser.add_argument('--tensorboard', action='store_true', help='also write scalars and pictures for TensorBoard')
+    options.add_no_report(parser)
     options.add_work_dir(parser)
     options.add_seed(parser, of='initial weights, data order and augmentation', default=None)
     options.add_unsafe_checkpoint(parser)

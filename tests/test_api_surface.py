@@ -89,8 +89,16 @@ SURFACE = {
         'EquivarianceHook',
         'ExactResumeHook',
         'LimitsHook',
+        'ReportHook',
         'StopAtDivergenceHook',
         'WholeCheckpointHook',
+    ],
+    'mmrotate_plugin.engine.report': [
+        'Evaluation',
+        'load_detections',
+        'read_scalars',
+        'save_detections',
+        'write_report',
     ],
     'mmrotate_plugin.equivariant': [
         'FieldNorm',

@@ -48,7 +48,10 @@ def test(args: argparse.Namespace) -> None:
             'out_dir': args.show_dir,
         }
         cfg.custom_hooks = [*others, pictures]
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'mmrotate_plugin.LimitsHook'}]
+    hooks = [*(cfg.get('custom_hooks') or []), {'type': 'mmrotate_plugin.LimitsHook'}]
+    if not args.no_report and not any('ReportHook' in str(hook.get('type')) for hook in hooks):
+        hooks.append({'type': 'mmrotate_plugin.ReportHook'})
+    cfg.custom_hooks = hooks
     if args.out:
         writable_folder(Path(args.out).parent, '--out')
         if Path(args.out).is_dir():

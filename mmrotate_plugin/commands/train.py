@@ -86,7 +86,8 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if args.seed is not None:
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': args.seed}
     hooks = list(cfg.get('custom_hooks') or [])
-    for name in ('ExactResumeHook', 'StopAtDivergenceHook', 'LimitsHook'):
+    names = ['ExactResumeHook', 'StopAtDivergenceHook', 'LimitsHook', *([] if args.no_report else ['ReportHook'])]
+    for name in names:
         if not any(name in str(hook.get('type')) for hook in hooks):
             hooks.append(dict(type=f'mmrotate_plugin.{name}'))
     if args.pictures and not any('DetectionPicturesHook' in str(hook.get('type')) for hook in hooks):

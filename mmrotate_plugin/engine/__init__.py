@@ -6,6 +6,7 @@ from .hooks import (
     EquivarianceHook,
     ExactResumeHook,
     LimitsHook,
+    ReportHook,
     StopAtDivergenceHook,
     WholeCheckpointHook,
 )
@@ -18,6 +19,7 @@ __all__ = [
     'EquivarianceHook',
     'ExactResumeHook',
     'LimitsHook',
+    'ReportHook',
     'StopAtDivergenceHook',
     'WholeCheckpointHook',
 ]

@@ -40,13 +40,14 @@ TOOLS = {
     'convert-dataset': 'convert_dataset',
     'split-dataset': 'split_dataset',
     'merge-predictions': 'merge_predictions',
+    'report': 'report',
     'make-synthetic': 'make_synthetic',
     'show-basis': 'show_basis',
     'demo': 'demo',
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy', 'cv2', 'mmrotate_plugin', 'shtab')
 HAS_OUT = ('flops', 'convert-weights', 'convert-dataset', 'split-dataset', 'merge-predictions')  # or needs none
-READS_CONFIG = set(TABLE) - {*HAS_OUT[1:], 'init', 'make-synthetic'}
+READS_CONFIG = set(TABLE) - {*HAS_OUT[1:], 'init', 'report', 'make-synthetic'}
 READS_CHECKPOINT = READS_CONFIG - {'flops', 'demo', 'browse-dataset'} | {'convert-weights'}
 HAS_DEVICE = {
     'init',

@@ -1,10 +1,11 @@
-"""Hooks for mmengine's runner: checkpoints, resuming, divergence, equivariance, pictures, limits, schedules."""
+"""Hooks for mmengine's runner: checkpoints, resuming, divergence, equivariance, pictures, limits, reports."""
 
 from .checkpoint_hook import WholeCheckpointHook
 from .detection_pictures_hook import DetectionPicturesHook
 from .divergence_hook import StopAtDivergenceHook
 from .equivariance_hook import EquivarianceHook
 from .limits_hook import LimitsHook
+from .report_hook import ReportHook
 from .resume_hook import ExactResumeHook
 from .schedule_hook import ConfigScheduleHook
 
@@ -14,6 +15,7 @@ __all__ = [
     'EquivarianceHook',
     'ExactResumeHook',
     'LimitsHook',
+    'ReportHook',
     'StopAtDivergenceHook',
     'WholeCheckpointHook',
 ]

@@ -47,6 +47,22 @@ class ClassAP(NamedTuple):
     ap: float
 
 
+class Ranking(NamedTuple):
+    """Detections of one class over all images, the best score first.
+
+    Attributes:
+        scores: (N,), falling, of the detections that hit or miss.
+        hits: (N,), whether a detection hits.
+        objects, ignored, detections: See `ClassAP`.
+    """
+
+    scores: np.ndarray
+    hits: np.ndarray
+    objects: int
+    ignored: int
+    detections: int
+
+
 def parts_of_class(images: Iterable[Image], label: int) -> list[Part]:
     """Compute the overlaps in all images, once for all thresholds.
 
@@ -65,21 +81,15 @@ def parts_of_class(images: Iterable[Image], label: int) -> list[Part]:
     return parts
 
 
-def class_ap(
-    parts: Sequence[Part], iou_thr: float = 0.5, *, mode: str = '11points', side_range: Sequence[float] | None = None
-) -> ClassAP:
-    """Compute the average precision of a class over all images.
+def rank_detections(
+    parts: Sequence[Part], iou_thr: float = 0.5, *, side_range: Sequence[float] | None = None
+) -> Ranking:
+    """Match the detections of a class image by image (`match_boxes`), and rank them over all images.
 
-    Detections are matched image by image (`match_boxes`) and ranked over all images. A detection matched to an
-    ignored object is neither a hit nor a miss.
+    A detection matched to an ignored object is neither a hit nor a miss.
 
     Args:
-        parts: See `parts_of_class`.
-        iou_thr: Smallest overlap of a hit.
-        mode: '11points', the mean of the best precision at recalls of 0, 0.1, ..., 1 (VOC 2007, DOTA); 'area', the area
-            below the curve (VOC 2010 and later).
-        side_range: Pixels, (low, high): objects of an area outside [low^2, high^2) are ignored, and so are unmatched
-            detections of such an area.
+        parts, iou_thr, side_range: See `class_ap`.
     """
     low, high = (-1.0, math.inf) if side_range is None else (side_range[0] ** 2, side_range[1] ** 2)
     objects = ignored = 0
@@ -92,14 +102,36 @@ def class_ap(
         counts = (found >= 0) | ((found != IGNORED) & (low <= part.areas) & (part.areas < high))
         scores.append(part.scores[counts])
         hits.append(found[counts] >= 0)
+    order = np.argsort(-np.concatenate(scores), kind='stable')
     detections = sum(len(part.scores) for part in parts)
+    return Ranking(np.concatenate(scores)[order], np.concatenate(hits)[order], objects, ignored, detections)
+
+
+def class_ap(
+    parts: Sequence[Part], iou_thr: float = 0.5, *, mode: str = '11points', side_range: Sequence[float] | None = None
+) -> ClassAP:
+    """Compute the average precision of a class over all images, from `rank_detections`.
+
+    Args:
+        parts: See `parts_of_class`.
+        iou_thr: Smallest overlap of a hit.
+        mode: '11points', the mean of the best precision at recalls of 0, 0.1, ..., 1 (VOC 2007, DOTA); 'area', the area
+            below the curve (VOC 2010 and later).
+        side_range: Pixels, (low, high): objects of an area outside [low^2, high^2) are ignored, and so are unmatched
+            detections of such an area.
+    """
+    return ap_of(rank_detections(parts, iou_thr, side_range=side_range), mode)
+
+
+def ap_of(ranking: Ranking, mode: str = '11points') -> ClassAP:
+    """Compute the average precision of ranked detections; see `class_ap`."""
+    _, hits, objects, ignored, detections = ranking
     if not objects:
         return ClassAP(0, ignored, detections, math.nan, math.nan)
-    ranked = np.concatenate(hits)[np.argsort(-np.concatenate(scores), kind='stable')]
-    true = ranked.cumsum()
+    true = hits.cumsum()
     recall, precision = true / objects, true / np.arange(1, len(true) + 1)
     ap = average_precision(recall, precision, mode)
-    return ClassAP(objects, ignored, detections, float(ranked.sum() / objects), ap)
+    return ClassAP(objects, ignored, detections, float(hits.sum() / objects), ap)
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray, mode: str) -> float:
