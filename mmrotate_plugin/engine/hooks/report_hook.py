@@ -43,7 +43,7 @@ class ReportHook(Hook):
             raise ValueError(f'score_thr={score_thr} must be between 0 and 1, or None')
         if not isinstance(worst, int) or worst < 0:
             raise ValueError(f'worst={worst!r} must be 0 or a count')
-        self.options = dict(iou_thr=iou_thr, score_thr=score_thr, worst=worst)
+        self.options: dict[str, Any] = dict(iou_thr=iou_thr, score_thr=score_thr, worst=worst)
         self.evaluations: dict[str, Any] = {}
         self.failure: str | None = None
         self._reset()
