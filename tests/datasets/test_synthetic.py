@@ -25,7 +25,7 @@ def pipeline():
     from mmrotate.utils import register_all_modules
 
     register_mmdet(init_default_scope=False)
-    register_all_modules(init_default_scope=False)
+    register_all_modules()  # under mmdet's scope, mmengine does not look for mmcv's transforms by mmdet's name
     return [
         dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
         dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),

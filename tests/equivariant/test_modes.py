@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.func import functional_call, functionalize, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 
-from mmrotate_plugin.equivariant import ennBN, ennConv, ennGroupPool, ennReLU, ennTrivialConv, fourier
+from mmrotate_plugin.equivariant import _block_conv, ennBN, ennConv, ennGroupPool, ennReLU, ennTrivialConv, fourier
 from mmrotate_plugin.equivariant._constants import Constant, is_plain
 from mmrotate_plugin.equivariant.basis import steerable_basis
 from mmrotate_plugin.equivariant.fourier import circulant_conv, spectrum, transforms
@@ -24,7 +24,7 @@ def first_use(monkeypatch):
     """Nothing is kept yet, and narrow layers take the Fourier path too."""
     steerable_basis.cache_clear()
     transforms.cache_clear()
-    monkeypatch.setattr('mmrotate_plugin.equivariant.conv.pays', lambda *_, **__: True)
+    monkeypatch.setattr('mmrotate_plugin.equivariant.conv.gains', lambda *_, **__: True)
     yield
     steerable_basis.cache_clear()
     transforms.cache_clear()
@@ -293,7 +293,7 @@ def test_jacobians_and_hessians_of_the_fourier_path(n):
         return run(x, columns, bias).pow(3).sum()
 
     assert relative_error(hessian(loss)(columns), torch.autograd.functional.hessian(loss, columns)) < 1e-12
-    assert fourier._CirculantConv.generate_vmap_rule
+    assert _block_conv._BlockConv.generate_vmap_rule
 
 
 @pytest.mark.filterwarnings('ignore:There is a performance drop')

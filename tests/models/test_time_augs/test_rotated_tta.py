@@ -99,7 +99,7 @@ class Told(nn.Module):
                 bboxes=boxes, scores=0.9 - 0.1 * torch.arange(len(boxes)), labels=torch.arange(len(boxes))
             )
             for name, values in self.fields.items():
-                found.set_field(values.clone(), name)
+                found.set_field(values[: len(boxes)].clone(), name)
             sample.pred_instances = found
         return data['data_samples']
 
