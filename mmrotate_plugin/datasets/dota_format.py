@@ -91,7 +91,7 @@ def parse_line(line: str, known: Collection[str]) -> Annotation:
     if max(map(abs, polygon)) > FARTHEST:
         raise BadAnnotation(f'{clip(line)!r} has a coordinate beyond {FARTHEST:.0f} pixels')
     name, difficulty = _class_and_difficulty(line, fields[8:], known)
-    if name not in known and _is_number(name):
+    if name not in known and is_number(name):
         if guess_line(line) in ('yolo-obb', 'yolo-polygon'):
             raise BadAnnotation(f'{clip(line)!r} has coordinates from 0 to 1; they must be pixels')
         if not name.isdigit():
@@ -149,14 +149,15 @@ def _class_and_difficulty(line: str, rest: list[str], known: Collection[str]) ->
         return name, difficulty or 0
     if len(words) == 1:
         return name, difficulty or 0
-    if len(rest) == 2 and (rest[0] in known or _is_number(rest[1])):
+    if len(rest) == 2 and (rest[0] in known or is_number(rest[1])):
         raise BadAnnotation(f'difficulty {clip(rest[1])!r} is no whole number; 0 is easy, 1 is difficult')
-    if len(words) > _WORDS or any(map(_is_number, words)):
+    if len(words) > _WORDS or any(map(is_number, words)):
         raise BadAnnotation(f'{8 + len(rest)} fields ({clip(line)!r}); it must be {_SHAPE_OF_A_LINE}')
     return name, difficulty or 0
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether a word of a label file is a number."""
     try:
         float(text)
     except ValueError:

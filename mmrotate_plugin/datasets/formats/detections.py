@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from ...utils.messages import clip
-from ..dota_format import Annotation, BadAnnotation
+from ..dota_format import Annotation, BadAnnotation, is_number
 from .boxes import area_of, upright_box
 from .sample import number
 
@@ -99,7 +99,7 @@ def _split(line: str, numbers: int, known: Collection[str], *, named: bool) -> t
     fields = line.split()
     rest = fields[numbers:]
     lengths = range(1, len(rest)) if named else (0,)
-    fits = [n for n in lengths if all(map(_is_number, rest[n:])) and len(rest) - n in _TAILS]
+    fits = [n for n in lengths if all(map(is_number, rest[n:])) and len(rest) - n in _TAILS]
     fits = [n for n in fits if ' '.join(rest[:n]) in known] or fits
     if not fits:
         raise BadAnnotation(f'{clip(line)!r} is no detection: behind the class must be {_SHAPE}')
@@ -111,11 +111,3 @@ def _split(line: str, numbers: int, known: Collection[str], *, named: bool) -> t
 
 def _tail(score: float, std: Sequence[float]) -> list[str]:
     return [number(float(value), 9) for value in (score, *std)]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

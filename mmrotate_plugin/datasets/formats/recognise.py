@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ...utils.errors import UsageError
 from ...utils.messages import some
+from ..dota_format import is_number
 from ..utils.broken_files import BrokenFileError
 from ..utils.folder_files import IMAGES
 from ..utils.foreign_formats import describe, guess_line
@@ -85,7 +86,7 @@ def _text(file: Path) -> str | None:
 def _kind_of_line(line: str) -> str | None:
     fields = line.split()
     key = guess_line(line)
-    if len(fields) >= 9 and all(map(_is_number, fields[:8])) and not _is_number(fields[8]) and key != 'scores':
+    if len(fields) >= 9 and all(map(is_number, fields[:8])) and not is_number(fields[8]) and key != 'scores':
         return 'dota'
     return key
 
@@ -176,11 +177,3 @@ def _named(root: Path, files: list[Path]) -> str:
 
 def _is_text(file: Path) -> bool:
     return file.suffix.lower() == '.txt'
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

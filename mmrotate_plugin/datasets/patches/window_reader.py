@@ -141,7 +141,7 @@ def _mapped(path: Path, size: tuple[int, int], channels: int) -> NDArray[Any] | 
                 return None
         image: NDArray[Any] = tifffile.memmap(path, page=0, mode='r')
         image = np.moveaxis(image, 0, -1) if planes else image
-    except Exception:
+    except Exception:  # the package's own reader opens it next, and says what is wrong
         return None
     return image if image.shape[:2] == size else None
 
