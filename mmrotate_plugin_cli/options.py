@@ -68,6 +68,16 @@ def add_work_dir(parser: CommandParser) -> None:
     )
 
 
+def add_tta(parser: CommandParser, *, more: str = '') -> None:
+    """Add ``--tta``; `more` says what else comes of it."""
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='merge the detections on several views of each image, by tta_model and tta_pipeline of the config, '
+        f'by default the four quarter turns{more}',
+    )
+
+
 def add_no_report(parser: CommandParser) -> None:
     """Add ``--no-report`` for commands that write report.html."""
     parser.add_argument('--no-report', action='store_true', help='write no report.html into the work directory')

@@ -34,6 +34,7 @@ def add_arguments(parser: options.CommandParser) -> None:
         help='what to write: pictures, dota and yolo-obb (lines of text with scores), coco (one JSON file), geojson '
         '(in the coordinates of a GeoTIFF; needs rasterio), crops (turned upright) (default: pictures)',
     )
+    options.add_tta(parser)
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
     parser.add_argument(
         '--batch-size',

@@ -21,12 +21,7 @@ def add_arguments(parser: options.CommandParser) -> None:
     parser.add_argument(
         '--show-score-thr', type=float, default=0.3, help='lowest score of a detection to draw (default: 0.3)'
     )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='merge the detections on several views of each image, by tta_model and tta_pipeline of the config, '
-        'by default the four quarter turns; says how far the views agree',
-    )
+    options.add_tta(parser, more='; says how far the views agree')
     options.add_no_report(parser)
     options.add_work_dir(parser)
     options.add_launcher(parser)

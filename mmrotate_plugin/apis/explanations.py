@@ -29,7 +29,7 @@ def explain(error: BaseException) -> str | None:
     Args:
         error: As it was caught, with its traceback.
     """
-    for known in (_operator, _geometric, _sizes, no_memory, _refusal, file_error, fault_of_config):
+    for known in (_operator, _geometric, _sizes, _views, no_memory, _refusal, file_error, fault_of_config):
         text = known(error, str(error))
         if text is not None:
             return text
@@ -77,6 +77,19 @@ def _sizes(error: BaseException, text: str) -> str | None:
             f'...; for 32m + 1, at which quarter turns are exact, take mmdet.FPN or {PACKAGE}.ReFPN'
         )
     return None
+
+
+def _views(error: BaseException, text: str) -> str | None:  # noqa: ARG001
+    """Explain mmdet's merging of views, which brings back horizontal boxes alone."""
+    places = extract_tb(error.__traceback__)
+    if not isinstance(error, AssertionError) or not places or places[-1].name != 'bbox_flip':
+        return None
+    if 'DetTTAModel' not in [type(owner).__name__ for owner in _owners(error)]:
+        return None
+    return (
+        "tta_model: mmdet's DetTTAModel brings back horizontal boxes only, and this detector's are rotated. Write "
+        f"type='{PACKAGE}.RotatedTTAModel', and put 'homography_matrix' among the meta_keys of PackDetInputs"
+    )
 
 
 def _refusal(error: BaseException, text: str) -> str | None:

@@ -1,6 +1,6 @@
 """Use a trained detector as a function from an image to boxes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from ..utils.errors import ImageError, UsageError
 from ..utils.messages import first_line, reason_of, warn
 from ..visualization import class_colours
 from .checkpoint import load_weights
+from .image_pipeline import image_pipeline
 from .image_reader import ImageReader, read_image
 from .uncertain_config import inner_model
 
@@ -141,14 +142,8 @@ class Detector:
             UsageError: If an `UncertainDetector` holds a detector that it cannot take.
             ImageError: If the test pipeline cannot take its size, or the network its channels.
         """
-        from mmdet.apis import inference_detector
-
         check_image(self.model, image, 'the image')
-
-        try:
-            sample = inference_detector(self.model, image, test_pipeline=self.pipeline)
-        except (NoMomentRule, UnsupportedDetector) as error:
-            raise UsageError(f'no uncertainty of this detector: {error}') from error
+        (sample,) = self.run([self.pipeline({'img': image, 'img_id': 0})])
         return self._detections(sample, image, score_thr)
 
     def detect_batch(
@@ -176,11 +171,11 @@ class Detector:
             except ImageError as error:
                 found[i] = error
             else:
-                groups.setdefault(tuple(item['inputs'].shape), []).append((i, item))
+                groups.setdefault(_size(item['inputs']), []).append((i, item))
         for group in groups.values():
             for start in range(0, len(group), batch_size):
                 places, items = zip(*group[start : start + batch_size], strict=True)
-                for i, sample in zip(places, self._pass(items), strict=True):
+                for i, sample in zip(places, self.run(items), strict=True):
                     found[i] = self._detections(sample, images[i], score_thr)
         return [one for one in found if one is not None]
 
@@ -201,13 +196,22 @@ class Detector:
                     'not get what it gets alone; use 1'
                 )
 
-    def _pass(self, items: Sequence[dict[str, Any]]) -> list[Any]:
+    def run(self, items: Sequence[dict[str, Any]]) -> list[Any]:
+        """Detect on what the pipeline returned for one or several images; a data sample for each.
+
+        Raises:
+            UsageError: If an `UncertainDetector` holds a detector that it cannot take.
+        """
         data = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
         try:
             with torch.no_grad():
-                return list(self.model.test_step(data))
+                return list(self.test_step(data))
         except (NoMomentRule, UnsupportedDetector) as error:
             raise UsageError(f'no uncertainty of this detector: {error}') from error
+
+    def test_step(self, data: dict[str, Any]) -> Any:
+        """Run the model on a batch."""
+        return self.model.test_step(data)
 
     def _detections(self, sample: Any, image: NDArray[Any], score_thr: float) -> Detections:
         scores_map = sample.get('score_std_map')
@@ -215,6 +219,11 @@ class Detector:
             scores_map = map_on_image(scores_map, sample.metainfo, (image.shape[0], image.shape[1]))
         found = sample.pred_instances
         return best_first(found[found.scores >= score_thr], scores_map)
+
+
+def _size(inputs: Any) -> tuple[Any, ...]:
+    """Return the size of an image behind the pipeline, or those of its views."""
+    return tuple(inputs.shape) if isinstance(inputs, Tensor) else tuple(map(_size, inputs))
 
 
 def map_on_image(values: Tensor, meta: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -256,41 +265,3 @@ def best_first(found: InstanceData, scores_map: NDArray[np.float32] | None = Non
         None if scores_std is None else scores_std.cpu().numpy(),
         scores_map,
     )
-
-
-def image_pipeline(cfg: Config) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Build the test pipeline for an array instead of a file, without the steps that need annotations.
-
-    It raises ImageError for images that a step cannot take, such as one whose shorter side is resized to nothing.
-    """
-    from mmcv.transforms import Compose
-    from mmdet.utils import get_test_pipeline_cfg
-
-    try:
-        steps = [dict(step) for step in get_test_pipeline_cfg(cfg.copy())]
-    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
-        raise UsageError('the config has no test_dataloader with a pipeline to prepare images') from error
-    if untyped := [step for step in steps if 'type' not in step]:
-        raise UsageError(f"a step of the test pipeline has no 'type': {str(untyped[0])[:200]}")
-    names = [str(step['type']).rpartition('.')[2] for step in steps]
-    kept = [
-        step
-        for step, name in zip(steps, names, strict=True)
-        if not (name.startswith('Load') or name == 'ConvertBoxType')
-    ]
-    try:
-        pipeline = Compose([{'type': 'mmdet.LoadImageFromNDArray'}, *kept])
-    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise UsageError(f'the test pipeline cannot be built: {reason_of(error)}') from error
-
-    def prepare(data: dict[str, Any]) -> dict[str, Any]:
-        height, width = data['img'].shape[:2]
-        try:
-            return pipeline(data)
-        except cv2.error as error:
-            raise ImageError(
-                f"an image of {width} x {height} pixels cannot go through the config's test pipeline; is a side too "
-                f'short for its resizing? ({error.err} in {error.func})'
-            ) from error
-
-    return prepare

@@ -13,9 +13,7 @@ from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adf import NoMomentRule
 from ..adf.progress import track
-from ..models.uncertainty.head_trace import UnsupportedDetector
 from ..structures import tensor_of
 from ..structures.rotated_iou import Polygons
 from ..utils.errors import UsageError
@@ -112,12 +110,7 @@ class PatchDetector:
 
     def _detect(self, image: NDArray[Any], batch: list[tuple[Span, Span]]) -> list[InstanceData]:
         items = [self.detector.pipeline({'img': _cut(image, *patch), 'img_id': 0}) for patch in batch]
-        data = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
-        try:
-            with torch.no_grad():
-                return [sample.pred_instances for sample in self.detector.model.test_step(data)]
-        except (NoMomentRule, UnsupportedDetector) as error:
-            raise UsageError(f'no uncertainty of this detector: {error}') from error
+        return [sample.pred_instances for sample in self.detector.run(items)]
 
 
 def spans(length: int, size: int, overlap: int) -> list[Span]:

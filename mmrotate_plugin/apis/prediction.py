@@ -21,6 +21,7 @@ from .inference import Detections, Detector, select_device
 from .large_images import PatchDetector
 from .prediction_result import Prediction
 from .prediction_sources import Given, Source, find_sources
+from .test_time_augmentation import AugmentedDetector
 from .uncertain_config import add_uncertainty, is_uncertain
 from .video_frames import Video
 
@@ -73,6 +74,7 @@ def load_detector(
     uncertainty: bool = False,
     noise_std: float | str | None = None,
     method: str | None = None,
+    tta: bool = False,
 ) -> Detector:
     """Load a trained detector.
 
@@ -84,6 +86,8 @@ def load_detector(
         uncertainty: Give standard deviations of boxes and scores, by an `UncertainDetector`.
         noise_std: Noise of the images in grey levels, or 'estimate'; needs `uncertainty`.
         method: 'propagated', 'jacobian' or 'monte_carlo'; needs `uncertainty`.
+        tta: Merge what is found on several views of each image as ``test --tta`` does, by `tta_model` and
+            `tta_pipeline` of the config, by default the four quarter turns.
 
     Raises:
         UsageError: If a file is missing or wrong, or they do not fit each other.
@@ -98,7 +102,8 @@ def load_detector(
         elif is_uncertain(cfg.model):
             cfg.model.enabled = False
         path = os.fspath(checkpoint)
-        return Detector(cfg, read_checkpoint(path), path, device=select_device(device))
+        kind = AugmentedDetector if tta else Detector
+        return kind(cfg, read_checkpoint(path), path, device=select_device(device))
 
 
 def predict(

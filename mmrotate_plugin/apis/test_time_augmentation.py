@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
@@ -13,6 +14,7 @@ from ..utils.errors import UsageError
 from ..utils.messages import reason_of, warn
 from .detection_check import BOX_TOL, LONG, SCORE_TOL, claimed_group
 from .equivariance_check import exact_turns
+from .inference import Detector
 
 QUARTERS = (0, 90, 180, 270)
 TYPE = 'mmrotate_plugin.RotatedTTAModel'
@@ -71,18 +73,54 @@ def augment_runner(runner: Runner, cfg: Config) -> None:
     Raises:
         UsageError: If `tta_model` cannot be built.
     """
-    from mmengine.registry import MODELS
-
-    config = deepcopy(dict(cfg.get('tta_model') or {'type': TYPE, 'tta_cfg': _suppression(cfg)}))
-    if str(config.get('type')).endswith('RotatedTTAModel'):
-        config['keep_views'] = True
     model = runner.model
     if isinstance(inner := getattr(model, 'module', None), nn.Module):  # several processes: each tests a part
         model = inner
+    runner.model = augmented_model(cfg, model, keep_views=True)
+
+
+def augmented_model(cfg: Config, model: nn.Module, *, keep_views: bool = False) -> Any:
+    """Put a model into the config's `tta_model`; without one, into `RotatedTTAModel`, with its own suppression.
+
+    Args:
+        cfg: The config.
+        model: The detector, with its weights.
+        keep_views: Let a `RotatedTTAModel` keep the detections of each view.
+
+    Raises:
+        UsageError: If `tta_model` cannot be built.
+    """
+    from mmengine.registry import MODELS
+
+    config = deepcopy(dict(cfg.get('tta_model') or {'type': TYPE, 'tta_cfg': _suppression(cfg)}))
+    if keep_views and str(config.get('type')).endswith('RotatedTTAModel'):
+        config['keep_views'] = True
     try:
-        runner.model = MODELS.build({**config, 'module': model}).eval()
+        return MODELS.build({**config, 'module': model}).eval()
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise UsageError(f'tta_model cannot be built: {reason_of(error)}') from error
+
+
+class AugmentedDetector(Detector):
+    """A `Detector` that merges what it finds on several views of each image, as ``test --tta`` does.
+
+    Args:
+        cfg: The config, changed in place by `set_augmented_pipeline`.
+        checkpoint, path, device: As `Detector` takes them.
+
+    Raises:
+        UsageError: As `Detector`; and if the config cannot be augmented.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: Mapping[str, Any], path: str, *, device: torch.device) -> None:
+        set_augmented_pipeline(cfg)
+        super().__init__(cfg, checkpoint, path, device=device)
+        self.augmented = augmented_model(cfg, self.model)
+
+    def test_step(self, data: dict[str, Any]) -> Any:
+        """Run the model on a batch of images with their views, and merge the views."""
+        # views first, then images, as mmengine's collate function has them
+        return self.augmented.test_step({key: list(zip(*values, strict=True)) for key, values in data.items()})
 
 
 def judge_views(report: Mapping[str, Any], model: nn.Module) -> list[str]:

@@ -35,6 +35,7 @@ def predict(args: argparse.Namespace) -> None:
         uncertainty=args.uncertainty,
         noise_std=args.noise_std,
         method=args.method,
+        tta=args.tta,
     )
     if args.uncertainty:
         tell_uncertainty(detector)
@@ -59,7 +60,8 @@ def predict(args: argparse.Namespace) -> None:
         print('the same command continues where this one stopped', file=sys.stderr)
         raise
     tell_end(saved, args)
-    if (text := limits.hint('patches' if args.patch_size is not None else 'images')) is not None:
+    what = 'views' if args.tta else 'images' if args.patch_size is None else 'patches'
+    if (text := limits.hint(what)) is not None:
         print(f'hint: {text}', file=sys.stderr)
     if saved.failed:
         raise CheckFailed(

@@ -15,6 +15,7 @@ from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
 
 from mmrotate_plugin.apis.config import register_hosts
+from mmrotate_plugin.apis.inference import Detector
 from mmrotate_plugin.apis.large_images import PatchDetector, merge, nms_of, spans
 from mmrotate_plugin.utils.errors import UsageError
 
@@ -54,7 +55,9 @@ def detector():
     register_hosts()
     load = dict(type='mmdet.LoadImageFromNDArray')
     pack = dict(type='mmdet.PackDetInputs', meta_keys=('img_shape',))
-    return SimpleNamespace(model=Spots(), pipeline=Compose([load, pack]))
+    made = Detector.__new__(Detector)  # without a config and weights
+    made.model, made.pipeline = Spots(), Compose([load, pack])
+    return made
 
 
 def draw(height, width, centres):

@@ -116,7 +116,7 @@ def test_batches_of_mixed_sizes_are_grouped_by_size():
     assert [float(one.scores[0]) for one in found] == pytest.approx(expected, rel=bound)
     assert sorted(shape[0] for shape in detector.model.batches) == [1, 2, 2, 3]
     # control: one batch of all, which pads
-    padded = detector._pass([detector.pipeline({'img': image}) for image in images])
+    padded = detector.run([detector.pipeline({'img': image}) for image in images])
     worst = max(abs(float(one.pred_instances.scores[0]) / e - 1) for one, e in zip(padded, expected, strict=True))
     assert worst > 1000 * bound
 

@@ -53,7 +53,7 @@ def test_batches_of_an_equivariant_detector_equal_one_by_one(untrained, images):
         assert np.abs(one.boxes - other.boxes).max() < bound * 100  # pixels, in images of a hundred
     # control: padded to one size, as a data loader does it, the same images give something else
     items = [detector.pipeline({'img': image, 'img_id': 0}) for image in read]
-    padded = [detector._detections(sample, image, 0) for sample, image in zip(detector._pass(items), read, strict=True)]
+    padded = [detector._detections(sample, image, 0) for sample, image in zip(detector.run(items), read, strict=True)]
     worst = max(np.abs(one.scores - other.scores).max() for one, other in zip(alone, padded, strict=True))
     assert worst > 10 * bound
 

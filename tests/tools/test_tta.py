@@ -1,17 +1,25 @@
-"""`test --tta`: views of each image, one result, and how far the views agree, printed and in the JSON."""
+"""`test --tta` and `predict --tta`: views of each image, one result, and how far the views agree."""
 
 import json
+import pickle
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
+from mmrotate_plugin.apis import load_detector, predict
+from mmrotate_plugin.apis.explanations import explain
 from mmrotate_plugin.apis.test_time_augmentation import judge_views, quarter_turns, set_augmented_pipeline
+from mmrotate_plugin.structures import tensor_of
 from mmrotate_plugin.utils.errors import UsageError
 
 
 def test_a_detector_is_tested_on_quarter_turns(tool, tiny_config, trained, tmp_path, caplog, fresh_visualizers):  # noqa: ARG001
     options = ['--tta', '--work-dir', str(tmp_path), '--show-dir', str(tmp_path / 'pictures'), '--show-num', '1']
+    options += ['--out', str(tmp_path / 'found.pkl')]
     assert tool('test')([str(tiny_config), str(trained / 'epoch_1.pth'), *options]) == 0
+    predict_finds_the_same(str(tiny_config), str(trained / 'epoch_1.pth'), tmp_path / 'found.pkl')
     report = json.loads((tmp_path / 'test_metrics.json').read_text())
     assert [row['degrees'] for row in report['tta']['views']] == [90, 180, 270]
     assert [len(image['views']) for image in report['tta']['images']] == [3] * 6
@@ -19,7 +27,26 @@ def test_a_detector_is_tested_on_quarter_turns(tool, tiny_config, trained, tmp_p
     together = report['tta']['together']
     assert report['metrics']['tta/matched'] == together['matched']
     assert report['tta']['contradictions'] == []  # it claims nothing
+    assert (tmp_path / 'report.html').exists() and len(list((tmp_path / 'report').glob('*.json'))) > 0
     assert 'dota/mAP' in report['metrics'] and len(list((tmp_path / 'pictures').iterdir())) == 1
+
+
+def predict_finds_the_same(config, checkpoint, tested):
+    """The detections of `test --tta`, in a batch and alone."""
+    with tested.open('rb') as file:
+        expected = {one['img_path']: one['pred_instances'] for one in pickle.load(file)}
+    detector = load_detector(config, checkpoint, device='cpu', tta=True)
+    for batch_size in (4, 1):
+        for result in predict(detector, list(expected), score_thr=0, batch_size=batch_size):
+            found = expected[str(result.path)]
+            order = np.argsort(-found['scores'].numpy(), kind='stable')
+            assert len(result.scores) == len(order) > 0
+            assert np.abs(result.scores - found['scores'].numpy()[order]).max() < 1e-5
+    assert np.abs(result.boxes - tensor_of(found['bboxes']).numpy()[order]).max() < 1e-2
+    plain = load_detector(config, checkpoint, device='cpu')  # control
+    (alone,) = predict(plain, result.path, score_thr=0)
+    assert len(alone.scores) != len(result.scores) or np.abs(alone.scores - result.scores).max() > 1e-3
+    assert len(next(predict(detector, result.path, score_thr=0, patch_size=64, patch_overlap=16)).scores)
 
 
 LOAD = dict(type='mmdet.LoadImageFromFile')
@@ -56,6 +83,16 @@ def test_a_pipeline_of_the_config_reaches_each_data_set():
 def test_what_cannot_be_turned_is_refused(cfg, said):
     with pytest.raises(UsageError, match=said):
         set_augmented_pipeline(cfg)
+
+
+def test_merging_that_is_for_horizontal_boxes_is_told():
+    model = pytest.importorskip('mmdet.models').DetTTAModel
+    merger = model.__new__(model)
+    view = dict(ori_shape=(9, 9), flip=True, flip_direction='horizontal')
+    with pytest.raises(AssertionError) as caught:
+        merger.merge_aug_bboxes([torch.zeros(1, 5)], [torch.zeros(1)], [view])
+    assert "tta_model: mmdet's DetTTAModel brings back horizontal boxes only" in explain(caught.value)
+    assert merger.merge_aug_bboxes([torch.zeros(1, 4)], [torch.zeros(1)], [view])  # control
 
 
 def row(degrees, mirrored=False, lost=0, corner=0.0, score=0.0, scale=1, longest=50):

@@ -91,7 +91,8 @@ class ReportHook(Hook):
             if hasattr(sample, 'pred_instances'):
                 self.images.append(read_image(sample))
         if self.shape is None and data_batch:
-            self.shape = tuple(data_batch['inputs'][0].shape)
+            first = data_batch['inputs'][0]
+            self.shape = tuple((first if hasattr(first, 'shape') else first[0]).shape)  # of the views the first
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._keep(runner, 'val')

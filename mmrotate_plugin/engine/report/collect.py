@@ -17,6 +17,7 @@ from torch import nn
 from ...adf._eval_mode import eval_mode
 from ...evaluation.functional.ground_truth import is_labelled, truth_of
 from ...models.utils.complexity import count_macs
+from ...structures.box_maps import detection_frame
 from ...structures.rotated_iou import as_array
 from ...utils.messages import first_line
 
@@ -67,13 +68,24 @@ def picture_of(dataset: Any, images: Sequence[Image], index: int, score_thr: flo
     from ..hooks.detection_pictures_hook import sample_picture
 
     data, image = dataset[index], images[index]
-    sample = data['data_samples']
+    inputs, sample = data['inputs'], data['data_samples']
+    if isinstance(sample, (list, tuple)):  # views of test-time augmentation
+        view = next((i for i, one in enumerate(sample) if _is_upright(one.metainfo)), 0)
+        inputs, sample = inputs[view], sample[view]
     found = {name: torch.from_numpy(image[name]) for name in ('bboxes', 'scores')}
     sample.pred_instances = InstanceData(**found, labels=torch.from_numpy(image['labels']).long())
     meta = dataset.metainfo
     return sample_picture(
-        data['inputs'], sample, classes=meta.get('classes', ()), palette=meta.get('palette'), score_thr=score_thr
+        inputs, sample, classes=meta.get('classes', ()), palette=meta.get('palette'), score_thr=score_thr
     )
+
+
+def _is_upright(meta: Mapping[str, Any]) -> bool:
+    """Tell whether a view shows the image as it is."""
+    try:
+        return bool(np.array_equal(detection_frame(meta), np.eye(3)))
+    except (KeyError, ValueError):  # of mmdet's own DetTTAModel
+        return not meta.get('flip')
 
 
 def facts_of(runner: Runner, shape: Sequence[int] | None) -> dict[str, Any]:
