@@ -11,12 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.formats.nearby import folders_with_images, tell_folders
+from ..datasets.utils.image_headers import read_header
 from ..datasets.utils.label_files import read_text
 from ..utils.errors import UsageError
 from .image_drawing import READS
 
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 LISTS = ('.txt',)
+LOOKED_AT = 100  # files of a folder without known suffixes, to find out whether they are images
 
 Given = str | os.PathLike[str] | NDArray[Any] | Iterable['str | os.PathLike[str] | NDArray[Any]']
 
@@ -78,6 +81,10 @@ def _expand(text: str) -> list[tuple[Path, bool]]:
     path = Path(text)
     if os.path.isdir(path):  # unlike Path, False for names that are too long
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith('.'))
+        if not any(map(_is_known, files)) and not any(map(_is_image, files[:LOOKED_AT])):
+            found = folders_with_images(path, (*READS, *VIDEOS))
+            if found:
+                raise UsageError(f'the folder {tell_folders(text, found)}')
         if not files:
             raise UsageError(f"the folder '{text}' is empty: no images")
         return [(file, _is_known(file)) for file in files]
@@ -115,6 +122,16 @@ def _listed(path: Path) -> list[tuple[Path, bool]]:
 
 def _is_known(file: Path) -> bool:
     return file.suffix.lower() in (*READS, *VIDEOS)
+
+
+def _is_image(file: Path) -> bool:
+    """Tell whether a file of any name is an image by its content."""
+    try:
+        with file.open('rb') as data:
+            read_header(data)
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _kind(path: Path) -> Literal['image', 'video']:

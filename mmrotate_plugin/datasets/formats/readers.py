@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from ..xml_dataset import each_object
 from . import labelme, rolabelimg, yolo_obb
 from .coco import CocoFile, check_angle
 from .data_yaml import DataYaml, read_data_yaml, split_images
+from .nearby import GENERIC, images_nearby, yaml_nearby
 from .recognise import FORMATS, files_below, recognise
-from .source import GENERIC, Source, headers_of, listed_classes, listed_splits, pair
+from .source import Source, headers_of, listed_classes, listed_splits, pair
 
 _NUMBERS = {f'1000000{number}': name for name, (number, _) in HRSC.items()}
 _SPLIT = re.compile(r'instances|annotations?|coco|^labels$', re.IGNORECASE)
@@ -124,7 +125,7 @@ def _dior(_: Source, label: Path) -> Found:
 
 
 def _read_yolo(source: Source, path: Path, files: list[Path]) -> None:
-    data = find_yaml(path)
+    data = find_yaml(path, files)
     source.classes = list(data.names.values())
     read: set[Path] = set()
     owner: dict[Path, str] = {}
@@ -154,8 +155,12 @@ def _yolo(label: Path | None, data: DataYaml, width: int, height: int) -> Found:
     return () if label is None else yolo_obb.parse_text(read_text(label), data.names, width, height)
 
 
-def find_yaml(path: Path) -> DataYaml:
+def find_yaml(path: Path, labels: Sequence[Path] = ()) -> DataYaml:
     """Find and read the ``data.yaml`` of a folder, or read that file itself.
+
+    Args:
+        path: The folder or the file.
+        labels: Label files, beside which a missing ``data.yaml`` may lie.
 
     Raises:
         UsageError: If the folder has none or several, or the file names no folder of images.
@@ -168,6 +173,7 @@ def find_yaml(path: Path) -> DataYaml:
         if len(named) != 1:
             what = 'several data.yaml' if named else 'no data.yaml'
             cure = 'name one of them as SOURCE' if named else 'add the file, which names the classes and the folders'
+            cure = ('' if named else yaml_nearby(path, labels).removeprefix('; ')) or cure
             raise UsageError(f'{path} has {what} ({some(file.name for file in named) or "a .yaml with names"}); {cure}')
         data = read_data_yaml(named[0])
     if not data.splits:
@@ -208,5 +214,6 @@ def _find_image(root: Path, file: Path, name: str, split: str, by_name: dict[str
     found = by_name.get(os.path.basename(name), [])
     if len(found) != 1:
         what = f'may be {found[0]} or {found[1]}' if found else 'is missing'
-        raise UsageError(f'{file}: the image {name} {what} (looked for below {root})')
+        hint = '' if by_name else images_nearby(root)
+        raise UsageError(f'{file}: the image {name} {what} (looked for below {root}){hint}')
     return found[0]

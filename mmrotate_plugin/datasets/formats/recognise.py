@@ -11,6 +11,7 @@ from ..utils.folder_files import IMAGES
 from ..utils.foreign_formats import describe, guess_line
 from ..utils.label_files import parse_xml, read_bytes, read_json, read_text
 from .labelme import LARGEST
+from .nearby import labels_nearby
 
 FORMATS = {  # name for --from and --to: title and endings of the label files
     'dota': ("DOTA's text files", ('.txt',)),
@@ -53,7 +54,8 @@ def recognise(root: Path, wanted: str | None = None) -> tuple[str, list[Path]]:
     if '.txt' in suffixes:  # lines that could be of this format as well as of another
         files += [file for kind, found in kinds.items() if kind not in FORMATS for file in found if _is_text(file)]
     if not files:
-        raise UsageError(f'--from {wanted}: no file of {FORMATS[wanted][0]} below {root}{_what_else(kinds)}')
+        hint = _what_else(kinds) or labels_nearby(root)
+        raise UsageError(f'--from {wanted}: no file of {FORMATS[wanted][0]} below {root}{hint}')
     return wanted, sorted(files)
 
 
@@ -149,6 +151,8 @@ def _refusal(root: Path, kinds: dict[str, list[Path]], empty: list[Path]) -> str
     known = [kind for kind in kinds if kind in FORMATS]
     if not kinds:
         what = f'all {len(empty)} label files are empty ({_named(root, empty)})' if empty else 'there is no label file'
+        if not empty and (hint := labels_nearby(root)):
+            return f'{root}: there is no label file{hint}'
         return f'{root}: {what}, so the format cannot be recognised; name it with --from: {", ".join(FORMATS)}'
     told = '; '.join(
         f'{len(files)} of {FORMATS[kind][0] if kind in FORMATS else describe(kind).partition(":")[0]} '

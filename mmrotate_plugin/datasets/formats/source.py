@@ -14,13 +14,10 @@ from ..utils.class_names import classes_fault
 from ..utils.folder_files import IMAGES
 from ..utils.label_files import plain_name, read_text
 from ..utils.object_census import Census
+from .nearby import GENERIC, images_nearby
 from .recognise import files_below
 from .sample import Sample
 
-GENERIC = {
-    'images', 'labels', 'labeltxt', 'annfiles', 'annotations', 'img', 'imgs', 'xml', 'json', 'allimages',
-    'jpegimages', 'labeltxt-v1.0', 'labeltxt-v1.5', 'labeltxt-v2.0',
-}  # fmt: skip
 LISTS = ('train', 'val', 'test')  # of HRSC2016 and DIOR, in ImageSets
 
 
@@ -162,7 +159,10 @@ def pair(root: Path, labels: list[Path]) -> tuple[list[tuple[Path, Path, str]], 
         pairs.append((image, label, '-'.join(part for part in common if part.lower() not in GENERIC)))
     if lone:
         names = some(str(label.relative_to(root)) for label in lone)
-        raise UsageError(f'{root}: {len(lone)} of {len(labels)} label files have no image of their name ({names})')
+        raise UsageError(
+            f'{root}: {len(lone)} of {len(labels)} label files have no image of their name ({names})'
+            f'{"" if images else images_nearby(root)}'
+        )
     return pairs, [image for image in images if image not in owner]
 
 
