@@ -1,10 +1,11 @@
+import re
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 
 from mmrotate_plugin.engine.checks.dataset_classes import data_sets, find_class_faults
 from mmrotate_plugin.models import ReResNet, ResNet
@@ -133,3 +134,50 @@ def test_redet_trains_a_step_and_predicts_on_a_cpu(name, size, step_and_predict)
     assert torch.isfinite(loss)
     assert not [n for n, p in net.backbone.named_parameters() if p.requires_grad and p.grad is None]
     assert predictions.scores.shape[0] == predictions.bboxes.shape[0]
+
+
+def steps(node):
+    """All steps of pipelines below a node, those of `TestTimeAug` too."""
+    if isinstance(node, dict):
+        if 'type' in node and not {'pipeline', 'module', 'nms', 'tta_cfg'} & set(node):
+            yield {key: value for key, value in node.items() if key != 'type'} | {'type': node['type']}
+        else:
+            for value in node.values():
+                yield from steps(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from steps(value)
+
+
+BASES = sorted((CONFIGS / '_base_/datasets').glob('*.py')) + sorted((CONFIGS / '_base_/test_time_aug').glob('*.py'))
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmrotate'])
+def test_pipelines_of_the_bases_are_built_in_both_scopes(scope):
+    """A scoped name is looked up in that scope alone, and loading is mmcv's."""
+    pytest.importorskip('mmrotate')
+    import_module('mmrotate.utils').register_all_modules(init_default_scope=False)
+    init_default_scope(scope)
+    built = set()
+    for base in BASES:
+        values = Config.fromfile(base)._cfg_dict
+        lists = [value for value in values.values() if isinstance(value, (list, tuple))]
+        for pipeline in [*pipelines(values), *lists]:
+            for step in steps(pipeline):
+                built.add(type(TRANSFORMS.build(dict(step))).__name__)
+    assert {'LoadImageFromFile', 'LoadAnnotations', 'SymmetricResize', 'TestTimeAug', 'PackDetInputs'} <= built
+    if scope == 'mmdet':  # control
+        with pytest.raises(KeyError):
+            TRANSFORMS.build(dict(type='mmdet.LoadImageFromFile'))
+
+
+def test_no_config_and_no_page_scopes_what_is_mmcvs():
+    """Names of steps with the scope of a host are of its own registry."""
+    pytest.importorskip('mmdet')
+    files = [*CONFIGS.rglob('*.py'), *(CONFIGS.parent / 'docs').glob('*.md'), CONFIGS.parent / 'README.md']
+    files += (CONFIGS.parent / 'mmrotate_plugin').rglob('*.py')
+    mmcv = set(TRANSFORMS.module_dict)
+    scoped = {name for file in files for name in re.findall(r"'mmdet\.(\w+)'", file.read_text(encoding='utf-8'))}
+    own = set(import_module('mmdet.registry').TRANSFORMS.module_dict)
+    assert {'LoadAnnotations', 'RandomFlip', 'PackDetInputs'} <= scoped & own
+    assert scoped & (mmcv - own) == set() and 'LoadImageFromFile' in mmcv - own

@@ -27,7 +27,7 @@ train_dataloader = dict(
             **folder,
             filter_cfg=dict(filter_empty_gt=True),
             pipeline=[
-                dict(type='mmdet.LoadImageFromFile'),
+                dict(type='LoadImageFromFile'),
                 *annotations,
                 resize,
                 dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
@@ -43,7 +43,7 @@ val_dataloader = dict(
         **folder,
         test_mode=True,
         pipeline=[
-            dict(type='mmdet.LoadImageFromFile'),
+            dict(type='LoadImageFromFile'),
             resize,
             *annotations,
             dict(

@@ -43,7 +43,7 @@ class ImageReader:
         steps = get_test_pipeline_cfg(cfg.copy()) if cfg.get('test_dataloader') else []
         step = next((dict(step) for step in steps if reads_images(str(step.get('type')))), None)
         if step is not None and isinstance(step['type'], str):
-            # with the default scope mmdet, mmengine looks for 'mmdet.LoadImageFromFile' there alone, but it is mmcv's
+            # with the default scope mmdet, mmengine looks for a name of that scope there alone; loading is mmcv's
             step['type'] = step['type'].removeprefix(f'{cfg.get("default_scope")}.')
         if step is None:
             return cls()

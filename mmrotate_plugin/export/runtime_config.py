@@ -136,7 +136,7 @@ def _scenes(cfg: Cfg, path: Path, notes: Notes) -> Cfg:
     pipeline = list(cfg.get('pipeline', []))
     first = str(pipeline[0]['type']) if pipeline else ''
     if not first.rpartition('.')[2].startswith('LoadImage'):  # a scene holds its image already
-        pipeline.insert(0, {'type': 'mmdet.LoadImageFromFile'})
+        pipeline.insert(0, {'type': 'LoadImageFromFile'})
     return {
         'type': 'mmrotate.DOTADataset',
         'data_root': f'data/synthetic/{split}/',

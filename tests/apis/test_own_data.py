@@ -43,7 +43,7 @@ def test_scale_follows_the_objects():
     tiny = choose([sample(10_000, 10, 20)] * 20, 'cpu', 8 * GB)
     assert large.scale == 193 and small.scale == 513 and tiny.scale == 1025
     assert 16 * small.scale / 1000 >= 8 and 16 * (small.scale - 32) / 1000 < 8  # the smallest that keeps 8 pixels
-    assert tiny.notes and 'patches' in tiny.notes[0] and not large.notes and not small.notes
+    assert 'patches' in tiny.notes[0] and not any('patches' in note for note in (*large.notes, *small.notes))
     assert all((one.scale - 1) % 32 == 0 for one in (large, small, tiny))
     assert choose([sample(1000, 16, 40)] * 20, 'cuda', 8 * GB).scale == 769  # 12 pixels
     long = choose([sample(1000, 16, 500)] * 20, 'cpu', 8 * GB)
@@ -54,9 +54,24 @@ def test_the_batch_follows_the_memory_and_the_epoch_the_number_of_images():
     samples = [sample(1000, 16, 40)] * 20
     batches = [choose(samples, 'cpu', memory).batch for memory in (GB // 4, GB, 64 * GB)]
     assert batches == sorted(batches) and batches[0] == 1 and batches[-1] == 8
-    for memory, batch in zip((GB // 4, GB, 64 * GB), batches, strict=True):
+    samples = [sample(100, 16, 40)] * 20
+    for memory in (GB // 16, GB // 4, 64 * GB):
         found = choose(samples, 'cpu', memory)
+        batch = found.batch
         assert found.times * len(samples) >= 50 * batch > (found.times - 1) * len(samples)
+
+
+def test_an_epoch_of_few_large_images_takes_a_minute_of_a_processor():
+    few, many = [sample(1000, 12, 40)] * 4, [sample(1000, 12, 40)] * 900
+    found = choose(few, 'cpu', 64 * GB)
+    shown = found.times * len(few) * found.scale**2
+    assert 30e6 - len(few) * found.scale**2 < shown <= 30e6
+    assert choose(few, 'cuda', 64 * GB).times == 50  # 100 iterations of batches of 2
+    assert choose(many, 'cpu', 64 * GB).times == 1 and 'hours of a processor' in choose(many, 'cpu', GB).why['epochs']
+
+
+def test_the_batch_is_at_most_half_of_the_images():
+    samples = [sample(1000, 16, 40)] * 20
     assert choose(samples[:2], 'cpu', 64 * GB).batch == 1
     assert choose([sample(1000, 16, 40, count=130)], 'cpu', GB).most == 300
 
@@ -107,7 +122,7 @@ def test_yolo_with_its_parts(tmp_path):
     assert load_config(str(tmp_path / 'c.py')).val_dataloader.dataset.split == 'val'
 
 
-@pytest.mark.parametrize(('dtype', 'said'), [(np.uint8, 'mmdet.LoadImageFromFile'), (np.uint16, 'bit_depth=12')])
+@pytest.mark.parametrize(('dtype', 'said'), [(np.uint8, "type='LoadImageFromFile'"), (np.uint16, 'bit_depth=12')])
 def test_images_of_more_bits(dtype, said, tmp_path):
     folder = dota(tmp_path / 'd', [f'{i}.png' for i in range(5)], dtype=dtype)
     init_config(folder, tmp_path / 'c.py', device='cpu')

@@ -131,7 +131,7 @@ def test_configs_are_for_the_hosts_alone(exported):
     assert cfg.model.roi_head.bbox_roi_extractor[1].roi_layer.type == standalone_modules.ROI_ALIGN
     for part in ('train', 'val', 'test'):
         dataset = cfg[f'{part}_dataloader'].dataset
-        assert dataset.type == 'mmrotate.DOTADataset' and dataset.pipeline[0].type == 'mmdet.LoadImageFromFile'
+        assert dataset.type == 'mmrotate.DOTADataset' and dataset.pipeline[0].type == 'LoadImageFromFile'
         assert 'length' not in dataset and dataset.data_root.startswith('data/synthetic/')
     assert not {'synthetic_train', 'group', 'work_dir', 'load_from'} & set(cfg)
     adf = Config.fromfile(exported[0] / 'adf' / writers.CONFIG)

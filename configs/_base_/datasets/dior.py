@@ -1,6 +1,6 @@
 # under names of their own, so that a config can have these beside a base with another data set; sides of 64m + 1 pixels
 # keep an equivariant backbone exact, and a pyramid up to the stride of 64
-_load = dict(type='mmdet.LoadImageFromFile')
+_load = dict(type='LoadImageFromFile')
 _boxes = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),

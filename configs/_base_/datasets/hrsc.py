@@ -1,13 +1,13 @@
 # under names of their own, so that a config can have these beside a base with another data set; sides of 64m + 1 pixels
 # keep an equivariant backbone exact, and a pyramid up to the stride of 64
-_load = dict(type='mmdet.LoadImageFromFile')
+_load = dict(type='LoadImageFromFile')
 _boxes = [
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='mmrotate.ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
 ]
 _resize = dict(type='mmrotate_plugin.SymmetricResize', scale=(833, 513), multiple=64)
 _flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
-_turn = dict(type='mmrotate.RandomRotate', prob=0.5, angle_range=180)
+_turn = dict(type='mmrotate.RandomRotate', rotate_type='mmrotate.Rotate', prob=0.5, angle_range=180)
 _meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
 hrsc_train = dict(

@@ -10,7 +10,7 @@ _flip = dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'verti
 _meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 # the scenes bring their image along; an image file on which somebody tries the detector has to be loaded
 _evaluated = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmrotate_plugin.SymmetricResize', scale=synthetic_size),
     *_boxes,
     dict(type='mmdet.PackDetInputs', meta_keys=_meta),

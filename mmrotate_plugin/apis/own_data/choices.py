@@ -22,6 +22,9 @@ MOST = 8  # images of a batch
 BYTES = {(32, 2): 3 * 273, (32, 3): 3 * 285, (64, 3): 3 * 558}
 ITERATIONS = {'cpu': 50, 'cuda': 100}  # of an epoch, at least
 EPOCHS = 12
+# of an epoch that shows images several times, at most on a CPU; one takes 2 to 3 s of a server's processor with the
+# narrow detector
+MEGAPIXELS, SECONDS = 30, 2.5
 RATE = 2e-3  # for batches of 4
 
 
@@ -95,8 +98,17 @@ def choose(samples: Sequence[Sample], device: str, memory: int | None = None) ->
         batch *= 2
     why['batch'] = f'{each / 2**20:.0f} MB an image, half of the {memory / 2**30:.1f} GB that are free'
     least = ITERATIONS[device]
-    times = max(1, math.ceil(least * batch / len(samples)))
-    why['times'] = f'an epoch has {times * len(samples) // batch} iterations'
+    once = len(samples) * scale * scale / 1e6  # megapixels
+    times = math.ceil(least * batch / len(samples))
+    times = max(1, times if device == 'cuda' else min(times, int(MEGAPIXELS / once)))
+    iterations = max(1, times * len(samples) // batch)
+    why['times'] = f'an epoch has {iterations} iterations'
+    why['epochs'] = f'{EPOCHS * iterations} iterations'
+    if device == 'cpu':
+        minutes = math.ceil(EPOCHS * times * once * SECONDS / 60)
+        took = f'{minutes} minutes' if minutes < 120 else f'{minutes / 60:.0f} hours'
+        why['epochs'] += f', about {took} of a processor'
+        notes.append(f'{EPOCHS} epochs take about {took} of a processor; train_cfg.max_epochs=3 takes a quarter')
     rate = float(f'{RATE * math.sqrt(batch / 4):.2g}')
     objects = max(len(sample.objects) for sample in samples)
     most = 100 * max(1, math.ceil(2 * objects / 100))

@@ -116,6 +116,7 @@ model = dict(
     test_cfg=dict(nms_pre={10 * choices.most}, max_per_img={choices.most}),  # {why['most']}
 )
 
+# {why['epochs']}
 max_epochs = {choices.epochs}
 train_cfg = dict(max_epochs=max_epochs, val_interval=max(1, max_epochs // 4))
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -55,7 +55,7 @@ def choose_loading(images: Sequence[Path]) -> Loading:
     deep = [image for (more, _, _), files in kinds.items() if more for image in files]
     samples = {sample for more, _, sample in kinds if more}
     if not deep and numbers == [3]:
-        return Loading(dict(type='mmdet.LoadImageFromFile'), '8 bits, grey or colours')
+        return Loading(dict(type='LoadImageFromFile'), '8 bits, grey or colours')
     step: dict[str, Any] = dict(type='mmrotate_plugin.LoadImageFromFile')
     why = '8 bits'
     if deep:
