@@ -8,18 +8,25 @@ from .convert_dataset import ANGLES, READ
 HELP = 'merge detections on patches into a submission of whole images, and score them'
 DESCRIPTION = "Merge detections on patches into whole images, as DOTA's server takes them, and score them."
 EPILOG = """
-PREDICTIONS is the .bbox.json that test writes with --cfg-options test_evaluator.outfile_prefix=NAME, or a folder or zip
-file of Task1_CLASS.txt with the names of patches. The names are checked before anything is written.
+PREDICTIONS is the folder that predict --save dota or coco wrote to, or its coco.json; the .bbox.json that test writes
+with --cfg-options test_evaluator.outfile_prefix=NAME; or a folder or zip file of Task1_CLASS.txt. Images have the names
+of patches, IMAGE__SCALE__X___Y, which are checked before anything is written.
 """
 MODES = ('11points', 'area')
 
 
 def add_arguments(parser: options.CommandParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('predictions', type=Path, help='.json file, or folder or .zip of Task1_CLASS.txt')
+    parser.add_argument(
+        'predictions',
+        type=Path,
+        help='folder or coco.json of predict, .json of test, or Task1_CLASS.txt',
+    )
     parser.add_argument('out', type=Path, help='folder to create, for Task1_CLASS.txt and their zip file; or a .json')
     parser.add_argument(
-        '--classes', nargs='+', help='class names in the order of the training, or a .txt file of them (for .json)'
+        '--classes',
+        nargs='+',
+        help='class names in the order of the training, or a .txt file (for .json of test)',
     )
     parser.add_argument(
         '--iou-thr', type=float, default=0.1, help='largest overlap of two detections that both stay (default: 0.1)'

@@ -8,6 +8,7 @@ import pytest
 
 from mmrotate_plugin.datasets.dota_format import Annotation
 from mmrotate_plugin.datasets.formats.boxes import box_of, corners_of
+from mmrotate_plugin.datasets.formats.detections import coco_annotation, dota_line
 from mmrotate_plugin.datasets.formats.sample import Sample
 from mmrotate_plugin.datasets.formats.source import Source
 from mmrotate_plugin.datasets.patches.plan import patch_name
@@ -59,6 +60,76 @@ def labelled(scenes, monkeypatch):
 def write(path, rows):
     path.write_text(json.dumps(rows))
     return path
+
+
+def write_as_predict(root, kind, rows):
+    """The files of `predict --save dota` or `coco`, images with suffixes and in a subfolder."""
+    (root / 'classes.txt').write_text('\n'.join(CLASSES))
+    names = list(dict.fromkeys(row['image_id'] for row in rows))
+    if kind == 'dota':
+        for name in [*names, 'P1__100__0___0.png']:  # which shares its name with an image of another kind
+            mine = [row for row in rows if row['image_id'] == name]
+            file = root / 'dota/sub' / f'{name}.txt'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(
+                ''.join(dota_line(corners_of(*r['bbox']), CLASSES[r['category_id']], 0.5, [0.1] * 6) for r in mine)
+            )
+        (root / 'dota/sub/P1__100__0___0.txt').rename(root / 'dota/sub/P1__100__0___0.png.txt')
+        return root
+    found = [
+        coco_annotation(corners_of(*row['bbox']), 0.5, {'image_id': names.index(row['image_id']),
+                                                        'category_id': row['category_id'] + 1})
+        for row in rows
+    ]  # fmt: skip
+    images = [{'id': i, 'file_name': f'sub/{name}.png'} for i, name in enumerate(names)]
+    content = dict(images=images, annotations=found, categories=[{'id': 2, 'name': 'plane'}, {'id': 1, 'name': 'ship'}])
+    (root / 'coco.json').write_text(json.dumps(content))
+    return root / 'coco.json'
+
+
+@pytest.mark.parametrize('kind', ['dota', 'coco'])
+def test_what_predict_writes_is_merged_as_what_test_writes(scenes, kind, tmp_path):
+    expected = merge_predictions(write(tmp_path / 'a.json', scenes[1]), tmp_path / 'a', classes=CLASSES)
+    root = tmp_path / 'found'
+    root.mkdir()
+    written = write_as_predict(root, kind, scenes[1])
+    for number, given in enumerate((written, root, root / 'dota') if kind == 'dota' else (written, root)):
+        done = merge_predictions(given, tmp_path / f'out{number}')
+        assert (done.before, done.after, done.patches, done.classes) == (
+            expected.before, expected.after, expected.patches, CLASSES
+        )  # fmt: skip
+        for name in CLASSES:
+            lines = [
+                (folder / f'Task1_{name}.txt').read_text().splitlines()
+                for folder in (expected.file.parent, done.file.parent)
+            ]
+            numbers = [np.array([line.split()[1:] for line in sorted(part)], float) for part in lines]
+            # two decimals are written, of corners rounded to six
+            assert np.abs(numbers[0] - numbers[1]).max() < 0.011
+
+
+@pytest.mark.parametrize('file, text, said', [
+    ('dota/P1__1__0___0.txt', '1 2 3 4 5 6 7 8 ship 0\n1 2 3 4 5 6 7 8 ship 1\n', 'holds labels, not detections'),
+    ('dota/P1__1__0___0.txt', '1 2 3 4 5 6 7 8 boat 0.5\n', "line 1: the class 'boat' is none of ['ship', 'plane']"),
+    ('dota/P1__1__0___0.txt', '1 2 3 4 ship 0.5\n', 'P1__1__0___0.txt, line 1: '),
+    ('dota/whole.txt', '1 2 3 4 5 6 7 8 ship 0.5\n', 'the name does not say where the patch was cut'),
+    ('yolo-obb/P1__1__0___0.txt', '0 .1 .1 .2 .1 .2 .2 .1 .2 0.5\n', 'has lines of YOLO-OBB'),
+    ('.predict.jsonl', '{}', 'predict was interrupted, and the same command continues it'),
+    ('coco.json', '{"images": []}', 'must have images, annotations and categories'),
+    ('coco.json', '{"images": [{"id": 1, "file_name": "a"}], "categories": [{"id": 1, "name": "ship"}], "annotations": '
+                  '[{"image_id": 1, "category_id": 1, "segmentation": [[1, 2, 3, 4, 5, 6, 7, 8]]}]}',
+     "annotation 0 is no detection with score and segmentation of predict ('score' is missing)"),
+    ('notes.png', '', 'holds neither Task1_CLASS.txt nor what predict'),
+])  # fmt: skip
+def test_what_is_no_prediction_is_one_line(file, text, said, tmp_path):
+    (tmp_path / 'found').mkdir()
+    path = tmp_path / 'found' / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    (tmp_path / 'found/classes.txt').write_text('ship\nplane\n')
+    with pytest.raises(EvaluationError) as caught:
+        merge_predictions(tmp_path / 'found', tmp_path / 'out')
+    assert said in str(caught.value) and '\n' not in str(caught.value) and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('kind', ['json', 'folder', 'zip'])
@@ -154,7 +225,7 @@ GOOD = dict(image_id='a__1__0___0', bbox=[1, 2, 3, 4, 5], score=1, category_id=0
     'content, message',
     [
         ('{', 'cannot be read as JSON'),
-        ('{}', 'must be a list'),
+        ('{}', 'or be a list of detections'),
         ([1], 'detection 0: 1 is no object'),
         ([{'score': 1}], 'image_id, bbox, category_id is missing'),
         ([dict(GOOD, bbox=[1, 2])], '4, 5 or 8 finite'),
@@ -179,7 +250,7 @@ def test_wrong_texts_and_arguments(tmp_path, scenes, labelled):  # noqa: ARG001
     with pytest.raises(EvaluationError, match='does not exist'):
         merge_predictions(folder, tmp_path / 'out')
     folder.mkdir()
-    with pytest.raises(EvaluationError, match='holds no Task1'):
+    with pytest.raises(EvaluationError, match='holds neither Task1'):
         merge_predictions(folder, tmp_path / 'out')
     (folder / 'Task1_ship.txt').write_text('a__1__0___0 0.5 1 2 3 4 5 6 7 8\na__1__0___0 0.5 1 2 3\n')
     with pytest.raises(EvaluationError, match='line 2'):

@@ -5,12 +5,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from ...utils.messages import clip
-from ..dota_format import Annotation, BadAnnotation, is_number
+from ..dota_format import Annotation, BadAnnotation, is_number, parse_line
 from .boxes import area_of, upright_box
 from .sample import number
 
 # numbers behind the class: the score, then its deviation and those of a box of 4, 5 or 8 numbers
 _TAILS = (1, 6, 7, 10)
+UNFINISHED = '.predict.jsonl'  # in the folder of predictions that an interruption left unfinished
 _SHAPE = 'the score, or the score and its standard deviation and those of the box'
 
 
@@ -92,6 +93,23 @@ def confident(
                 yield count, parse(label)
         except BadAnnotation as error:
             yield count, error
+
+
+def detection_of(line: str, known: Collection[str] = ()) -> tuple[Annotation, float]:
+    """Read a line of DOTA's labels with a score, as `dota_line` writes it.
+
+    Args:
+        line: Corners, class, score, and maybe standard deviations.
+        known: Known class names, which may contain numbers and blanks.
+
+    Returns:
+        The label and the score.
+
+    Raises:
+        BadAnnotation: If it is no such line.
+    """
+    label, score = _split(line, 8, known, named=True)
+    return parse_line(label, set(known)), score
 
 
 def _split(line: str, numbers: int, known: Collection[str], *, named: bool) -> tuple[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...utils.messages import clip
 from ..errors import EvaluationError
+from .written_predictions import Row, find_written, read_written
 
 TASK = re.compile(r'(?:Task[12]_)?(?P<name>.+)\.txt', re.IGNORECASE)
 _LARGEST = 2 * 2**30  # bytes of one text file, unpacked
@@ -25,9 +26,10 @@ def read_predictions(path: Path, classes: Sequence[str] | None = None) -> tuple[
 
     Args:
         path: A JSON list of detections with `image_id`, `bbox`, `score` and `category_id` from 0, as `DOTAMetric`
-            writes it; or a folder or zip file of text files Task1_CLASS.txt with lines of image, score and corners.
-        classes: Class names in the order of the numbers. Text files have them in their names; then these are all that
-            may be there.
+            writes it; a folder or zip file of text files Task1_CLASS.txt with lines of image, score and corners; or the
+            folder that `predict` wrote to with ``--save dota`` or ``coco``, or its ``coco.json``.
+        classes: Class names in the order of the numbers. All but the list have them; then these are all that may be
+            there.
 
     Returns:
         For each image by its name `bboxes` (N, D), `scores` and `labels` (N,), and the class names.
@@ -35,12 +37,20 @@ def read_predictions(path: Path, classes: Sequence[str] | None = None) -> tuple[
     Raises:
         EvaluationError: If the file is none of them, or a detection cannot be used; the message names file and line.
     """
+    if path.is_dir() and next(_texts(path), None) is None or path.is_file():
+        written = find_written(path)
+        if written is not None:
+            rows, names = read_written(written, classes)
+            return _gather(rows), names
     if path.is_dir() or path.suffix.lower() == '.zip':
         return _from_texts(path, classes)
     if not path.is_file():
         raise EvaluationError(f"PREDICTIONS '{path}' does not exist")
     if path.suffix.lower() != '.json':
-        raise EvaluationError(f"PREDICTIONS '{path}' must be a .json file, or a folder or .zip file of Task1_CLASS.txt")
+        raise EvaluationError(
+            f"PREDICTIONS '{path}' must be a .json file, a folder that predict wrote to, or a folder or .zip file of "
+            'Task1_CLASS.txt'
+        )
     if classes is None:
         raise EvaluationError(
             f"PREDICTIONS '{path}' has classes as numbers: give their names in the order of the training with --classes"
@@ -73,9 +83,6 @@ def class_names(values: Sequence[str]) -> list[str]:
     return names
 
 
-Row = tuple[str, list[float], float, int]
-
-
 def _json_rows(path: Path, found: list[Any], number: int) -> Iterator[Row]:
     for place, one in enumerate(found):
         where = f'{path}, detection {place}'
@@ -96,7 +103,9 @@ def _json_rows(path: Path, found: list[Any], number: int) -> Iterator[Row]:
 def _from_texts(path: Path, classes: Sequence[str] | None) -> tuple[Detections, list[str]]:
     texts = dict(sorted(_texts(path)))
     if not texts:
-        raise EvaluationError(f"PREDICTIONS '{path}' holds no Task1_CLASS.txt")
+        raise EvaluationError(
+            f"PREDICTIONS '{path}' holds neither Task1_CLASS.txt nor what predict --save dota coco writes"
+        )
     names = list(classes) if classes is not None else list(texts)
     unknown = [name for name in texts if name not in names]
     if unknown:
