@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,12 +38,14 @@ class Outcome:
         prediction: Of the image or frame; None if there is an error, and at the end of a video.
         error: Why the image or the rest of the video could not be used.
         last: Whether nothing more comes of the source.
+        known: Whether an interrupted call has detected on the frame.
     """
 
     source: Source
     prediction: Prediction | None = None
     error: ImageError | None = None
     last: bool = True
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,17 +172,27 @@ def make_finder(detector: Detector, options: Options, *, show: bool | None = Non
 
 
 def outcomes(
-    detector: Detector, finder: PatchDetector | None, sources: Sequence[Source], options: Options
+    detector: Detector,
+    finder: PatchDetector | None,
+    sources: Sequence[Source],
+    options: Options,
+    known: Callable[[Source], Iterable[Detections | ImageError]] = lambda _: (),
 ) -> Iterator[Outcome]:
-    """Detect on all sources, in order; a broken one does not stop the others."""
-    read = (part for source in sources for part in _read(detector, source))
+    """Detect on all sources, in order; a broken one does not stop the others.
+
+    Args:
+        detector, finder, sources, options: What detects, on what, and how.
+        known: Returns what is known of the first frames of a video; they are read, but not detected on.
+    """
+    read = (part for source in sources for part in _read(detector, source, known(source)))
     ahead = 1 if options.batch_size == 1 else AHEAD * options.batch_size
     while chunk := list(islice(read, ahead)):
-        images = [outcome.prediction.image for outcome in chunk if outcome.prediction is not None]
+        new = [outcome.prediction for outcome in chunk if not outcome.known]
+        images = [prediction.image for prediction in new if prediction is not None]
         found = iter(_detect(detector, finder, images, options))
         for outcome in chunk:
             prediction = outcome.prediction
-            if prediction is None:
+            if prediction is None or outcome.known:
                 yield outcome
                 continue
             what = next(found)
@@ -208,20 +220,25 @@ def _detect(
     return found
 
 
-def _read(detector: Detector, source: Source) -> Iterator[Outcome]:
-    """Read the images of a source; what is found in them comes later."""
+def _read(detector: Detector, source: Source, known: Iterable[Detections | ImageError]) -> Iterator[Outcome]:
+    """Read the images of a source; what is found in them comes later, unless it is known."""
     nothing = Detections(np.zeros((0, 5), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
-    def one(image: NDArray[Any], frame: int | None = None) -> Prediction:
-        return Prediction(source.path, image, nothing, detector.classes, frame, detector.colours)
+    def one(image: NDArray[Any], frame: int | None = None, found: Detections = nothing) -> Prediction:
+        return Prediction(source.path, image, found, detector.classes, frame, detector.colours)
 
     try:
         if source.kind == 'image':
             image = detector.read(source.path) if source.pixels is None else source.pixels
             yield Outcome(source, one(image))
             return
+        earlier = iter(known)
         for number, frame in enumerate(Video(source.path)):
-            yield Outcome(source, one(frame, number), last=False)
+            found = next(earlier, None)
+            if isinstance(found, ImageError):
+                yield Outcome(source, error=found, last=False, known=True)
+            else:
+                yield Outcome(source, one(frame, number, found or nothing), last=False, known=found is not None)
     except ImageError as error:
         yield Outcome(source, error=error)
     else:

@@ -143,10 +143,25 @@ class Files:
             if 'geojson' in self.save:
                 written += self._geojson(source, prediction, key)
             if 'crops' in self.save:
-                self._crops(prediction, self.folder / 'crops' / key)
+                write_crops(prediction, self.folder / 'crops' / key, self.bands)
         except OSError as error:
             raise UsageError(f"--out '{self._out}' cannot be written: {error.strerror or error}") from error
         return written
+
+    def redraw(self, source: Source, prediction: Prediction) -> list[Path]:
+        """Draw a frame whose other files are there, into the video that begins anew; return the video.
+
+        Raises:
+            UsageError: If a channel to draw does not exist, or a file cannot be written.
+        """
+        try:
+            return self._draw(source, prediction, None) if 'pictures' in self.save else []
+        except OSError as error:
+            raise UsageError(f"--out '{self._out}' cannot be written: {error.strerror or error}") from error
+
+    def note(self, name: str) -> Path:
+        """Return the file to note in what is done: `name` in the folder, of a single picture or video its own."""
+        return self.folder / (f'.{self._out.name}{name}' if self._single else name)
 
     def _draw(self, source: Source, prediction: Prediction, rate: float | None) -> list[Path]:
         target = self.picture(source)
@@ -196,26 +211,28 @@ class Files:
         ]
         return [write_whole(target, feature_collection(prediction.polygons, facts, place, source.key))]
 
-    def _crops(self, prediction: Prediction, folder: Path) -> None:
-        for old in folder.iterdir() if folder.is_dir() else ():
-            if _CROP.fullmatch(old.name):
-                old.unlink()
-        stored = any(
-            prediction.image.dtype == kind and (1 if prediction.image.ndim == 2 else prediction.image.shape[2]) in n
-            for kind, n in _STORED
-        )
-        if not stored or self.bands is not None:  # as it is drawn
-            prediction = Prediction(prediction.path, as_image(prediction.image, self.bands), prediction.found,
-                                    prediction.classes)  # fmt: skip
-        boxes = zip(prediction.upright_boxes(), prediction.names, prediction.scores, strict=True)
-        for number, (box, name, score) in enumerate(boxes, 1):
-            try:
-                crop = upright_crop(prediction.image, box)
-            except ValueError as error:  # longer than any picture
-                warn(f"'{prediction.path}', detection {number} has no crop: {error}")
-                continue
-            plain = re.sub(r'[^\w.-]+', '_', name)
-            write_whole(folder / f'{number:04d}_{plain}_{score:.2f}.png', _png(crop))
+
+def write_crops(prediction: Prediction, folder: Path, bands: Sequence[int] | None) -> None:
+    """Write each detection, turned upright, as a PNG into a folder, from which older crops are removed."""
+    for old in folder.iterdir() if folder.is_dir() else ():
+        if _CROP.fullmatch(old.name):
+            old.unlink()
+    stored = any(
+        prediction.image.dtype == kind and (1 if prediction.image.ndim == 2 else prediction.image.shape[2]) in n
+        for kind, n in _STORED
+    )
+    if not stored or bands is not None:  # as it is drawn
+        prediction = Prediction(prediction.path, as_image(prediction.image, bands), prediction.found,
+                                prediction.classes)  # fmt: skip
+    boxes = zip(prediction.upright_boxes(), prediction.names, prediction.scores, strict=True)
+    for number, (box, name, score) in enumerate(boxes, 1):
+        try:
+            crop = upright_crop(prediction.image, box)
+        except ValueError as error:  # longer than any picture
+            warn(f"'{prediction.path}', detection {number} has no crop: {error}")
+            continue
+        plain = re.sub(r'[^\w.-]+', '_', name)
+        write_whole(folder / f'{number:04d}_{plain}_{score:.2f}.png', _png(crop))
 
 
 def _png(crop: Any) -> bytes:

@@ -5,18 +5,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..datasets.formats.detections import coco_annotation
+from ..datasets.formats.detections import UNFINISHED, coco_annotation
 from ..utils.atomic_files import whole_file
 from .prediction_sources import Source
 
-NAME = '.predict.jsonl'  # hidden, in the folder that is written to; removed at the end
+NAME = UNFINISHED  # hidden, in the folder that is written to; removed at the end
 
 
 class Journal:
     """A file with a line for each begun source, each image or frame in it, and each finished source.
 
     Args:
-        path: The file. If it was begun with the same facts, what is finished in it stays; else it begins anew.
+        path: The file. If it was begun with the same facts, what is finished in it stays, and so do the frames of a
+            video that is not; else it begins anew.
         facts: What the results depend on: detector, options, kinds of files.
 
     Attributes:
@@ -29,14 +30,18 @@ class Journal:
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path, self.finished = path, dict[str, str | None]()
         self._stamps: dict[str, Any] = {}
+        self._begun: tuple[str, Any] | None = None  # the source that an interruption left unfinished
         self._file: TextIO | None = None
         head = json.dumps({'facts': facts}, sort_keys=True)
         with whole_file(path) as temporary, temporary.open('w', encoding='utf-8') as file:
             file.write(f'{head}\n')
-            for lines in self._groups(head):  # without what an interruption left unfinished
+            for lines in self._groups(head):
                 begin, end = json.loads(lines[0]), json.loads(lines[-1])
-                self.finished[begin['begin']] = end['error']
-                self._stamps[begin['begin']] = begin['stamp']
+                if 'end' in end:
+                    self.finished[begin['begin']] = end['error']
+                    self._stamps[begin['begin']] = begin['stamp']
+                else:
+                    self._begun = begin['begin'], begin['stamp']
                 file.writelines(lines)
 
     def is_done(self, source: Source) -> bool:
@@ -44,13 +49,23 @@ class Journal:
         return source.name in self.finished and self._stamps[source.name] == _stamp(source)
 
     def begin(self, source: Source) -> None:
-        """Note that a source is begun; what was noted of it before no longer counts."""
+        """Note that a source is begun; what was noted of it before counts only for a video that goes on."""
         self.finished.pop(source.name, None)
-        self._write({'begin': source.name, 'stamp': _stamp(source)})
+        begun, self._begun = self._begun, None
+        if source.kind != 'video' or begun != (source.name, _stamp(source)):
+            self._write({'begin': source.name, 'stamp': _stamp(source)})
 
-    def note(self, result: Mapping[str, Any]) -> None:
-        """Note an image or frame of the source that was begun last."""
-        self._write({'result': result})
+    def note(self, **facts: Any) -> None:
+        """Note an image or frame of the source that was begun last: its `result`, and what else is known of it."""
+        self._write(facts)
+
+    def frames(self, source: Source) -> Iterator[dict[str, Any]]:
+        """Yield what was noted of the frames of a video that an interruption left unfinished, in their order."""
+        if source.kind != 'video' or self._begun != (source.name, _stamp(source)):
+            return
+        last = list(self._groups())[-1:]
+        for line in last[0][1:] if last else ():
+            yield json.loads(line)
 
     def end(self, source: Source, error: str | None) -> None:
         """Note that a source is finished, and with which error."""
@@ -63,7 +78,8 @@ class Journal:
         for i, lines in enumerate(self._groups()):
             if latest[json.loads(lines[0])['begin']] == i:
                 for line in lines[1:-1]:
-                    yield json.loads(line)['result']
+                    if 'result' in (noted := json.loads(line)):
+                        yield noted['result']
 
     def close(self) -> None:
         """Close the file, which then tells a later call where to continue."""
@@ -83,7 +99,11 @@ class Journal:
         self._file.flush()
 
     def _groups(self, head: str | None = None) -> Iterator[list[str]]:
-        """Yield the lines of each finished source; with `head` only of a file that begins so."""
+        """Yield the lines of each finished source, and last those of an unfinished one.
+
+        Args:
+            head: First line that the file must have; None for any.
+        """
         if not self.path.is_file():
             return
         with self.path.open(encoding='utf-8', errors='replace') as file:
@@ -97,6 +117,9 @@ class Journal:
                 if line.startswith('{"end"') and line.endswith('}\n') and group[0].startswith('{"begin"'):
                     yield group
                     group = []
+        group = [line for line in group if line.endswith('}\n')]  # without what a power failure cut
+        if group and group[0].startswith('{"begin"'):
+            yield group
 
 
 def _stamp(source: Source) -> list[int]:

@@ -2,21 +2,24 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..utils.atomic_files import write_whole
 from ..utils.errors import ImageError, UsageError
 from .image_drawing import check_heat_maps
-from .inference import Detector
+from .inference import Detections, Detector
 from .prediction import Options, Outcome, make_finder, outcomes
 from .prediction_files import Files, deviations
 from .prediction_journal import NAME, Journal, write_coco
 from .prediction_sources import Given, Source, find_sources
 
 COCO = 'coco.json'
+KEPT = ('boxes', 'labels', 'scores', 'boxes_std', 'scores_std')  # of a frame, to go on after an interruption
 CLASSES = 'classes.txt'
 
 
@@ -93,11 +96,12 @@ def save_predictions(
     saved = Saved(files.folder, total=len(sources))
     journal = None
     try:
-        if len(sources) > 1 or 'coco' in files.save:
+        if len(sources) > 1 or 'coco' in files.save or sources[0].kind == 'video':
             facts = _facts(detector, sources, options, files.save, bands)
-            journal = Journal(files.folder / NAME, facts)
+            journal = Journal(files.note(NAME), facts)
         todo = _left_to_do(sources, journal, saved)
-        _write_all(outcomes(detector, finder, todo, options), files, journal, saved, progress)
+        found = outcomes(detector, finder, todo, options, lambda source: _known(journal, source))
+        _write_all(found, files, journal, saved, progress)
         _finish(files, journal, saved, detector.classes)
     except OSError as error:
         raise UsageError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
@@ -134,17 +138,16 @@ def _write_all(
             written: list[Path] = []
             if prediction is not None:
                 try:
-                    written = files.write(source, prediction)
+                    written = files.redraw(source, prediction) if outcome.known else files.write(source, prediction)
                 except ImageError as reason:
                     outcome = Outcome(source, error=reason, last=outcome.last)
-                else:
-                    saved.detections += len(prediction.scores)
-                    if journal is not None and 'coco' in files.save:
-                        journal.note(_result(outcome))
             if outcome.error is not None:
                 if saved.total == 1 and source.asked:
                     raise outcome.error
                 error = error or str(outcome.error)
+            if not outcome.known:
+                saved.detections += 0 if outcome.prediction is None else len(outcome.prediction.scores)
+                _note(outcome, journal, coco='coco' in files.save)
             if outcome.last:
                 files.finish_video()
                 if journal is not None:
@@ -154,6 +157,45 @@ def _write_all(
     except BaseException:
         files.finish_video(keep=False)
         raise
+
+
+def _note(outcome: Outcome, journal: Journal | None, *, coco: bool) -> None:
+    """Note what came of an image, for the file of all, and of a frame, to go on from."""
+    source, prediction = outcome.source, outcome.prediction
+    facts: dict[str, Any] = {}
+    if prediction is not None and coco:
+        facts['result'] = _result(outcome)
+    if source.kind == 'video' and not outcome.last:
+        facts['frame'] = {'error': str(outcome.error)} if prediction is None else _plain(prediction.found)
+    if journal is not None and facts:
+        journal.note(**facts)
+
+
+def _plain(found: Detections) -> dict[str, Any]:
+    """Return detections as numbers that JSON keeps exactly, without the heat map."""
+    values = {name: getattr(found, name) for name in KEPT}
+    return {name: value.tolist() for name, value in values.items() if value is not None}
+
+
+def _known(journal: Journal | None, source: Source) -> Iterator[Detections | ImageError]:
+    """Yield what an interrupted call found in the first frames of a video."""
+    for noted in journal.frames(source) if journal is not None else ():
+        frame = noted['frame']
+        if 'error' in frame:
+            yield ImageError(frame['error'])
+            continue
+        columns = len(frame['boxes'][0]) if frame['boxes'] else 5
+
+        def of(name: str, frame: dict[str, Any] = frame, shape: tuple[int, ...] = (-1, columns)) -> Any:
+            return None if name not in frame else np.array(frame[name], np.float32).reshape(shape)
+
+        yield Detections(
+            of('boxes'),
+            np.array(frame['labels'], np.int64),
+            of('scores', shape=(-1,)),
+            of('boxes_std'),
+            of('scores_std', shape=(-1,)),
+        )
 
 
 def _count(source: Source, error: str | None, saved: Saved) -> None:

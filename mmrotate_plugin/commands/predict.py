@@ -75,7 +75,7 @@ class Teller:
 
     def __init__(self) -> None:
         self.start, self.told_earlier = time.monotonic(), False
-        self.frames = self.detections = 0
+        self.frames = self.detections = self.known = 0
 
     def __call__(self, outcome: Outcome, files: Sequence[Path], saved: Saved) -> None:
         """Tell what came of an image, a frame or a video."""
@@ -83,6 +83,16 @@ class Teller:
             self.told_earlier = True
             print(f'{saved.earlier} of {saved.total} were done by an interrupted call', flush=True)
         path, prediction = outcome.source.path, outcome.prediction
+        if outcome.known:
+            self.known += 1
+            self.frames, self.detections = (
+                self.frames + 1,
+                self.detections + len(prediction.scores if prediction else ()),
+            )
+            return
+        if self.known:
+            print(f'{path}: {self.known} frames were done by an interrupted call', flush=True)
+            self.known = 0
         if outcome.error is not None:
             if outcome.source.asked and outcome.last:
                 print(f'warning: {outcome.error}; skipped', file=sys.stderr)

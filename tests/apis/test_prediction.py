@@ -208,6 +208,63 @@ def test_georeference_of_a_geotiff(tmp_path):
     assert read_georeference(plain, (100, 160)) is None
 
 
+def geotiff(path, gcps=(), rpcs=None):
+    rasterio = pytest.importorskip('rasterio')
+    options = dict(driver='GTiff', width=300, height=200, count=3, dtype='uint8')
+    points = [rasterio.control.GroundControlPoint(row=y, col=x, x=east, y=north) for x, y, east, north in gcps]
+    with rasterio.open(path, 'w', **options) as out:
+        out.write(np.zeros((3, 200, 300), np.uint8))
+        if points:
+            out.gcps = points, rasterio.crs.CRS.from_epsg(32632)
+        if rpcs:
+            out.rpcs = rpcs
+    return path
+
+
+def affine(x, y):
+    return 5e5 + 0.3 * x + 0.1 * y, 5e6 + 0.1 * x - 0.3 * y
+
+
+def bent(x, y):
+    return affine(x, y)[0] + 1e-4 * x * y, affine(x, y)[1] - 2e-4 * x * x
+
+
+GRID = [(x, y) for x in (0, 150, 300) for y in (0, 100, 200)]
+
+
+@pytest.mark.parametrize('ground, grid', [(affine, [GRID[i] for i in (0, 2, 6, 8)]), (bent, GRID)])
+def test_ground_control_points_place_an_image(ground, grid, tmp_path):
+    """GDAL's polynomials are of degree 1 and 2, so these maps come back."""
+    place = read_georeference(geotiff(tmp_path / 'a.tif', [(x, y, *ground(x, y)) for x, y in grid]), (200, 300))
+    assert place.crs == 'urn:ogc:def:crs:EPSG::32632'
+    points = np.array([[[3.5, 7.25], [299.0, 1.0]], [[120.0, 180.0], [0.0, 200.0]]])
+    expected = np.stack(ground(points[..., 0], points[..., 1]), -1)
+    # of float64 in a fit with squares of 5e6 pixels: a millionth of a pixel of 0.3 m is far above
+    assert np.abs(place(points) - expected).max() < 1e-5
+    assert np.abs(np.stack(affine(*np.moveaxis(points, -1, 0)), -1) - expected).max() > 1 or ground is affine
+    assert place(np.zeros((0, 4, 2))).shape == (0, 4, 2)
+
+
+@pytest.mark.parametrize('gcps', [[(0, 0, 5e5, 5e6), (10, 10, 5e5 + 3, 5e6 - 3)],
+                                  [(i, i, 5e5 + i, 5e6 - i) for i in range(5)]])  # fmt: skip
+def test_too_few_ground_control_points_are_refused(gcps, tmp_path):
+    with pytest.raises(ImageError, match='ground control points that give no map') as caught:
+        read_georeference(geotiff(tmp_path / 'a.tif', gcps), (200, 300))
+    assert '\n' not in str(caught.value)
+
+
+def test_rational_polynomials_are_refused(tmp_path):
+    rpc = pytest.importorskip('rasterio.rpc').RPC
+    one, lat, lon = ([float(i == place) for i in range(20)] for place in (0, 2, 1))
+    rpcs = rpc(
+        height_off=100, height_scale=500, lat_off=50, lat_scale=1, long_off=9, long_scale=1, line_off=100,
+        line_scale=100, samp_off=150, samp_scale=150, line_num_coeff=lat, line_den_coeff=one, samp_num_coeff=lon,
+        samp_den_coeff=one,
+    )  # fmt: skip
+    with pytest.raises(ImageError, match='RPCs.*gdalwarp -rpc'):
+        read_georeference(geotiff(tmp_path / 'a.tif', rpcs=rpcs), (200, 300))
+
+
 def test_without_rasterio_is_one_line(monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'rasterio', None)
     with pytest.raises(UsageError, match='pip install rasterio'):

@@ -12,6 +12,9 @@ from mmrotate_plugin.apis import save_predictions
 from mmrotate_plugin.apis.prediction_journal import NAME
 from mmrotate_plugin.datasets import DOTADataset, RotatedCocoDataset, YOLOOBBDataset
 from mmrotate_plugin.datasets.formats.boxes import box_of
+from mmrotate_plugin.datasets.patches.split import split_dataset
+from mmrotate_plugin.evaluation import merge_predictions
+from mmrotate_plugin.structures.corners import box_corners
 from mmrotate_plugin.utils.errors import ImageError, UsageError
 
 TEXTS = ('dota', 'yolo-obb', 'coco')
@@ -67,6 +70,24 @@ def test_scores_are_no_labels_unless_asked_for(images, tmp_path):
         with pytest.raises(ValueError, match='score'):
             kind(ann_file=dataset.ann_file, data_prefix=dict(img_path=str(images)), pipeline=[], strict=True,
                  metainfo=dict(classes=tuple(data.CLASSES)))  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['dota', 'coco'])
+def test_split_predict_and_merge(kind, tmp_path):
+    folder = data.write_images(tmp_path / 'whole', ['images/a.png'])
+    (folder / 'labelTxt').mkdir()
+    rows = zip(box_corners(np.array(data.BOXES)).reshape(-1, 8), data.CLASSES, strict=True)
+    (folder / 'labelTxt/a.txt').write_text(
+        ''.join(f'{" ".join(map(str, corners))} {name.replace(" ", "-")} 0\n' for corners, name in rows)
+    )
+    split_dataset(folder, tmp_path / 'patches', sizes=(100,), gaps=(60,), nproc=1)
+    assert len(list((tmp_path / 'patches/images').iterdir())) > 1
+    detector = data.Bright()
+    detector.classes = [name.replace(' ', '-') for name in data.CLASSES]
+    save_predictions(detector, tmp_path / 'patches/images', tmp_path / 'found', save=[kind])
+    done = merge_predictions(tmp_path / 'found', tmp_path / 'out.json', iou_thr=0.05, labels=folder)
+    # a piece of a ship that the edge of a patch cuts may stay beside the whole ship
+    assert done.images == 1 and done.before > done.after >= 2 and done.scores['AP50'] > 0.7
 
 
 def test_an_interrupted_call_continues(images, tmp_path):
@@ -153,16 +174,58 @@ def test_a_video_becomes_a_video_and_lines_for_each_frame(tmp_path):
     assert cv2.VideoCapture(str(tmp_path / 'one.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 6
 
 
-def test_an_interrupted_video_leaves_no_part(tmp_path):
+@pytest.mark.parametrize('out', ['out', 'drawn.mp4'])
+def test_an_interrupted_video_goes_on(out, tmp_path):
+    clip = data.write_video(tmp_path / 'clip.avi', frames=8)
+    save = TEXTS + ('pictures', 'crops') if out == 'out' else ('pictures',)
+
+    def stop(after):
+        def stop(outcome, _files, _saved):
+            if not outcome.known and outcome.prediction.frame == after:
+                raise KeyboardInterrupt
+
+        return stop
+
+    seen = []
+    for after in (2, 4):  # interrupted twice
+        detector = data.Bright(std=True)
+        with pytest.raises(KeyboardInterrupt):
+            save_predictions(detector, clip, tmp_path / out, save=save, progress=stop(after))
+        seen.append(detector.seen)
+        left = {path.name for path in (tmp_path / out if out == 'out' else tmp_path).iterdir()}
+        assert left & {'clip.avi', 'drawn.mp4', 'coco.json'} <= ({'clip.avi'} if out != 'out' else set())  # no part
+    detector, frames = data.Bright(std=True), []
+    saved = save_predictions(
+        detector, clip, tmp_path / out, save=save, progress=lambda *what: frames.append(what[0].prediction)
+    )
+    # the frame at which it was stopped was noted
+    assert [*seen, detector.seen] == [3, 2, 3] and [frame.frame for frame in frames[:-1]] == list(range(8))
+    assert saved.done == 1 and saved.detections == 6
+    whole = tmp_path / 'whole'
+    save_predictions(data.Bright(std=True), clip, whole / 'drawn.mp4' if out != 'out' else whole, save=save)
+    files = {path.relative_to(whole) for path in whole.rglob('*') if path.is_file()}
+    here = tmp_path / out if out == 'out' else tmp_path
+    assert len(files) == (1 if out != 'out' else 3 + 2 * 8 + 2 * 8)
+    assert all((here / file).read_bytes() == (whole / file).read_bytes() for file in files)
+    assert not list(here.glob('.*'))
+
+
+def test_a_changed_video_begins_anew(tmp_path):
     clip, out = data.write_video(tmp_path / 'clip.avi'), tmp_path / 'out'
 
     def stop(outcome, _files, _saved):
         if outcome.prediction.frame == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        save_predictions(data.Bright(), clip, out, progress=stop)
-    assert list(out.iterdir()) == []
+    for options in ({}, {'score_thr': 0.5}):
+        detector = data.Bright()
+        with pytest.raises(KeyboardInterrupt):
+            save_predictions(detector, clip, out, progress=stop, **options)
+        assert detector.seen == 3  # another threshold: from the beginning
+    os.utime(clip, (1, 1))
+    detector = data.Bright()
+    save_predictions(detector, clip, out, score_thr=0.5)
+    assert detector.seen == 6
 
 
 def test_geojson_of_a_geotiff_and_none_of_other_images(images, tmp_path):
