@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from narrow import narrow_hidden_
+from yapf.yapflib.yapf_api import FormatCode
 
 
 @contextmanager
@@ -58,6 +59,22 @@ def quiet_logs():
 def one_thread():
     """Small nets gain nothing from a second thread, and lose twentyfold where the machine has other work."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def configs_without_layout():
+    """mmengine has yapf lay out the text of a config, four times for each training, half a second each."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):  # old versions have the name in the second
+            patch.setattr(f'{module}.FormatCode', lambda text, **_: (text, True), raising=False)
+        yield
+
+
+@pytest.fixture
+def with_layout(monkeypatch):
+    """Configs as they are written outside of the tests."""
+    for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):
+        monkeypatch.setattr(f'{module}.FormatCode', FormatCode)
 
 
 @pytest.fixture(autouse=True)

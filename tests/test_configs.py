@@ -50,6 +50,14 @@ def test_config_builds_and_survives_a_dump(name, tmp_path):
     assert Config.fromfile(tmp_path / 'dumped.py').model == cfg.model
 
 
+@pytest.mark.usefixtures('with_layout')
+def test_a_dump_as_mmengine_lays_it_out(tmp_path):
+    cfg = load('synthetic/redet_re18_refpn_synthetic.py')
+    cfg.dump(tmp_path / 'dumped.py')
+    lines = (tmp_path / 'dumped.py').read_text().splitlines()
+    assert sum(map(len, lines)) / len(lines) < 60 and Config.fromfile(tmp_path / 'dumped.py').model == cfg.model
+
+
 def pipelines(node):
     """All pipelines below a config's node."""
     if isinstance(node, dict):

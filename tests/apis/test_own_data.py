@@ -90,7 +90,8 @@ def test_a_flat_folder_is_divided_and_the_config_trains(tmp_path, monkeypatch, c
     shorter = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.times=1', 'train_dataloader.num_workers=0']
     shorter += ['train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0']
     shorter += ['val_dataloader.persistent_workers=False']
-    assert main(['train', 'meine_daten_v1.py', '--work-dir', 'w', '--pictures', '0', '--cfg-options', *shorter]) == 0
+    words = ['--work-dir', 'w', '--pictures', '0', '--no-report', '--cfg-options', *shorter]
+    assert main(['train', 'meine_daten_v1.py', *words]) == 0
     assert (tmp_path / 'w/epoch_1.pth').is_file()
     assert main(['init', str(folder)]) == 2
     assert "'meine_daten_v1.py' exists already" in capsys.readouterr().err

@@ -13,12 +13,17 @@ from mmengine.visualization import Visualizer
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_tool(name: str) -> Callable[[list[str]], int]:
-    """The `main` of a command-line tool, to be called in this process: imports take seconds."""
+def load_tool(name: str, report: bool = False) -> Callable[[list[str]], int]:
+    """The `main` of a command-line tool, to be called in this process: imports take seconds.
+
+    So do the figures of a report; without `report`, train and test write none.
+    """
     spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main
+    if report or name not in ('train', 'test'):
+        return module.main
+    return lambda arguments: module.main([*arguments, '--no-report'])
 
 
 CONFIG = """
@@ -146,7 +151,7 @@ def trained(tiny_config, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def tool() -> Callable[[str], Callable[[list[str]], int]]:
+def tool() -> Callable[..., Callable[[list[str]], int]]:
     return load_tool
 
 

@@ -132,7 +132,8 @@ model = dict(bbox_head=dict(num_classes=2), test_cfg=dict(score_thr=0.0, nms_pre
 def test_resume_goes_on_where_the_training_stopped(tool, tiny_config, trained, tmp_path, capsys):
     start = str(trained / 'epoch_1.pth')
     args = [str(tiny_config), '--work-dir', str(tmp_path), '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
-    assert tool('train')([*args, '--resume', start]) == 0
+    assert tool('train', report=True)([*args, '--resume', start]) == 0
+    assert (tmp_path / 'report.html').is_file() and not (trained / 'report.html').exists()
     text = log_of(tmp_path)
     assert 'resumed epoch: 1, iter: 3' in text and 'Epoch(train) [1]' not in text and 'Epoch(train) [2]' in text
     assert 'Epoch(val)' not in text

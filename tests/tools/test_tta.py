@@ -18,7 +18,7 @@ from mmrotate_plugin.utils.errors import UsageError
 def test_a_detector_is_tested_on_quarter_turns(tool, tiny_config, trained, tmp_path, caplog, fresh_visualizers):  # noqa: ARG001
     options = ['--tta', '--work-dir', str(tmp_path), '--show-dir', str(tmp_path / 'pictures'), '--show-num', '1']
     options += ['--out', str(tmp_path / 'found.pkl')]
-    assert tool('test')([str(tiny_config), str(trained / 'epoch_1.pth'), *options]) == 0
+    assert tool('test', report=True)([str(tiny_config), str(trained / 'epoch_1.pth'), *options]) == 0
     predict_finds_the_same(str(tiny_config), str(trained / 'epoch_1.pth'), tmp_path / 'found.pkl')
     report = json.loads((tmp_path / 'test_metrics.json').read_text())
     assert [row['degrees'] for row in report['tta']['views']] == [90, 180, 270]

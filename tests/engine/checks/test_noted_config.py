@@ -21,6 +21,7 @@ def noted(text):
     return noted_config({'meta': {'cfg': text}})
 
 
+@pytest.mark.usefixtures('with_layout')
 def test_what_mmengine_writes_is_read_as_it_reads_it():
     text = Config(VALUES).pretty_text
     found = noted(text)
