@@ -13,7 +13,7 @@ QUICK = -m 'not slow' -k 'not compile and not graph and not trained and not trai
 # OpenMP's threads spin while they wait; where something else uses a core, that makes small layers five times slower
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup check test quick coverage test-legacy docs demo clean
+.PHONY: help setup lint types check tests test quick coverage test-legacy docs demo clean
 
 help:
 	@echo 'make setup   make $(VENV): pinned packages, compiled mmcv operators (once; 10 to 15 minutes on 2 cores)'
@@ -30,14 +30,22 @@ setup:
 	@PYTHON='$(PYTHON)' bash tools/setup.sh
 
 # what needs no test to be found
-check: setup
+check: lint types
+
+lint: setup
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
+
+types: setup
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/lint-imports
 
-test: check
+tests: setup
 	$(VENV)/bin/python $(PYTEST)
+
+# mypy takes more than a minute where it has not run before: it runs beside the tests
+test: lint
+	@$(MAKE) --no-print-directory -j2 types tests
 
 quick: check
 	$(VENV)/bin/python $(PYTEST) $(QUICK)

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
+from mmengine.utils.dl_utils import collect_env
 from narrow import narrow_hidden_
 from yapf.yapflib.yapf_api import FormatCode
 
@@ -62,11 +64,12 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True, scope='session')
-def configs_without_layout():
-    """mmengine has yapf lay out the text of a config, four times for each training, half a second each."""
+def short_notes():
+    """mmengine has yapf lay out the text of a config four times for each training, and asks compilers for versions."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):  # old versions have the name in the second
             patch.setattr(f'{module}.FormatCode', lambda text, **_: (text, True), raising=False)
+        patch.setattr('mmengine.runner.runner.collect_env', cache(collect_env))
         yield
 
 
@@ -74,7 +77,7 @@ def configs_without_layout():
 def with_layout(monkeypatch):
     """Configs as they are written outside of the tests."""
     for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):
-        monkeypatch.setattr(f'{module}.FormatCode', FormatCode)
+        monkeypatch.setattr(f'{module}.FormatCode', FormatCode, raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
 """Each fault of mmrotate's evaluation as it is, so that a test fails once the host is right, and mended."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -80,8 +82,9 @@ def test_corners_with_scores_behind_them():
         assert mean_ap.box_iou_rotated(torch.ones(2, 6), torch.ones(2, 5), aligned=True).shape == (2,)
 
 
-@pytest.mark.slow  # a new process imports torch and mmrotate
 def test_threads_count_like_the_processes_that_mmrotate_starts(monkeypatch):
+    # forks: mmrotate spawns, and new processes import torch and mmrotate, which takes ten seconds
+    monkeypatch.setattr(mean_ap, 'get_context', lambda _: multiprocessing.get_context('fork'))
     rng = np.random.default_rng(0)
     found, truth = [], []
     for _ in range(6):

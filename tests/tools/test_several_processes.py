@@ -49,7 +49,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tool, small_config, tmp_pa
 
     def options(batch_size):
         return [str(config), '--work-dir', str(tmp_path / f'by{batch_size}'), '--seed', '3', '--pictures', '0',
-                '--cfg-options', f'train_dataloader.batch_size={batch_size}']  # fmt: skip
+                '--no-report', '--cfg-options', f'train_dataloader.batch_size={batch_size}']  # fmt: skip
 
     path = os.pathsep.join([str(ROOT), str(tmp_path)])
     environment = {**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
