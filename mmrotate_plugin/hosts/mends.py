@@ -115,7 +115,18 @@ class _AfterImport(MetaPathFinder):
         return spec
 
 
-for _name, _mend in MENDS.items():
-    if _name in sys.modules:
-        _mend(sys.modules[_name])
+def mend_when_imported(name: str, mend: Callable[[ModuleType], None]) -> None:
+    """Mend a module of a host: at once if it is imported already, otherwise right after it is.
+
+    Args:
+        name: Full name of the module.
+        mend: Gets the module; may be called more than once.
+    """
+    MENDS[name] = mend
+    if name in sys.modules:
+        mend(sys.modules[name])
+
+
+for _name, _mend in list(MENDS.items()):
+    mend_when_imported(_name, _mend)
 sys.meta_path.insert(0, _AfterImport())

@@ -3,7 +3,7 @@
 from . import layers, losses, roi_heads  # noqa: F401  registers them
 from .backbones import ADFResNet, ReResNet, ResNet
 from .necks import ReFPN
-from .utils.complexity import mend_counters
+from .utils.counter_mends import mend_counters
 
 mend_counters()
 
