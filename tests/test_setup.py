@@ -109,7 +109,7 @@ class Project:
         """What the pretended programs were asked for since the last call, shortened."""
         lines = self.calls.read_text().splitlines()
         self.calls.write_text('')
-        steps = r'-m venv|^venv|uv==|packages\.txt|sources\.txt|download|tarfile|pip wheel|\.whl|^try| -e '
+        steps = r'-m venv|^venv|uv==|packages\.txt|sources\.txt|download|tarfile|pip wheel|\.whl|^try| -e |compileall'
         words = [re.search(steps, line) for line in lines]
         return [word[0].strip() if word else line for word, line in zip(words, lines, strict=True)]
 
@@ -126,7 +126,7 @@ def project(tmp_path: Path) -> Project:
 
 
 COMPILE = ['download', 'tarfile', 'pip wheel', '.whl', 'try']
-FULL = ['-m venv', 'uv==', 'packages.txt', 'sources.txt', *COMPILE, '-e', 'try']
+FULL = ['-m venv', 'uv==', 'packages.txt', 'sources.txt', *COMPILE, '-e', 'compileall', 'try']
 
 
 def test_setup_runs_every_step_once_then_costs_nothing(project):
@@ -139,6 +139,14 @@ def test_setup_runs_every_step_once_then_costs_nothing(project):
     code, out, err = project.setup()
     assert (code, err) == (0, '') and 'up to date' in out
     assert project.done() == []
+
+
+def test_packages_are_compiled_to_bytecode_and_one_that_cannot_be_stops_nothing(project):
+    (project.root / 'mmrotate_plugin/__init__.py').touch()
+    code, out, _ = project.setup(STUB_FAIL='compileall')
+    assert code == 0 and out.endswith('is ready\n')
+    (call,) = (line for line in project.calls.read_text().splitlines() if 'compileall' in line)
+    assert call.endswith(f'{project.venv}/lib {project.root}/mmrotate_plugin')
 
 
 def test_setup_takes_a_recent_uv_that_is_there(project):
@@ -212,14 +220,14 @@ def test_setup_repeats_only_what_a_changed_file_concerns(project):
     project.done()
     project.change_lock(r'^pytest==\S+', 'pytest==0.1')
     assert project.setup()[0] == 0
-    assert project.done() == ['packages.txt', 'sources.txt', '-e', 'try']  # uv looks for what has changed
+    assert project.done() == ['packages.txt', 'sources.txt', '-e', 'compileall', 'try']  # uv looks for what has changed
 
     settings = project.root / 'pyproject.toml'
     settings.write_text(settings.read_text().replace('line-length = 120', 'line-length = 100'))
     assert project.setup()[1].endswith('is up to date\n')
     settings.write_text(settings.read_text().replace('[project.scripts]', '[project.scripts]\nother = "a:b"'))
     assert project.setup()[0] == 0
-    assert project.done() == ['-e', 'try']
+    assert project.done() == ['-e', 'compileall', 'try']
 
 
 def test_setup_reuses_a_compiled_mmcv_only_for_the_same_torch_and_only_if_it_works(project):
@@ -227,7 +235,7 @@ def test_setup_reuses_a_compiled_mmcv_only_for_the_same_torch_and_only_if_it_wor
     project.done()
     shutil.rmtree(project.venv)
     assert project.setup()[0] == 0  # a second clone on the same machine
-    assert project.done() == [*FULL[:4], '.whl', 'try', '-e', 'try']
+    assert project.done() == [*FULL[:4], '.whl', 'try', '-e', 'compileall', 'try']
 
     project.change_lock(r'^torch==\S+', 'torch==9.9')
     code, out, err = project.setup(STUB_FAIL='try', STUB_REASON='ImportError: undefined symbol: _ZN5torch')
