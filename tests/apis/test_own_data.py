@@ -178,3 +178,77 @@ def test_wrong_calls_are_one_line(words, said, tmp_path, capsys):
     root = dota(tmp_path / 'd')
     assert main(['init', *(word.format(root=root, tmp=tmp_path) for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+def put(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def listed(root, kind, lists, image=None):
+    """HRSC2016's or DIOR-R's layout, an object in each image of 60 x 40 pixels."""
+    for name in dict.fromkeys(name for names in lists.values() for name in names):
+        if kind == 'hrsc':
+            ship = ''.join(
+                f'<mbox_{key}>{value}</mbox_{key}>' for key, value in dict(cx=30, cy=20, w=30, h=9, ang=0.3).items()
+            )
+            ship = f'<HRSC_Object><Class_ID>1000000{7 if name == "a" else "02":0>2}</Class_ID>{ship}</HRSC_Object>'
+            put(
+                root / f'FullDataSet/Annotations/{name}.xml',
+                f'<HRSC_Image><HRSC_Objects>{ship}</HRSC_Objects></HRSC_Image>',
+            )
+            file = root / (image or 'FullDataSet/AllImages/{}.bmp').format(name)
+        else:
+            places = zip(('left_top', 'right_top', 'right_bottom', 'left_bottom'), 'aabb', strict=True)
+            box = ''.join(f'<x_{p}>{5 + 20 * i}</x_{p}><y_{p}>{9 if e == "a" else 19}</y_{p}>' for i, (p, e) in
+                          zip((0, 1, 1, 0), places, strict=True))  # fmt: skip
+            text = f'<annotation><object><name>Airplane</name><robndbox>{box}</robndbox></object></annotation>'
+            put(root / f'Annotations/Oriented Bounding Boxes/{name}.xml', text)
+            file = root / (image or 'JPEGImages-trainval/{}.jpg').format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), np.full((40, 60, 3), 90, np.uint8))
+    for part, names in lists.items():
+        put(root / ('ImageSets' if kind == 'hrsc' else 'ImageSets/Main') / f'{part}.txt', '\n'.join(names))
+    return root
+
+
+@pytest.mark.parametrize('kind', ['hrsc', 'dior'])
+def test_folders_with_lists_are_read_by_them(kind, tmp_path):
+    pytest.importorskip('mmrotate')
+    root = listed(
+        tmp_path / 'd', kind, {'train': ['c', 'a', 'b'], 'trainval': ['c', 'a', 'b', 'd'], 'test': ['d', 'e']}
+    )
+    found = init_config(root, tmp_path / 'c.py', device='cpu')
+    assert found.classes == (('ship',) if kind == 'hrsc' else ('airplane',))
+    assert (found.train, found.val, found.objects) == (3, 2, 3)
+    assert 'ImageSets has train (3 images) and test (2)' in (tmp_path / 'c.py').read_text()
+    assert 'img_subdir' not in (tmp_path / 'c.py').read_text()  # the usual one
+
+
+def test_lists_alone_and_other_folders(tmp_path):
+    pytest.importorskip('mmrotate')
+    names = ['f', 'a', 'e', 'b', 'd']
+    root = listed(tmp_path / 'd', 'hrsc', {'trainval': names}, image='FullDataSet/pictures/{}.PNG')
+    found = init_config(root, tmp_path / 'c.py', device='cpu')
+    assert (found.train, found.val) == (4, 1)
+    cfg = load_config(str(tmp_path / 'c.py'))
+    part = cfg.val_dataloader.dataset
+    assert (part.ann_file, part.indices, part.img_subdir, part.img_suffix) == (
+        'ImageSets/trainval.txt',
+        -1,
+        'pictures',
+        ('png',),
+    )
+    for name in ('trainval', 'test'):
+        (root / f'ImageSets/{name}.txt').unlink(missing_ok=True)
+    with pytest.raises(InputError, match='there is no list of its images, such as ImageSets/train.txt'):
+        init_config(root, tmp_path / 'e.py', device='cpu')
+    put(root / 'ImageSets/test.txt', 'a')
+    with pytest.raises(InputError, match='no list of ImageSets is for training: there is test'):
+        init_config(root, tmp_path / 'e.py', device='cpu')
+    put(root / 'ImageSets/train.txt', 'a\nb')
+    (root / 'more').mkdir()
+    (root / 'FullDataSet/pictures/b.PNG').rename(root / 'more/b.PNG')
+    with pytest.raises(InputError, match='the images of ImageSets/train.txt lie in several folders'):
+        init_config(root, tmp_path / 'e.py', device='cpu')
+    assert not (tmp_path / 'e.py').exists()

@@ -30,6 +30,10 @@ def config_text(
     named = layout.type != 'YOLOOBBDataset' and layout.type != 'RotatedCocoDataset'
     metainfo = '    metainfo=dict(classes=classes),\n' if named else ''
     source = 'the label files name these' if named else 'the file of the data names these; the order is the same'
+    if layout.type == 'HRSCDataset':
+        source = (
+            'all ships are one class; with classwise=True in data and the names here, the data set tells them apart'
+        )
     bands = loading.bands
     preprocessor = 'pad_size_divisor=1'
     if bands != 3:

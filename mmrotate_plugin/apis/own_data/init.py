@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def init_config(
     except OSError as error:
         raise UsageError(f"--out '{target}' cannot be written: {error.strerror or error}") from error
     finally:
-        trial.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder is a file
+            trial.unlink()
     objects = sum(len(sample.objects) for sample in layout.train_samples)
     notes = [*source.notes, *chosen.notes]
     return Written(target, title, tuple(source.classes), *found, objects, chosen, notes)

@@ -13,6 +13,7 @@ from ...datasets.formats.sample import Sample
 from ...datasets.formats.source import Source
 from ...utils.errors import UsageError
 from ...utils.messages import some
+from .listed_layout import LISTED, as_one_class, listed_parts
 
 SHARE = 5  # one image in five validates, if the folder has one part only
 TYPES = {
@@ -21,9 +22,9 @@ TYPES = {
     'coco': 'RotatedCocoDataset',
     'rolabelimg': 'RoLabelImgDataset',
     'labelme': 'LabelMeDataset',
+    'hrsc': 'HRSCDataset',
+    'dior': 'DIORDataset',
 }
-READY = {'hrsc': 'configs/rotated_fcos/rotated-fcos-hbox-le90_re18_fpn_6x_hrsc.py',
-         'dior': 'configs/rotated_fcos/rotated-fcos-hbox-le90_re18_fpn_1x_dior.py'}  # fmt: skip
 
 
 @dataclass
@@ -57,8 +58,8 @@ def lay_out(source: Source, path: Path) -> Layout:
     Raises:
         UsageError: If no config can read it as it lies; the message says what would work.
     """
-    if source.format in READY:
-        raise UsageError(f'{source.where}: this format has a ready config; give {READY[source.format]} your data_root')
+    if source.format in LISTED:
+        return _by_lists(source)
     if source.unlabelled and source.format == 'dota':
         names = some(image.name for image in source.unlabelled)
         raise UsageError(
@@ -86,8 +87,24 @@ def lay_out(source: Source, path: Path) -> Layout:
     return _divided(kind, source, path, name, samples)
 
 
+def _by_lists(source: Source) -> Layout:
+    """Find the data sets of HRSC2016 and DIOR-R: the list train, else trainval; and val, else test."""
+    if source.format == 'hrsc':
+        as_one_class(source)
+    parts, kind = listed_parts(source), TYPES[source.format]
+    train = next((name for name in ('train', 'trainval') if name in parts), None)
+    if train is None:
+        raise UsageError(f'{source.where}: no list of ImageSets is for training: there is {some(parts)}, not train.txt')
+    arguments, samples = parts[train]
+    val = next((name for name in ('val', 'test') if name in parts and (train, name) != ('trainval', 'val')), None)
+    if val is None:
+        return _divide(kind, source, [arguments], samples)
+    why = f'ImageSets has {train} ({len(samples)} images) and {val} ({len(parts[val][1])})'
+    return Layout(kind, source.root, [arguments], [parts[val][0]], why, samples)
+
+
 def _divided(kind: str, source: Source, path: Path, split: str, samples: list[Sample]) -> Layout:
-    """Divide one part into training and validation, by the places of images in the order of the data set."""
+    """Divide one part into training and validation."""
     datasets = _of(source, path, split, samples)
     if len(datasets) > 1:
         raise UsageError(
@@ -95,6 +112,11 @@ def _divided(kind: str, source: Source, path: Path, split: str, samples: list[Sa
             'val next to train, or convert-dataset writes them into one'
         )
     ordered = samples if source.format == 'coco' else sorted(samples, key=lambda sample: sample.image.name)
+    return _divide(kind, source, datasets, ordered)
+
+
+def _divide(kind: str, source: Source, datasets: list[dict[str, Any]], ordered: list[Sample]) -> Layout:
+    """Divide one data set by the places of images in its order."""
     count = len(ordered)
     last = count // SHARE
     if last == 0:
