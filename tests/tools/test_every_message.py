@@ -16,6 +16,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import message_commands as commands
 import message_data as data
 import message_runs as runs
 import numpy as np
@@ -175,6 +176,7 @@ REFUSED = {
     'needs dropout layers, and the detector has none': runs.no_dropout,
     'has no counterpart in mmdet': runs.no_counterpart,
     'cannot be imported: pip install': runs.unimportable,
+    **commands.REFUSED,
 }
 TOLD = {
     'is it misspelt?': 'nonsense=1',
@@ -213,6 +215,11 @@ ELSEWHERE = {  # message: file of the test, and what it says there
         'engine/checks/test_compiled_operators.py', 'implementation for device cuda:0 not found'),
     "module 'collections' has no attribute 'Sequence'": ('conftest.py', '1.0.0rc1'),  # a host that does not import
     'Weights only load failed': ('utils/test_safe_load.py', 'loading'),  # torch's, in a program not ours
+    'views shows the image as it is': ('models/test_time_augs/test_rotated_tta.py', 'views shows the image as it is'),
+    'ground control points that give no map': (
+        'apis/test_prediction.py', 'ground control points that give no map'),  # rasterio may be missing
+    'has rational polynomial coefficients': ('apis/test_prediction.py', 'RPCs.*gdalwarp -rpc'),
+    'files could not be used': ('tools/test_predict_files.py', '1 of 4 files could not be used:'),
     'number their classes differently': (
         'engine/checks/test_head_classes.py', "in the first and 'small-vehicle' in number 2"),
     "'Tensor' object is not callable": ('adf/test_adf_arithmetic.py', 'mean'),
