@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -83,9 +84,10 @@ class Journal:
 
     def close(self) -> None:
         """Close the file, which then tells a later call where to continue."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # of a full disk, told as the line was written; what is cut of it does not count
+                file.close()
 
     def remove(self) -> None:
         """Remove the file: all is done."""

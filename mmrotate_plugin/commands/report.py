@@ -44,15 +44,18 @@ def report(args: argparse.Namespace) -> None:
     out: Path = args.out or (source if source.is_dir() else source.parent)
     writable_folder(out, '--out' if args.out else 'the folder of the source,')
     before = read_numbers(source / FOLDER / NUMBERS) if source.is_dir() else {}
-    page = write_report(
-        out,
-        evaluations,
-        facts=before.get('facts'),
-        iou_thr=args.iou_thr,
-        score_thr=args.score_thr,
-        measured=args.measured,
-        scalars=source if source.is_dir() else None,
-    )
+    try:
+        page = write_report(
+            out,
+            evaluations,
+            facts=before.get('facts'),
+            iou_thr=args.iou_thr,
+            score_thr=args.score_thr,
+            measured=args.measured,
+            scalars=source if source.is_dir() else None,
+        )
+    except OSError as error:
+        raise UsageError(f"the report could not be written to '{out}': {error.strerror or error}") from error
     for name in evaluations:
         numbers = read_numbers(out / FOLDER / NUMBERS)['evaluations'][name]
         found = {key: numbers[key] for key in ('AP50', 'AP75', 'AP50_95') if numbers[key] is not None}
