@@ -49,6 +49,7 @@ SURFACE = {
         'moment_rule',
         'predict',
         'remove_gains',
+        'use_compiled_moments',
     ],
     'mmrotate_plugin.apis': [
         'Detections',

@@ -6,6 +6,7 @@ from .. import _lazy
 from . import functional  # registers the rules
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian
+from .kernels import use_compiled_moments
 from .moment_rules import NoMomentRule, moment_rule
 
 if TYPE_CHECKING:
@@ -107,4 +108,5 @@ __all__ = [
     'moment_rule',
     'predict',
     'remove_gains',
+    'use_compiled_moments',
 ]

@@ -58,10 +58,14 @@ def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
 
 def _followed(inputs: tuple[Any, ...]) -> bool:
     """Tell whether anything that needs the backward pass or the batching rule of a function may follow its inputs."""
-    if is_compiling() or forward_ad._current_level >= 0:
-        return True
+    tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
+    return is_compiling() or follows_gradient(*tensors) or any(map(is_transformed, tensors))
+
+
+def follows_gradient(*tensors: torch.Tensor) -> bool:
+    """Tell whether operations on these tensors are differentiated, backward or forward."""
     learns = torch.is_grad_enabled()
-    return any(isinstance(x, torch.Tensor) and ((learns and x.requires_grad) or is_transformed(x)) for x in inputs)
+    return forward_ad._current_level >= 0 or any(learns and x.requires_grad for x in tensors)
 
 
 def constant_result(function: Function) -> Function:

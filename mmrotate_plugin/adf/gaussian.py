@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from .callable_moment import Moment, callable_moment
+from .deferred import Deferred
 from .moment_rules import DELTA, MOVES, PLAIN, RULES, NoMomentRule, name_of
 
 VARIANCE_RULES = ('diagonal', 'bfloat16', 'rank1', 'delta')  # most expensive first
 PLAIN_ARGUMENTS = (Tensor, int, float, str, type(None))  # most arguments; asking for a Mapping takes longer
 SHARED = ('shape', 'dtype', 'device', 'ndim', 'layout', 'is_cuda', 'is_meta', 'is_sparse', 'is_quantized', 'is_nested')
+
+Variance = Tensor | Deferred
 
 
 class Gaussian:
@@ -56,25 +59,15 @@ class Gaussian:
         Gaussian(shape=(1,), dtype=torch.float32, device=cpu)
     """
 
-    __slots__ = ('min_variance', 'mu', 'plain_mean', 'rule', 'v')
+    __slots__ = ('min_variance', 'mu', 'plain_mean', 'rule', 'variance')
 
     def __init__(
-        self, mean: Tensor, var: Tensor, min_variance: float = 0.0, plain_mean: bool = False, rule: str = 'diagonal'
+        self, mean: Tensor, var: Variance, min_variance: float = 0.0, plain_mean: bool = False, rule: str = 'diagonal'
     ) -> None:
-        mean, var = (value.tensor if type(value) is Moment else value for value in (mean, var))
-        for name, value in (('mean', mean), ('var', var)):
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f'{name} must be a tensor of floating-point numbers, but is {kind}')
-        for what in ('shape', 'dtype', 'device'):
-            a, b = getattr(mean, what), getattr(var, what)
-            if a != b:
-                raise ValueError(f'mean and var must have one {what}, but have {_plain(a)} and {_plain(b)}')
-        if not 0 <= min_variance < float('inf'):
-            raise ValueError(f'min_variance={min_variance} must be finite and non-negative')
-        self.mu, self.v, self.min_variance = mean, var, float(min_variance)
-        if rule not in VARIANCE_RULES:
-            raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, VARIANCE_RULES))}')
+        mean = mean.tensor if type(mean) is Moment else mean
+        var = var.tensor if type(var) is Moment else var
+        _check(mean, mean if isinstance(var, Deferred) else var, min_variance, rule)
+        self.mu, self.variance, self.min_variance = mean, var, float(min_variance)
         self.plain_mean, self.rule = bool(plain_mean) or rule == 'delta', rule
 
     @classmethod
@@ -128,6 +121,17 @@ class Gaussian:
     def replace(self, mean: Tensor, var: Tensor) -> 'Gaussian':
         """Return a Gaussian of other moments with the same floor, `plain_mean` and `rule`."""
         return Gaussian(mean, var, self.min_variance, self.plain_mean, self.rule)
+
+    @property
+    def v(self) -> Tensor:
+        """Tensor of variances itself, which a sum or a norm may have left to compute."""
+        if isinstance(self.variance, Deferred):
+            self.variance = self.variance.total()
+        return self.variance
+
+    @v.setter
+    def v(self, value: Tensor) -> None:
+        self.variance = value
 
     @property
     def mean(self) -> Tensor:
@@ -216,6 +220,22 @@ class Gaussian:
         return self.__torch_function__(Tensor.__getitem__, (Gaussian,), (self, index))
 
 
+def _check(mean: Tensor, var: Tensor, min_variance: float, rule: str) -> None:
+    """Refuse arguments that `Gaussian` does not take."""
+    for name, value in (('mean', mean), ('var', var)):
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f'{name} must be a tensor of floating-point numbers, but is {kind}')
+    for what in ('shape', 'dtype', 'device'):
+        a, b = getattr(mean, what), getattr(var, what)
+        if a != b:
+            raise ValueError(f'mean and var must have one {what}, but have {_plain(a)} and {_plain(b)}')
+    if not 0 <= min_variance < float('inf'):
+        raise ValueError(f'min_variance={min_variance} must be finite and non-negative')
+    if rule not in VARIANCE_RULES:
+        raise ValueError(f'rule={rule!r} is unknown: use one of {", ".join(map(repr, VARIANCE_RULES))}')
+
+
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of torch with Gaussians, whose types its stubs do not know."""
     return function(*args)
@@ -240,7 +260,7 @@ def _collect(values: Iterable[Any], found: list[Gaussian]) -> None:
 
 def _with_traits(out: Any, traits: tuple[float, bool, str], *, clamp: bool) -> Any:
     if isinstance(out, Gaussian):
-        return Gaussian(out.mu, out.v.clamp_min(traits[0]) if clamp and traits[0] else out.v, *traits)
+        return Gaussian(out.mu, out.v.clamp_min(traits[0]) if clamp and traits[0] else out.variance, *traits)
     if isinstance(out, (list, tuple)):
         return type(out)(_with_traits(value, traits, clamp=clamp) for value in out)
     return out

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._compiler import constant_result, is_compiling, is_tracing
+from .. import kernels
+from .._compiler import constant_result, follows_gradient, is_compiling, is_tracing
 from ..gaussian import Gaussian
 from ._normal import Moments
 from .maxima import NO_INDICES, Size, like, max_over, single_precision, tree_max
@@ -61,6 +63,9 @@ def max_pool(
     ]
     sides = list(zip(range(-axes, 0), pad, right, strict=True))
     if axes == 2 and kernel[0] == kernel[1] <= SYMMETRIC and step[0] == step[1] and dilate[0] == dilate[1]:
+        if not follows_gradient(mean, var) and kernels.takes(mean := mean.contiguous(), var := var.contiguous()):
+            window = (kernel[0], step[0], pad[0], pad[1], dilate[0])
+            return like(x, *kernels.max_moments(mean, var, (out[0], out[1]), window, *_merges(kernel[0])))
         mean, var = _padded(mean, sides, -math.inf), _padded(var, sides, 0.0)
         mean, var = _max_of_square(mean, var, *taps, gather=max(step) > 1)
         return like(x, mean, var)
@@ -152,16 +157,37 @@ def _max_of_square(
     Positions that quarter turns exchange are merged first, opposite ones before neighbours; then those that
     reflections exchange; then from the centre outwards.
     """
+
+    def values(orbit: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor, int]]:
+        places = [(..., rows[i], columns[j]) for i, j in orbit]
+        means, variances = _gathered([mean[p] for p in places], [var[p] for p in places], gather)
+        return [(m, v, 1) for m, v in zip(means, variances, strict=True)]
+
+    return _in_order(len(rows), values, tree_max)
+
+
+def _in_order(size: int, values: Callable[[Any], Any], tree: Callable[[Any], Any]) -> Any:
+    """Merge the values of a square window by a `tree`, orbit by orbit and ring by ring."""
     merged = []
-    for ring in _rings(len(rows)):
-        orbits = []
-        for orbit in ring:
-            places = [(..., rows[i], columns[j]) for i, j in orbit]
-            means, variances = _gathered([mean[p] for p in places], [var[p] for p in places], gather)
-            maximum = tree_max([(m, v, 1) for m, v in zip(means, variances, strict=True)])
-            orbits.append((*maximum, len(orbit)))
-        merged.append((*tree_max(orbits), sum(len(orbit) for orbit in ring)))
-    return tree_max(merged)
+    for ring in _rings(size):
+        orbits = [(*tree(values(orbit)), len(orbit)) for orbit in ring]
+        merged.append((*tree(orbits), sum(len(orbit) for orbit in ring)))
+    return tree(merged)
+
+
+@cache
+def _merges(size: int) -> tuple[list[int], list[float]]:
+    """List the pairs of positions in the order in which `_max_of_square` merges them, and rho and lambda of each."""
+    places: list[int] = []
+    corrections: list[float] = []
+
+    def note(a: Any, _: Any, b: Any, __: Any, rho: float, lam: float) -> tuple[Any, Any]:
+        places.extend((a, b))
+        corrections.extend((rho, lam))
+        return a, None
+
+    _in_order(size, lambda orbit: [(size * i + j, None, 1) for i, j in orbit], partial(tree_max, pair=note))
+    return places, corrections
 
 
 @constant_result

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._compiler import Elementwise, apply, is_compiling
+from .. import kernels
+from .._compiler import Elementwise, apply, follows_gradient, is_compiling
+from ..deferred import parts_of
 from ..gaussian import Gaussian
 from ..moment_rules import moment_rule
 from ._normal import BLOCK, FAR, Buffer, Moments, blockwise, cumulative, density_and_tail, wide
@@ -64,6 +66,8 @@ class _ReLU(Elementwise):
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Moments:
+        if kernels.takes(mean, var):
+            return kernels.relu_moments(mean, var)
         to_mean, to_var = blockwise(_relu_moments, (mean, var), outputs=2, temporaries=5)
         return to_mean, to_var
 
@@ -89,6 +93,8 @@ class _ReLUVariance(Elementwise):
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Tensor:
+        if kernels.takes(mean, var):
+            return kernels.relu_moments(mean, var, plain=True)[1]
         return blockwise(_relu_variance, (mean, var), outputs=1, temporaries=5)[0]
 
     setup_context = _ReLU.setup_context
@@ -120,7 +126,25 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
-    return Gaussian(*apply(_ReLU, x.mu, x.v))
+    found = compiled_relu(x, plain=False)
+    return Gaussian(*apply(_ReLU, x.mu, x.v)) if found is None else found
+
+
+def compiled_relu(x: Gaussian, *, plain: bool) -> Gaussian | None:
+    """Compute `relu` by the compiled moments, a deferred variance on the way; None if they do not take it.
+
+    Args:
+        x: Any shape.
+        plain: Whether the mean is the plain ReLU of the mean.
+    """
+    if not kernels.takes(x.mu):
+        return None
+    parts = parts_of(x.variance)
+    maps = [x.mu, *(part.var for part in parts)]
+    if not kernels.takes(*maps) or follows_gradient(*maps):
+        return None
+    second = parts[1] if len(parts) == 2 else (None, None)
+    return Gaussian(*kernels.relu_moments(x.mu, *parts[0], *second, plain=plain))
 
 
 def relu_variance(x: Gaussian) -> Tensor:

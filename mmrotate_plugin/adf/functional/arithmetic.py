@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..deferred import deferred, parts_of
 from ..gaussian import Gaussian
 from ..moment_rules import NoMomentRule, moment_rule
 
@@ -28,9 +29,12 @@ def add(x: Value, other: Value, *, alpha: float = 1) -> Gaussian:
     Shape:
         - Inputs: shapes that broadcast.
     """
-    mean_x, var_x = _moments(x)
-    mean_y, var_y = _moments(other)
-    mean = torch.add(mean_x, mean_y, alpha=alpha)
+    mean = torch.add(_mean(x), _mean(other), alpha=alpha)
+    if alpha == 1 and x is not other and isinstance(x, Gaussian) and isinstance(other, Gaussian):
+        later = deferred(mean, (*parts_of(x.variance), *parts_of(other.variance)))
+        if later is not None:
+            return Gaussian(mean, later)
+    var_x, var_y = _moments(x)[1], _moments(other)[1]
     if x is other and var_x is not None:
         var = var_x * (1 + alpha) ** 2
     elif var_x is not None:
@@ -191,6 +195,10 @@ def mean(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
     average = torch.mean(x.mu, *args, **kwargs)
     n = x.numel() // max(average.numel(), 1)
     return Gaussian(average, torch.mean(x.v, *args, **kwargs) / max(n, 1))
+
+
+def _mean(value: Value) -> Any:
+    return value.mu if isinstance(value, Gaussian) else value
 
 
 def _moments(value: Value) -> tuple[Any, Tensor | None]:

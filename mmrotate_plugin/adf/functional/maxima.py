@@ -96,11 +96,16 @@ def maximum(x: Gaussian | Tensor, other: Gaussian | Tensor) -> Gaussian:
     return Gaussian(mean.to(dtype), var.to(dtype))
 
 
-def tree_max(items: list[tuple[Tensor, Tensor, int]]) -> Moments:
-    """Take the maximum of items of one shape: (mean, variance, number of values it is the maximum of)."""
+def tree_max(items: Sequence[tuple[Any, Any, int]], pair: Callable[..., Any] | None = None) -> Moments:
+    """Take the maximum of items of one shape: (mean, variance, number of values it is the maximum of).
+
+    `pair` merges two; None means the maximum of two Gaussians.
+    """
+    merge: Callable[..., Any] = pair or _pair_max
+    items = list(items)
     while len(items) > 1:
         pairs = zip(items[::2], items[1::2], strict=False)
-        merged = [(*_pair_max(*a[:2], *b[:2], *_corrections(a[2], b[2])), a[2] + b[2]) for a, b in pairs]
+        merged = [(*merge(*a[:2], *b[:2], *_corrections(a[2], b[2])), a[2] + b[2]) for a, b in pairs]
         items = merged + items[2 * len(merged) :]
     return items[0][:2]
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..deferred import Part, deferred
 from ..gaussian import Gaussian
 from ..moment_rules import moment_rule
 from .linear import constants_only
@@ -52,7 +53,8 @@ def batch_norm(
             raise ValueError('batch norm in eval mode needs running_mean and running_var, but one of them is None')
         mean = F.batch_norm(x.mu, running_mean, running_var, weight, bias, False, momentum, eps)
         scale = 1 / (running_var + eps) if weight is None else weight.square() / (running_var + eps)
-        return Gaussian(mean, (x.v * _channels(scale, x)).to(mean.dtype))
+        later = deferred(mean, (Part(x.v, scale),))
+        return Gaussian(mean, (x.v * _channels(scale, x)).to(mean.dtype) if later is None else later)
     if x.numel() == 0:
         return _of_nothing(x, weight, bias)
     n = x.numel() // x.size(1)

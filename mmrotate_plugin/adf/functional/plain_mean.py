@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._compiler import is_transformed
+from ..deferred import Part, deferred
 from ..gaussian import Gaussian
 from ..moment_rules import PLAIN, RULES
 from . import activations, alpha_dropout, arithmetic, interpolation, linear, normalization, pooling, pooling_nd
@@ -38,6 +39,9 @@ def relu(x: Gaussian, inplace: bool = False) -> Gaussian:  # noqa: ARG001  a Gau
     Shape:
         - Input, output: mean and variance of one shape, any.
     """
+    found = activations.compiled_relu(x, plain=True)
+    if found is not None:
+        return found
     return Gaussian(F.relu(x.mu), activations.relu_variance(x))
 
 
@@ -81,6 +85,9 @@ def batch_norm(
     if training or running_var is None:
         spread = _spread(x.mu, [d for d in range(x.dim()) if d != 1])
     else:
+        scale = _scale(running_var, weight, eps, (-1,))
+        if (later := deferred(mean, (Part(x.v, scale),))) is not None:
+            return Gaussian(mean, later)
         spread = running_var.reshape(axes)
     return Gaussian(mean, _scaled(x.v, spread, weight, eps, axes))
 
@@ -150,8 +157,11 @@ def _spread(mean: Tensor, dims: list[int]) -> Tensor:
 
 def _scaled(var: Tensor, spread: Tensor, weight: Tensor | None, eps: float, shape: tuple[int, ...]) -> Tensor:
     """Multiply the variance by w² / (spread + eps), with the weight in a shape that broadcasts."""
-    scale = 1 / (spread + eps) if weight is None else weight.reshape(shape).square() / (spread + eps)
-    return (var * scale).to(var.dtype)
+    return (var * _scale(spread, weight, eps, shape)).to(var.dtype)
+
+
+def _scale(spread: Tensor, weight: Tensor | None, eps: float, shape: tuple[int, ...]) -> Tensor:
+    return 1 / (spread + eps) if weight is None else weight.reshape(shape).square() / (spread + eps)
 
 
 PLAIN.update({function: rule for function, rule in RULES.items() if rule in LINEAR})
