@@ -14,10 +14,14 @@ from mmrotate_plugin.registry import DATASETS, HOOKS, HOSTED, METRICS, MODELS, O
 needs_mmrotate = pytest.mark.skipif(find_spec('mmrotate') is None, reason='needs mmrotate, which is not installed')
 
 
-# what none of the tests is about is imported once; each code runs in a fork, since registries live as long as a process
+# what none of the tests is about is imported once, with what mmdet and mmrotate import in their turn; each code runs in
+# a fork, since registries live as long as a process
 FORKS = """
-import contextlib, json, os, sys, traceback
+import contextlib, importlib, json, os, sys, traceback
 import torch, mmcv.ops, mmengine.registry
+for name in 'e2cnn.nn', 'imgaug.augmenters', 'matplotlib.pyplot', 'numba', 'scipy.stats', 'torch._dynamo', 'torchvision':
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
 for line in sys.stdin:
     code, file = json.loads(line)
     process = os.fork()
