@@ -19,7 +19,7 @@ needs_mmrotate = pytest.mark.skipif(find_spec('mmrotate') is None, reason='needs
 FORKS = """
 import contextlib, importlib, json, os, sys, traceback
 import torch, mmcv.ops, mmengine.registry
-for name in 'e2cnn.nn', 'imgaug.augmenters', 'matplotlib.pyplot', 'numba', 'scipy.stats', 'torch._dynamo', 'torchvision':
+for name in 'e2cnn.nn', 'imgaug.augmenters', 'matplotlib.pyplot', 'scipy.stats', 'torch._dynamo', 'torchvision.ops':
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 for line in sys.stdin:

@@ -412,9 +412,9 @@ def test_configs_and_their_profile(bench, monkeypatch, tmp_path):
 
     monkeypatch.setattr('mmrotate_plugin.commands._profile.measure_limits', lambda _: Limits(1e9, 1e9))
     configs = [str(ROOT / f'configs/synthetic/rotated-fcos_{name}_fpn_synthetic.py') for name in ('r18', 're18')]
-    status, _, err, report = bench(
-        '--configs', *configs, '--sizes', '65', '--rounds', '1', '--measures', 'eval', 'train', '--batch-size', '1'
-    )
+    few = ['--sizes', '65', '--rounds', '1']
+    few += ['--cfg-options', 'model.test_cfg.nms_pre=20', 'train_dataloader.dataset.length=4']
+    status, _, err, report = bench('--configs', *configs, '--measures', 'eval', 'train', '--batch-size', '1', *few)
     assert status == 0, err
     names = [Path(config).stem for config in configs]
     assert [row['measure'].split(' 1x3x')[0] for row in report['rows']] == [
@@ -423,7 +423,7 @@ def test_configs_and_their_profile(bench, monkeypatch, tmp_path):
         'eval, exported config',
     ]
     assert {(row['baseline'], row['network']) for row in report['rows']} == {tuple(names)}
-    status, out, err, _ = bench('--profile', configs[1], '--sizes', '65', '--rounds', '1', '--measures', 'eval')
+    status, out, err, _ = bench('--profile', configs[1], '--measures', 'eval', *few)
     assert status == 0, err
     written = json.loads((tmp_path / 'out/profile.json').read_text())
     (passes,) = written['passes'].values()
