@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from mmengine.utils.dl_utils import collect_env
@@ -64,12 +65,17 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True, scope='session')
-def short_notes():
-    """mmengine has yapf lay out the text of a config four times for each training, and asks compilers for versions."""
+def thrifty_mmengine():
+    """What mmengine does in each training takes longer than the training of a small net.
+
+    yapf lays out the text of the config four times, compilers are asked for their versions, and a config of another
+    package is found by reading the lists of all models of that package.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):  # old versions have the name in the second
             patch.setattr(f'{module}.FormatCode', lambda text, **_: (text, True), raising=False)
         patch.setattr('mmengine.runner.runner.collect_env', cache(collect_env))
+        patch.setattr('mmengine.config.utils.load', cache(load))
         yield
 
 
