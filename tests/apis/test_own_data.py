@@ -10,6 +10,7 @@ from mmrotate_plugin.apis.config import load_config
 from mmrotate_plugin.apis.own_data import init_config
 from mmrotate_plugin.apis.own_data.choices import choose
 from mmrotate_plugin.apis.own_data.images import choose_loading
+from mmrotate_plugin.apis.own_data.layout import Layout
 from mmrotate_plugin.datasets.dota_format import Annotation
 from mmrotate_plugin.datasets.formats.sample import Sample
 from mmrotate_plugin.utils.errors import InputError
@@ -62,7 +63,7 @@ def test_the_batch_follows_the_memory_and_the_epoch_the_number_of_images():
 
 
 def test_an_epoch_of_few_large_images_takes_a_minute_of_a_processor():
-    few, many = [sample(1000, 12, 40)] * 4, [sample(1000, 12, 40)] * 900
+    few, many = [sample(1000, 12, 40)] * 4, [sample(1000, 12, 40)] * 1200
     found = choose(few, 'cpu', 64 * GB)
     shown = found.times * len(few) * found.scale**2
     assert 30e6 - len(few) * found.scale**2 < shown <= 30e6
@@ -252,3 +253,12 @@ def test_lists_alone_and_other_folders(tmp_path):
     with pytest.raises(InputError, match='the images of ImageSets/train.txt lie in several folders'):
         init_config(root, tmp_path / 'e.py', device='cpu')
     assert not (tmp_path / 'e.py').exists()
+
+
+def test_classes_that_training_never_shows_are_told():
+    ship, plane, both = sample(100, 9, 20), sample(100, 9, 20, name='plane'), sample(100, 9, 20, name='plane', count=1)
+    both.objects.append(ship.objects[0])
+    layout = Layout('DOTADataset', Path(), [], [], '', [ship], [plane, both])
+    assert 'objects of plane, and training has none: AP will be 0 for 1 of 2 classes' in layout.note()
+    for train, val in (([ship, plane], [both]), ([both], [ship, plane]), ([ship], [])):
+        assert Layout('DOTADataset', Path(), [], [], '', train, val).note() == ''

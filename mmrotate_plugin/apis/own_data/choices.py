@@ -22,9 +22,9 @@ MOST = 8  # images of a batch
 BYTES = {(32, 2): 3 * 273, (32, 3): 3 * 285, (64, 3): 3 * 558}
 ITERATIONS = {'cpu': 50, 'cuda': 100}  # of an epoch, at least
 EPOCHS = 12
-# of an epoch that shows images several times, at most on a CPU; one takes 2 to 3 s of a server's processor with the
-# narrow detector
-MEGAPIXELS, SECONDS = 30, 2.5
+# of an epoch that shows images several times, at most on a CPU; one takes 1.5 to 3 s of a server's processor with
+# the narrow detector
+MEGAPIXELS, SECONDS = 30, 2.0
 RATE = 2e-3  # for batches of 4
 
 

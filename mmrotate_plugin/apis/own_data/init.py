@@ -103,7 +103,7 @@ def init_config(
         with suppress(OSError):  # its folder is a file
             trial.unlink()
     objects = sum(len(sample.objects) for sample in layout.train_samples)
-    notes = [*source.notes, *chosen.notes]
+    notes = [*source.notes, *([layout.note()] if layout.note() else []), *chosen.notes]
     return Written(target, title, tuple(source.classes), *found, objects, chosen, notes)
 
 

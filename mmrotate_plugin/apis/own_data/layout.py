@@ -38,6 +38,7 @@ class Layout:
         val: Of those for validation.
         why: How training and validation were told apart.
         train_samples: What the training reads.
+        val_samples: What the validation reads.
     """
 
     type: str
@@ -46,6 +47,19 @@ class Layout:
     val: list[dict[str, Any]]
     why: str
     train_samples: list[Sample] = field(default_factory=list)
+    val_samples: list[Sample] = field(default_factory=list)
+
+    def note(self) -> str:
+        """Say which classes the validation asks for that the training never shows; '' if there are none."""
+        shown = {one.name for sample in self.train_samples for one in sample.objects}
+        asked = {one.name for sample in self.val_samples for one in sample.objects if one.difficulty == 0}
+        missing = sorted(asked - shown)
+        if not missing:
+            return ''
+        return (
+            f'validation has objects of {some(missing)}, and training has none: AP will be 0 for {len(missing)} of '
+            f'{len(asked)} classes'
+        )
 
 
 def lay_out(source: Source, path: Path) -> Layout:
@@ -77,7 +91,7 @@ def lay_out(source: Source, path: Path) -> Layout:
         why = f'the folder has {train} ({len(splits[train])} images) and {val} ({len(splits[val])})'
         return Layout(
             kind, source.root, _of(source, path, train, splits[train]), _of(source, path, val, splits[val]), why,
-            splits[train],
+            splits[train], splits[val],
         )  # fmt: skip
     if len(splits) > 1 and train is None:
         raise UsageError(
@@ -100,7 +114,7 @@ def _by_lists(source: Source) -> Layout:
     if val is None:
         return _divide(kind, source, [arguments], samples)
     why = f'ImageSets has {train} ({len(samples)} images) and {val} ({len(parts[val][1])})'
-    return Layout(kind, source.root, [arguments], [parts[val][0]], why, samples)
+    return Layout(kind, source.root, [arguments], [parts[val][0]], why, samples, parts[val][1])
 
 
 def _divided(kind: str, source: Source, path: Path, split: str, samples: list[Sample]) -> Layout:
@@ -121,19 +135,19 @@ def _divide(kind: str, source: Source, datasets: list[dict[str, Any]], ordered: 
     last = count // SHARE
     if last == 0:
         why = f'only {count} images: validation looks at those of the training, so its scores say little'
-        return Layout(kind, source.root, datasets, datasets, why, ordered)
+        return Layout(kind, source.root, datasets, datasets, why, ordered, ordered)
     (one,) = datasets
     if _has_all(ordered[: count - last], ordered[count - last :]):
         why = f'no part for validation: the last {last} of {count} images, as neighbours are often alike'
         train, val = {**one, 'indices': count - last}, {**one, 'indices': -last}
-        return Layout(kind, source.root, [train], [val], why, ordered[: count - last])
+        return Layout(kind, source.root, [train], [val], why, ordered[: count - last], ordered[count - last :])
     order = np.random.default_rng(0).permutation(count).tolist()
     chosen = sorted(order[:last])
     rest = sorted(order[last:])
     why = f'no part for validation: {last} of {count} images, drawn by chance, as the last ones lack classes'
-    return Layout(
-        kind, source.root, [{**one, 'indices': rest}], [{**one, 'indices': chosen}], why, [ordered[i] for i in rest]
-    )
+    train, val = {**one, 'indices': rest}, {**one, 'indices': chosen}
+    parts = [ordered[i] for i in rest], [ordered[i] for i in chosen]
+    return Layout(kind, source.root, [train], [val], why, *parts)
 
 
 def _has_all(train: list[Sample], val: list[Sample]) -> bool:
