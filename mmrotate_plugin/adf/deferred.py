@@ -11,7 +11,7 @@ from ._compiler import follows_gradient
 
 
 class Part(NamedTuple):
-    """A variance (B, C, ...), times a number per channel, (C,); None is 1."""
+    """A variance (B, C, ...), times a number per channel, (C,), or per channel and sample, (B, C); None is 1."""
 
     var: Tensor
     scale: Tensor | None = None
@@ -42,7 +42,7 @@ class Deferred:
         self.check()
         total: Tensor | None = None
         for var, scale in self.parts:
-            value = var if scale is None else var * scale.reshape(-1, *[1] * (var.dim() - 2))
+            value = var if scale is None else var * scale.reshape(*scale.shape, *[1] * (var.dim() - 2))
             total = value if total is None else total + value
         assert total is not None
         return total

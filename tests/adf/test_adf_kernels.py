@@ -175,6 +175,22 @@ def test_a_residual_block_gives_the_same(traits):
     assert net(Gaussian(x.mu, x.v))[0].mu.requires_grad  # a gradient follows: nothing is deferred
 
 
+@pytest.mark.parametrize('plain_mean', [False, True])
+def test_norms_of_a_sample_give_the_same(plain_mean):
+    torch.manual_seed(0)
+    x, y = gaussian(2, 6, 9, 7, plain_mean=plain_mean), gaussian(2, 6, 9, 7, plain_mean=plain_mean)
+    x.mu[1] *= 5  # a scale for each sample
+    norm, other = nn.GroupNorm(3, 6), nn.BatchNorm2d(6).eval()
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    for norms in ((norm, other), (nn.GroupNorm(2, 6, affine=False), norm)):
+        a, b = both(lambda norms=norms: F.relu(norms[0](x) + norms[1](y)))
+        assert difference(a, b, x) < 2e-6 and (not plain_mean or a.mu.equal(b.mu))
+        a, b = both(lambda norms=norms: norms[0](x))
+        assert difference(a, b, x) < 2e-6
+    with torch.no_grad():
+        assert isinstance(norm(x).variance, Deferred) == plain_mean
+
+
 def test_a_deferred_sum_is_what_it_would_have_been():
     x, y = gaussian(2, 3, 4, 4), gaussian(2, 3, 4, 4)
     total, before = x + y, x.v + y.v

@@ -8,6 +8,7 @@ An image that already is noisy moves the statistics of norms by itself, so the v
 the means alone; the rules for means without noise take the total variance.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._compiler import is_transformed
+from .. import kernels
+from .._compiler import follows_gradient, is_transformed
 from ..deferred import Part, deferred
 from ..gaussian import Gaussian
 from ..moment_rules import PLAIN, RULES
@@ -100,8 +102,17 @@ def group_norm(
     Shape:
         - Input, output: (B, C, ...). Weight and bias: (C,).
     """
-    mean = F.group_norm(x.mu, num_groups, weight, bias, eps)
     b, c, *sizes = x.shape
+    if kernels.takes(x.mu, x.v) and not follows_gradient(x.mu, x.v):
+        # the operator of F.group_norm returns 1 / sqrt(spread + eps), too
+        mean, _, inverse = torch.native_group_norm(
+            x.mu.contiguous(), weight, bias, b, c, math.prod(sizes), num_groups, eps
+        )
+        scale = inverse.square().repeat_interleave(c // num_groups, 1)  # (B, C)
+        scale = scale if weight is None else scale * weight.square()
+        if (later := deferred(mean, (Part(x.v, scale),))) is not None:
+            return Gaussian(mean, later)
+    mean = F.group_norm(x.mu, num_groups, weight, bias, eps)
     grouped = x.mu.reshape(b, num_groups, c // num_groups, *sizes)
     spread = _spread(grouped, list(range(2, grouped.dim()))).expand(b, num_groups, c // num_groups, *[1] * len(sizes))
     return Gaussian(mean, _scaled(x.v, spread.reshape(b, c, *[1] * len(sizes)), weight, eps, (-1, *[1] * len(sizes))))

@@ -32,7 +32,7 @@ def relu_moments(
 
     Args:
         mean, var, other: Maps of one shape that `takes` accepts, (B, C, ...) and contiguous if there is a scale.
-        scale, other_scale: (C,); None is 1.
+        scale, other_scale: (C,) or (B, C); None is 1.
         plain: Whether the mean is the plain ReLU of the mean.
     """
     return torch.ops.mmrotate_plugin.relu_moments(mean, var, scale, other, other_scale, plain)
@@ -68,6 +68,11 @@ def _relu(
     to_mean, to_var = torch.empty_like(mean), torch.empty_like(mean)
     channels = mean.size(1) if mean.dim() > 1 else 1
     planes = mean.size(0) * channels if mean.dim() > 1 else 1
+    if any(s is not None and s.dim() == 2 for s in (scale, other_scale)):
+        scale, other_scale = (
+            None if s is None else s.expand(mean.shape[:2]).contiguous() for s in (scale, other_scale)
+        )
+        channels = planes
     library().relu_moments(
         mean.data_ptr(), var.data_ptr(), _address(scale), _address(other), _address(other_scale),
         to_mean.data_ptr(), to_var.data_ptr(), planes, channels, mean.numel() // max(planes, 1), plain,

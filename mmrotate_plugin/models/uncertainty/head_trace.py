@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ...adf import Gaussian, NoMomentRule
 from ...utils.contexts import temporary_attributes
 from ...utils.errors import InputError
+from .keep_graph import keep_graph
 
 SUPPORTED = (
     'single-stage detectors with a convolutional head (RetinaNet, FCOS, ATSS and their rotated versions, S2ANet, '
@@ -75,17 +75,6 @@ class _Stop(Exception):
     """The final head has answered, and its detections are not wanted."""
 
 
-class _KeepGraph(TorchFunctionMode):
-    """Make `detach` keep the graph, since heads detach what they decode."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is Tensor.detach:
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
 class Trace:
     """Run a detector and record the outputs of its heads.
 
@@ -131,7 +120,7 @@ class Trace:
             def final(out: Any) -> Any:
                 self._keep_scores(out)
                 out = _map(out, leaf)
-                stack.enter_context(_KeepGraph())
+                stack.enter_context(keep_graph())
                 return out
 
             def scored(out: Any) -> Any:
