@@ -69,6 +69,10 @@ def follows_gradient(*tensors: torch.Tensor) -> bool:
 
 
 def constant_result(function: Function) -> Function:
-    """Let torch.compile call a function once and treat its result as a constant."""
-    mark = getattr(_compiler, 'assume_constant_result', None)
-    return function if mark is None else mark(function)
+    """Let torch.compile call a function once and treat its result as a constant.
+
+    This is `torch.compiler.assume_constant_result`, which imports the compiler to set one attribute: 250 modules,
+    Triton's among them, and 90 MB in each program, also in those that never compile.
+    """
+    vars(function)['_dynamo_marked_constant'] = True
+    return function
