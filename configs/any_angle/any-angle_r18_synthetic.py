@@ -11,13 +11,13 @@ model = dict(
         num_stages=3,
         strides=(1, 2, 2),
         dilations=(1, 1, 1),
-        out_indices=(1, 2),
+        out_indices=(0, 1, 2),
         norm_eval=False,  # it starts untrained
     ),
     neck=dict(
         _delete_=True,
         type='mmdet.FPN',
-        in_channels=[2 * _base_.base_channels, 4 * _base_.base_channels],
+        in_channels=_base_.model.neck.in_channels,
         out_channels=_base_.channels,
         num_outs=len(_base_.strides),
     ),

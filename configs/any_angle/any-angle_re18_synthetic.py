@@ -13,10 +13,9 @@ test_evaluator = val_evaluator
 group = 'C8'
 base_channels = 64
 channels = 128
-strides = [8, 16]
-any_angle = dict(
-    frequencies_cutoff=2.0, maximum_offset=0
-)  # of the head's convolutions; the others have it by the preset
+# Small vehicles are 9 pixels wide and stand side by side, so the finest level is 4. The finer its lattice, the less its
+# points differ between angles.
+strides = [4, 8, 16]
 model = dict(
     type='mmdet.FCOS',
     data_preprocessor=dict(
@@ -36,13 +35,13 @@ model = dict(
         num_stages=3,
         strides=(1, 2, 2),
         dilations=(1, 1, 1),
-        out_indices=(1, 2),
+        out_indices=(0, 1, 2),
     ),
     neck=dict(
         type='mmrotate_plugin.ReFPN',
         group=group,
         any_angle=True,
-        in_channels=[2 * base_channels, 4 * base_channels],
+        in_channels=[base_channels, 2 * base_channels, 4 * base_channels],
         out_channels=channels,
         num_outs=len(strides),
     ),
@@ -55,7 +54,7 @@ model = dict(
         feat_channels=channels,
         stacked_convs=2,
         strides=strides,
-        regress_ranges=((-1, 48), (48, 1e8)),  # a ship may be narrower than a cell of 16 pixels
+        regress_ranges=((-1, 24), (24, 48), (48, 1e8)),  # a long ship may be narrower than a cell of 16 pixels
         norm_cfg=dict(type='BN'),
     ),
     train_cfg=None,

@@ -71,7 +71,7 @@ class Limits:
         def choose(scores: Any, score_thr: float, topk: int, *args: Any, **kwargs: Any) -> Any:
             chosen = original(scores, score_thr, topk, *args, **kwargs)
             kept = chosen[0]  # the best first; what was left out is no better than the last
-            reached = len(kept) == topk == self.nms_pre and float(kept[-1]) >= self.score_thr
+            reached = len(kept) == topk == self.nms_pre and float(kept[-1].detach()) >= self.score_thr
             self._levels.append(reached)
             return chosen
 
