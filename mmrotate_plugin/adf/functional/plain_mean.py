@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import kernels
-from .._compiler import follows_gradient, is_transformed
+from .._compiler import follows_gradient, is_compiling, is_transformed
 from ..deferred import Part, deferred
 from ..gaussian import Gaussian
 from ..moment_rules import PLAIN, RULES
@@ -59,7 +59,8 @@ def max_pool2d(x: Gaussian, *args: Any, **kwargs: Any) -> Gaussian:
 
 def channels_last(x: Tensor) -> Tensor:
     """Convert a map (B, C, H, W) to the layout in which CPUs pool it in a seventh of the time; keep other tensors."""
-    if x.dim() != 4 or x.device.type != 'cpu' or is_transformed(x):  # torch.vmap has no layouts
+    # a compiler chooses layouts by itself; torch.vmap has none
+    if x.dim() != 4 or x.device.type != 'cpu' or is_compiling() or is_transformed(x):
         return x
     return x.contiguous(memory_format=torch.channels_last)
 
