@@ -42,7 +42,7 @@ def imports_of(room: str) -> tuple[set[str], set[str]]:
     """Rooms and other packages that the files of a room import."""
     files = [PACKAGE / f'{room}.py'] if (PACKAGE / f'{room}.py').exists() else list((PACKAGE / room).rglob('*.py'))
     found = {name for file in files for name in imports(file)}
-    own = {name.split('.')[1] for name in found if name.startswith(f'{PACKAGE.name}.')} - {room, '_lazy'}
+    own = {name.split('.')[1] for name in found if name.startswith(f'{PACKAGE.name}.')} - {room}
     other = {name.split('.')[0] for name in found} - {PACKAGE.name} - set(sys.stdlib_module_names)
     return own, other
 
@@ -51,7 +51,7 @@ TABLE = rooms((ROOT / 'docs/organisation.md').read_text(encoding='utf-8'))
 
 
 def test_each_room_has_a_row():
-    private = {'__init__', '_dependencies', '_lazy', 'version', 'override_mmrotate'}
+    private = {'__init__', '_dependencies', 'version', 'override_mmrotate'}
     files = {path.stem for path in PACKAGE.glob('*.py')} - private
     folders = {path.parent.name for path in PACKAGE.glob('*/__init__.py')}
     assert set(TABLE) == files | folders

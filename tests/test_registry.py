@@ -7,7 +7,7 @@ import pytest
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope, Registry
 
-import mmrotate_plugin
+import mmrotate_plugin  # noqa: F401
 from mmrotate_plugin.models import ReFPN, ReResNet
 from mmrotate_plugin.registry import DATASETS, HOOKS, HOSTED, METRICS, MODELS, OPTIM_WRAPPERS, TRANSFORMS, register
 
@@ -211,48 +211,26 @@ def test_backbones_import_without_mmdet_and_mmrotate(run):
     )
 
 
-# what registering needs not: imported with the package, it would cost every program that names it in a config
+# heavy, and no class that is registered needs it
 LATE = """
 import sys
 before = set(sys.modules)
 import mmrotate_plugin
-from importlib import import_module
 LATE = (
-    'mmdet', 'mmrotate', 'pycocotools', 'jinja2', 'rasterio', 'onnx', 'mmengine.analysis', 'torch.utils.flop_counter',
-    *(f'mmrotate_plugin.{name}' for name in (
-        'apis', 'commands', 'export', 'visualization', 'testing', 'engine.report', 'adf.calibration', 'adf.paper',
-        'models.uncertainty', 'models.utils.complexity', 'datasets.formats.convert', 'datasets.patches',
-        'datasets.statistics', 'evaluation.merged_predictions',
-    )),
+    'mmdet', 'mmrotate', 'pycocotools', 'jinja2', 'matplotlib', 'rasterio', 'onnx', 'triton', 'torch._dynamo',
+    'torch.utils.flop_counter', 'mmengine.analysis',
 )
 def imported():
     new = set(sys.modules) - before
     return [name for name in LATE if any(f'{module}.'.startswith(f'{name}.') for module in new)]
-"""
-
-
-USED = """
 assert imported() == [], imported()
-for package, name, brought in (
-    ('adf', 'calibrate', 'mmrotate_plugin.adf.calibration'),
-    ('adf', 'ResNet18ADF', 'mmrotate_plugin.adf.paper'),
-    ('datasets', 'split_dataset', 'mmrotate_plugin.datasets.patches'),
-    ('evaluation', 'merge_predictions', 'mmrotate_plugin.evaluation.merged_predictions'),
-):
-    package = import_module(f'mmrotate_plugin.{package}')
-    assert name not in vars(package) and brought not in imported()
-    assert callable(getattr(package, name)) and name in vars(package) and brought in imported()
-assert hasattr(import_module('mmengine.analysis').FlopAnalyzer._analyze, '__wrapped__')
-assert 'mmengine.analysis' in imported()
 """
 
 
 def test_what_only_some_programs_use_is_imported_when_it_is_used(run):
     """The second half also shows that `imported` would see it in the first, and that a late counter is mended."""
-    run(LATE + USED)
-
-
-def test_a_name_that_no_package_has_is_an_attribute_error():
-    for package in (mmrotate_plugin.adf, mmrotate_plugin.datasets, mmrotate_plugin.evaluation):
-        with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nowhere'"):
-            _ = package.nowhere
+    run(
+        LATE
+        + 'from mmengine.analysis import FlopAnalyzer\n'
+        + 'assert "mmengine.analysis" in imported() and hasattr(FlopAnalyzer._analyze, "__wrapped__")'
+    )

@@ -1,75 +1,36 @@
 """Propagate values with a mean and a variance through any network (assumed density filtering). Needs torch alone."""
 
-from typing import TYPE_CHECKING
-
-from .. import _lazy
 from . import functional  # registers the rules
+from .calibration import Calibration, calibrate
+from .dropout_sampling import NoDropout
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian
+from .jacobian import jacobian_variance
 from .kernels import use_compiled_moments
+from .mc_dropout import Prediction, predict
 from .moment_rules import NoMomentRule, moment_rule
-
-if TYPE_CHECKING:
-    from .calibration import Calibration, calibrate
-    from .dropout_sampling import NoDropout
-    from .jacobian import jacobian_variance
-    from .mc_dropout import Prediction, predict
-    from .noise_estimation import estimate_noise
-    from .paper import (
-        AvgPool2d,
-        BasicBlock,
-        BatchNorm2d,
-        Bottleneck,
-        Conv2d,
-        ConvTranspose2d,
-        Dropout,
-        LeakyReLU,
-        Linear,
-        MaxPool2d,
-        ReLU,
-        ResNet18ADF,
-        ResNet34ADF,
-        ResNet50ADF,
-        ResNet101ADF,
-        ResNet152ADF,
-        ResNetADF,
-        Sequential,
-        Softmax,
-        concatenate_as,
-    )
-
-# what a network that propagates does without
-__getattr__ = _lazy.lazy_names(
-    __name__,
-    {
-        'calibration': ('Calibration', 'calibrate'),
-        'dropout_sampling': ('NoDropout',),
-        'jacobian': ('jacobian_variance',),
-        'mc_dropout': ('Prediction', 'predict'),
-        'noise_estimation': ('estimate_noise',),
-        'paper': (
-            'AvgPool2d',
-            'BasicBlock',
-            'BatchNorm2d',
-            'Bottleneck',
-            'Conv2d',
-            'ConvTranspose2d',
-            'Dropout',
-            'LeakyReLU',
-            'Linear',
-            'MaxPool2d',
-            'ReLU',
-            'ResNet18ADF',
-            'ResNet34ADF',
-            'ResNet50ADF',
-            'ResNet101ADF',
-            'ResNet152ADF',
-            'ResNetADF',
-            'Sequential',
-            'Softmax',
-            'concatenate_as',
-        ),
-    },
+from .noise_estimation import estimate_noise
+from .paper import (
+    AvgPool2d,
+    BasicBlock,
+    BatchNorm2d,
+    Bottleneck,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    ResNet18ADF,
+    ResNet34ADF,
+    ResNet50ADF,
+    ResNet101ADF,
+    ResNet152ADF,
+    ResNetADF,
+    Sequential,
+    Softmax,
+    concatenate_as,
 )
 
 __all__ = [

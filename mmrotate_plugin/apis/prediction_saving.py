@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.formats.detections import COCO
+from ..datasets.formats.source import CLASSES
 from ..utils.atomic_files import write_whole
 from ..utils.errors import ImageError, UsageError
 from .image_drawing import check_heat_maps
@@ -18,9 +20,7 @@ from .prediction_files import Files, deviations
 from .prediction_journal import NAME, Journal, write_coco
 from .prediction_sources import Given, Source, find_sources
 
-COCO = 'coco.json'
 KEPT = ('boxes', 'labels', 'scores', 'boxes_std', 'scores_std')  # of a frame, to go on after an interruption
-CLASSES = 'classes.txt'
 
 
 @dataclass
@@ -229,10 +229,11 @@ def _result(outcome: Outcome) -> dict[str, Any]:
         image |= {'file_name': f'{source.name}/{prediction.frame + 1:06d}', 'frame': prediction.frame}
     found = []
     more = deviations(prediction)
+    upright = prediction.upright_boxes() if prediction.boxes.shape[1] == 5 else None
     polygons, labels = prediction.polygons.reshape(-1, 8).tolist(), prediction.labels.tolist()
     for i, polygon in enumerate(polygons):
-        if prediction.boxes.shape[1] == 5:
-            more[i]['rotated_box'] = [round(value, 9) for value in prediction.upright_boxes()[i]]
+        if upright is not None:
+            more[i]['rotated_box'] = [round(value, 9) for value in upright[i]]
         found.append({'label': labels[i], 'score': float(prediction.scores[i]), 'polygon': polygon, 'more': more[i]})
     return {'image': image, 'found': found}
 

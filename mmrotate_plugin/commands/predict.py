@@ -85,10 +85,8 @@ class Teller:
         path, prediction = outcome.source.path, outcome.prediction
         if outcome.known:
             self.known += 1
-            self.frames, self.detections = (
-                self.frames + 1,
-                self.detections + len(prediction.scores if prediction else ()),
-            )
+            self.frames += 1
+            self.detections += len(prediction.scores) if prediction else 0
             return
         if self.known:
             print(f'{path}: {self.known} frames were done by an interrupted call', flush=True)

@@ -1,30 +1,19 @@
 """Read DOTA, HRSC2016, DIOR and labelling tools as they are, draw synthetic scenes without files, transform images."""
 
-from typing import TYPE_CHECKING
-
-from .. import _lazy
 from .dota import DOTADataset, DOTAv2Dataset, DOTAv15Dataset
 from .formats.coco import RotatedCocoDataset
+from .formats.convert import Conversion, convert_dataset
 from .formats.labelme import LabelMeDataset
 from .formats.rolabelimg import RoLabelImgDataset
 from .formats.yolo_obb import YOLOOBBDataset
 from .hrsc_dior import DIORDataset, HRSCDataset
+from .patches.split import Split, split_dataset
 from .synthetic.dataset import SyntheticAerialDataset
 from .synthetic.scenes import Scene, draw_scene
 from .transforms.add_noise import AddNoise
 from .transforms.loading import LoadImageFromFile
 from .transforms.symmetric_resize import SymmetricResize, resize_symmetric
 from .transforms.turn_image import TurnImage
-
-if TYPE_CHECKING:
-    from .formats.convert import Conversion, convert_dataset
-    from .patches.split import Split, split_dataset
-
-# functions, which no config names
-__getattr__ = _lazy.lazy_names(
-    __name__,
-    {'formats.convert': ('Conversion', 'convert_dataset'), 'patches.split': ('Split', 'split_dataset')},
-)
 
 __all__ = [
     'AddNoise',

@@ -224,7 +224,7 @@ GOOD = dict(image_id='a__1__0___0', bbox=[1, 2, 3, 4, 5], score=1, category_id=0
 @pytest.mark.parametrize(
     'content, message',
     [
-        ('{', 'cannot be read as JSON'),
+        ('{', 'cannot be used .no JSON'),
         ('{}', 'or be a list of detections'),
         ([1], 'detection 0: 1 is no object'),
         ([{'score': 1}], 'image_id, bbox, category_id is missing'),

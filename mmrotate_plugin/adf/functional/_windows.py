@@ -63,9 +63,10 @@ def max_pool(
     ]
     sides = list(zip(range(-axes, 0), pad, right, strict=True))
     if axes == 2 and kernel[0] == kernel[1] <= SYMMETRIC and step[0] == step[1] and dilate[0] == dilate[1]:
-        if not follows_gradient(mean, var) and kernels.takes(mean := mean.contiguous(), var := var.contiguous()):
+        if kernels.takes(mean) and kernels.takes(var) and not follows_gradient(mean, var):
             window = (kernel[0], step[0], pad[0], pad[1], dilate[0])
-            return like(x, *kernels.max_moments(mean, var, (out[0], out[1]), window, *_merges(kernel[0])))
+            maps = mean.contiguous(), var.contiguous()
+            return like(x, *kernels.max_moments(*maps, (out[0], out[1]), window, *_merges(kernel[0])))
         mean, var = _padded(mean, sides, -math.inf), _padded(var, sides, 0.0)
         mean, var = _max_of_square(mean, var, *taps, gather=max(step) > 1)
         return like(x, mean, var)

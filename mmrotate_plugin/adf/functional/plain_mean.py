@@ -104,11 +104,10 @@ def group_norm(
         - Input, output: (B, C, ...). Weight and bias: (C,).
     """
     b, c, *sizes = x.shape
-    if kernels.takes(x.mu, x.v) and not follows_gradient(x.mu, x.v):
+    affine = [value for value in (weight, bias) if value is not None]
+    if x.mu.is_contiguous() and kernels.takes(x.mu, x.v) and not follows_gradient(x.mu, x.v, *affine):
         # the operator of F.group_norm returns 1 / sqrt(spread + eps), too
-        mean, _, inverse = torch.native_group_norm(
-            x.mu.contiguous(), weight, bias, b, c, math.prod(sizes), num_groups, eps
-        )
+        mean, _, inverse = torch.native_group_norm(x.mu, weight, bias, b, c, math.prod(sizes), num_groups, eps)
         scale = inverse.square().repeat_interleave(c // num_groups, 1)  # (B, C)
         scale = scale if weight is None else scale * weight.square()
         if (later := deferred(mean, (Part(x.v, scale),))) is not None:

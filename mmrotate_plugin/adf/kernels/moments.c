@@ -14,7 +14,6 @@
 #undef NAME
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_WIDE 1
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -33,7 +32,6 @@
 
 static int wide(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #else
-#define HAS_WIDE 0
 #define CHOOSE(function) function##_any
 #endif
 
@@ -53,7 +51,7 @@ static int64_t parts_of(int64_t values, int threads) {
 }
 
 /* ReLU of `planes` maps of `size` values each, of variance first * first_scale[c] + second * second_scale[c] for map
-   number b * channels + c. `second`, the scales and `to_mean` may be null; `plain` asks for the plain ReLU of means. */
+   number b * channels + c. `second` and the scales may be null; `plain` asks for the plain ReLU of means. */
 EXPORT void relu_moments(const float *mean, const float *first, const float *first_scale, const float *second,
                          const float *second_scale, float *to_mean, float *to_var, int64_t planes, int64_t channels,
                          int64_t size, int plain, int threads) {
@@ -74,8 +72,7 @@ EXPORT int max_moments(const float *mean, const float *var, float *to_mean, floa
                        int64_t stride, int64_t pad_y, int64_t pad_x, int64_t dilation, const int32_t *steps,
                        const float *corrections, int64_t count, int threads) {
     void (*run)(const float *, const float *, float *, float *, float *, int64_t, int64_t, int64_t, int64_t, int64_t,
-                int64_t, int64_t, int64_t, int64_t, int64_t, const int32_t *, const float *, int64_t) =
-        CHOOSE(max_plane);
+                int64_t, int64_t, int64_t, int64_t, const int32_t *, const float *, int64_t) = CHOOSE(max_plane);
     int64_t parts = parts_of(planes * out_height * out_width, threads), line = 2 * kernel * kernel * out_width;
     float *work = malloc(sizeof(float) * (size_t)(parts * line));
     if (work == NULL) return 1;
@@ -84,7 +81,7 @@ EXPORT int max_moments(const float *mean, const float *var, float *to_mean, floa
         for (int64_t plane = planes * part / parts; plane < planes * (part + 1) / parts; plane++)
             run(mean + plane * height * width, var + plane * height * width, to_mean + plane * out_height * out_width,
                 to_var + plane * out_height * out_width, work + part * line, height, width, out_height, out_width,
-                kernel, stride, pad_y, pad_x, dilation, 0, steps, corrections, count);
+                kernel, stride, pad_y, pad_x, dilation, steps, corrections, count);
     free(work);
     return 0;
 }

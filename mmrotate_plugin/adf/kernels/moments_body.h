@@ -58,10 +58,8 @@ INLINE void NAME(relu_loop)(const float *restrict mean, const float *restrict fi
         excess = AT_LEAST(excess, 0.0f);
         float share = fabsf((float)(m > 0.0f) - tail) - (t + excess) * excess;
         to_var[i] = AT_LEAST(share, 0.0f) * v;
-        if (to_mean) {
-            float positive = AT_LEAST(m, 0.0f);
-            to_mean[i] = plain ? positive : positive + inverse * v * excess;
-        }
+        float positive = AT_LEAST(m, 0.0f);
+        to_mean[i] = plain ? positive : positive + inverse * v * excess;
     }
 }
 
@@ -73,13 +71,10 @@ static void NAME(relu_range)(const float *mean, const float *first, const float 
         if ((!first_scale && !second_scale) || stop > end) stop = end;
         float a = first_scale ? first_scale[c] : 1.0f, b = second_scale ? second_scale[c] : 1.0f;
         const float *m = mean + start, *v = first + start, *w = second ? second + start : NULL;
-        float *to_v = to_var + start, *to_m = to_mean ? to_mean + start : NULL;
+        float *to_v = to_var + start, *to_m = to_mean + start;
         int64_t n = stop - start;
         /* a loop of its own for each kind of call, so that none branches inside */
-        if (!to_mean) {
-            if (second) NAME(relu_loop)(m, v, a, w, b, NULL, to_v, n, 0);
-            else NAME(relu_loop)(m, v, a, NULL, 0.0f, NULL, to_v, n, 0);
-        } else if (plain) {
+        if (plain) {
             if (second) NAME(relu_loop)(m, v, a, w, b, to_m, to_v, n, 1);
             else NAME(relu_loop)(m, v, a, NULL, 0.0f, to_m, to_v, n, 1);
         } else if (second) NAME(relu_loop)(m, v, a, w, b, to_m, to_v, n, 0);
@@ -113,11 +108,11 @@ INLINE void NAME(pair_loop)(float *restrict m1, float *restrict v1, const float 
 
 static void NAME(max_plane)(const float *mean, const float *var, float *to_mean, float *to_var, float *work,
                             int64_t height, int64_t width, int64_t out_height, int64_t out_width, int64_t kernel,
-                            int64_t stride, int64_t pad_y, int64_t pad_x, int64_t dilation, int64_t y,
-                            const int32_t *steps, const float *corrections, int64_t count) {
+                            int64_t stride, int64_t pad_y, int64_t pad_x, int64_t dilation, const int32_t *steps,
+                            const float *corrections, int64_t count) {
     int64_t places = kernel * kernel;
     float *means = work, *variances = work + places * out_width;
-    for (; y < out_height; y++) {
+    for (int64_t y = 0; y < out_height; y++) {
         for (int64_t place = 0; place < places; place++) {
             float *m = means + place * out_width, *v = variances + place * out_width;
             int64_t row = y * stride - pad_y + place / kernel * dilation, from = place % kernel * dilation - pad_x;

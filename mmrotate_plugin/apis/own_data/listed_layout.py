@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.formats.sample import Sample
-from ...datasets.formats.source import Source
-from ...datasets.utils.folder_files import IMAGES
-from ...datasets.utils.label_files import read_text
+from ...datasets.formats.source import Source, names_in_list
 from ...utils.errors import UsageError
 from ...utils.messages import some
 
@@ -38,7 +36,7 @@ def listed_parts(source: Source) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     for name in LISTS:
         for file in sorted(source.root.rglob(f'ImageSets/**/{name}.txt'))[:1]:
-            samples = [by_name[stem] for stem in _names(file) if stem in by_name]
+            samples = [by_name[stem] for stem in names_in_list(file) if stem in by_name]
             if samples:
                 parts[name] = _arguments(source, file, samples), samples
     if not parts:
@@ -54,15 +52,6 @@ def as_one_class(source: Source, name: str = 'ship') -> None:
     for sample in source.samples:
         sample.objects[:] = [dataclasses.replace(one, name=name) for one in sample.objects]
     source.classes[:] = [name]
-
-
-def _names(file: Path) -> list[str]:
-    names: dict[str, None] = {}
-    for line in read_text(file).split('\n'):
-        if words := line.split():
-            stem, suffix = os.path.splitext(words[0])
-            names[stem if suffix.lower() in (*IMAGES, '.xml') else words[0]] = None
-    return list(names)
 
 
 def _arguments(source: Source, file: Path, samples: list[Sample]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from .sample import number
 
 # numbers behind the class: the score, then its deviation and those of a box of 4, 5 or 8 numbers
 _TAILS = (1, 6, 7, 10)
-UNFINISHED = '.predict.jsonl'  # in the folder of predictions that an interruption left unfinished
+COCO = 'coco.json'  # in the folder of predictions, for all images
+UNFINISHED = '.predict.jsonl'  # in one that an interruption left unfinished
 _SHAPE = 'the score, or the score and its standard deviation and those of the box'
 
 

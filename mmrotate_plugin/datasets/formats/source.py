@@ -19,6 +19,7 @@ from .recognise import files_below
 from .sample import Sample
 
 LISTS = ('train', 'val', 'test')  # of HRSC2016 and DIOR, in ImageSets
+CLASSES = 'classes.txt'
 
 
 @dataclass
@@ -171,16 +172,20 @@ def listed_splits(root: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split in LISTS:
         for file in sorted(root.rglob(f'ImageSets/**/{split}.txt')):
-            for line in read_text(file).split('\n'):
-                words = line.split()
-                if words:
-                    splits.setdefault(Path(words[0]).stem if words[0].lower().endswith(IMAGES) else words[0], split)
+            for name in names_in_list(file):
+                splits.setdefault(name, split)
     return splits
+
+
+def names_in_list(file: Path) -> list[str]:
+    """Read a list of images, the first word of each line, without suffixes of images and XML files; each once."""
+    words = [line.split()[0] for line in read_text(file).split('\n') if line.strip()]
+    return list(dict.fromkeys(Path(word).stem if word.lower().endswith((*IMAGES, '.xml')) else word for word in words))
 
 
 def listed_classes(root: Path) -> list[str]:
     """Read ``classes.txt`` next to the data, a name in each line; empty if there is none."""
-    file = root / 'classes.txt'
+    file = root / CLASSES
     if not file.is_file():
         return []
     return list(dict.fromkeys(name for line in read_text(file).split('\n') if (name := plain_name(line))))

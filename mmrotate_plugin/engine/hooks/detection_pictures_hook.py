@@ -16,6 +16,8 @@ from torch import Tensor
 from ...registry import HOOKS, register
 from ...structures import content_slices, offset_of, tensor_of
 from ...utils.atomic_files import write_whole
+from ...visualization import class_colours, draw_boxes, encode_image, side_by_side, to_polygons
+from ...visualization.pixels import as_image
 
 
 @register(HOOKS)
@@ -110,8 +112,6 @@ class DetectionPicturesHook(Hook):
         folder = Path(self.out_dir) if self.out_dir else Path(runner.work_dir) / 'pictures' / mode
         dataset = (runner.val_dataloader if mode == 'val' else runner.test_dataloader).dataset
         meta = getattr(dataset, 'metainfo', {})
-        from ...visualization import encode_image
-
         for pixels, sample in zip(_shown(data_batch['inputs'], outputs), outputs, strict=True):
             if self.max_pictures != -1 and len(self.written) >= self.max_pictures:
                 return
@@ -168,9 +168,6 @@ def sample_picture(
         bands: See `DetectionPicturesHook`.
         sample: `DetDataSample` with `pred_instances` and perhaps `gt_instances`, both in the original image.
     """
-    from ...visualization import class_colours, draw_boxes, side_by_side, to_polygons
-    from ...visualization.pixels import as_image
-
     meta = sample.metainfo
     image = as_image(pixels.detach().cpu().permute(1, 2, 0).numpy(), bands)
     scale = np.ones(2)

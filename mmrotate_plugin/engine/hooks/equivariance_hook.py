@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...adf._eval_mode import eval_mode
 from ...registry import HOOKS, register
+from ...testing import equivariance_curve, feature_fields
 
 
 @register(HOOKS)
@@ -96,8 +97,6 @@ class EquivarianceHook(Hook):
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """The errors of a model by their names in the log."""
-        from ...testing import equivariance_curve, feature_fields  # takes time, and few trainings have this hook
-
         parameter = next(model.parameters())
         # a model in half precision is measured in it: it has no other
         image = self.image.to(parameter.device, parameter.dtype)

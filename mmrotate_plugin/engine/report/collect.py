@@ -17,6 +17,7 @@ from torch import nn
 from ...adf._eval_mode import eval_mode
 from ...evaluation.functional.ground_truth import is_labelled, truth_of
 from ...models.utils.complexity import count_macs
+from ...models.utils.detector_parts import parts
 from ...structures.box_maps import detection_frame
 from ...structures.rotated_iou import as_array
 from ...utils.messages import first_line
@@ -117,8 +118,12 @@ def facts_of(runner: Runner, shape: Sequence[int] | None) -> dict[str, Any]:
         x = torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)
         try:
             with eval_mode(detector):
-                facts['macs'] = count_macs(detector, lambda: detector(x, mode='tensor'))
-        except Exception as error:  # two-stage detectors need proposals, and torch before 2.1 has no counter
+                if getattr(detector, 'roi_head', None) is None:
+                    facts['macs'] = count_macs(detector, lambda: detector(x, mode='tensor'))
+                else:  # its second stage needs regions
+                    counts = {name: count_macs(part, run) for name, part, run in parts(detector, x)}
+                    facts['macs'], facts['macs_of'] = sum(counts.values()), ', '.join(counts)
+        except Exception as error:  # torch before 2.1 has no counter
             facts['macs'], facts['macs_reason'] = None, first_line(error) or type(error).__name__
     return facts
 

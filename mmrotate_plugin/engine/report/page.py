@@ -208,6 +208,8 @@ def _run(report: Values) -> dict[str, Any]:
     for key, name in (('parameters', 'parameters'), ('macs', 'multiply-adds of an image')):
         if facts.get(key) is not None:
             rows.append([name, f'{facts[key]:,}'])
+    if facts.get('macs_of'):
+        rows.append(['of them counted', facts['macs_of']])
     if facts.get('macs') is None and facts.get('macs_reason'):
         rows.append(['multiply-adds of an image', f'not counted: {facts["macs_reason"]}'])
     for key, name in (('time', 'seconds per iteration'), ('data_time', 'of them waiting for data')):

@@ -1,19 +1,19 @@
 """Read the detections that `predict` writes: lines of DOTA's labels with scores, and COCO's JSON."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...datasets.dota_format import BadAnnotation
-from ...datasets.formats.detections import UNFINISHED, detection_of
+from ...datasets.formats.detections import COCO, UNFINISHED, detection_of
+from ...datasets.formats.source import CLASSES, listed_classes
 from ...datasets.utils.folder_files import IMAGES
-from ...datasets.utils.label_files import plain_name, read_text
+from ...datasets.utils.label_files import read_json, read_text
 from ...utils.messages import clip
 from ..errors import EvaluationError
 
-COCO, CLASSES, TEXTS = 'coco.json', 'classes.txt', 'dota'
+TEXTS = 'dota'
 
 Row = tuple[str, list[float], float, int]
 
@@ -64,7 +64,7 @@ def read_written(path: Path, classes: Sequence[str] | None) -> tuple[Iterator[Ro
         EvaluationError: When reading, if a file cannot be read, is no detection, or has a class that is not named.
     """
     if path.is_dir():
-        names = list(classes) if classes is not None else _listed(path)
+        names = list(classes) if classes is not None else listed_classes(path) or listed_classes(path.parent)
         return _text_rows(path, names, fixed=classes is not None or bool(names)), names
     content = _json(path)
     categories = {one['id']: str(one['name']) for one in content.get('categories', ()) if isinstance(one, Mapping)}
@@ -80,13 +80,6 @@ def image_name(file: str) -> str:
 
 def _texts(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob('*.txt')) if file.name != CLASSES and not file.name.startswith('.'))
-
-
-def _listed(folder: Path) -> list[str]:
-    for file in (folder / CLASSES, folder.parent / CLASSES):
-        if file.is_file():
-            return list(dict.fromkeys(name for line in read_text(file).split('\n') if (name := plain_name(line))))
-    return []
 
 
 def _text_rows(folder: Path, names: list[str], *, fixed: bool) -> Iterator[Row]:
@@ -135,16 +128,16 @@ def _is_coco(path: Path) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError, RecursionError) as error:
-        raise EvaluationError(f"PREDICTIONS '{path}' cannot be read as JSON ({error})") from error
+        content = read_json(path, None)
+    except ValueError as error:
+        raise EvaluationError(f'PREDICTIONS {error}') from error
     lists = [key for key in ('images', 'annotations', 'categories') if isinstance(content.get(key), list)]
     if len(lists) < 3:
         raise EvaluationError(
             f"PREDICTIONS '{path}' must have images, annotations and categories, as predict --save coco writes them, "
             'or be a list of detections'
         )
-    return dict(content)
+    return content
 
 
 def _coco_rows(
