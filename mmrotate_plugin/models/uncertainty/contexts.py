@@ -6,9 +6,10 @@ from contextlib import ExitStack, contextmanager
 from mmengine.model import BaseModel
 from torch import nn
 
+from ...adf import NoMomentRule
 from ...utils.contexts import temporary_attributes
 from ..backbones.adf_resnet import ADFResNet
-from .head_trace import named_errors
+from .head_trace import UnsupportedDetector
 from .operator_rules import operator_rules
 
 
@@ -49,3 +50,35 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for p in learning:
             p.requires_grad_(True)
+
+
+@contextmanager
+def named_errors(model: nn.Module) -> Iterator[None]:
+    """Let the errors of a pass with Gaussians name the module that they come from.
+
+    Raises:
+        NoMomentRule: Instead of that of an operation, and of the errors of compiled operators that got a Gaussian.
+    """
+    try:
+        yield
+    except NoMomentRule as error:
+        raise NoMomentRule(f'{_where(model, error)}: {error}') from error
+    except (TypeError, AttributeError) as error:
+        if isinstance(error, UnsupportedDetector) or 'Gaussian' not in str(error):
+            raise
+        raise NoMomentRule(
+            f'{_where(model, error)} cannot take a Gaussian ({error}): it contains an operator without a rule. '
+            'Write one in mmrotate_plugin/models/uncertainty/operator_rules.py'
+        ) from error
+
+
+def _where(model: nn.Module, error: BaseException) -> str:
+    """Name the innermost module of the model in which an error was raised."""
+    names = {module: name for name, module in model.named_modules()}
+    found, trace = model, error.__traceback__
+    while trace is not None:
+        here = trace.tb_frame.f_locals.get('self')
+        if isinstance(here, nn.Module) and here in names:
+            found = here
+        trace = trace.tb_next
+    return f"module '{names[found]}' ({type(found).__name__})" if names[found] else type(found).__name__

@@ -11,10 +11,11 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ...adf import Gaussian, NoMomentRule
+from ...adf import Gaussian
 from ...utils.contexts import temporary_attributes
 from ...utils.errors import InputError
 from .keep_graph import keep_graph
+from .kept_rows import Reader
 
 SUPPORTED = (
     'single-stage detectors with a convolutional head (RetinaNet, FCOS, ATSS and their rotated versions, S2ANet, '
@@ -88,12 +89,21 @@ class Trace:
     def __init__(self, detector: BaseModel) -> None:
         self.detector = detector
         self.heads = find_heads(detector)
+        self.readable = True  # until a reader could not follow the detections
         self.proposals: Any = None
         self.rois: list[Tensor] = []
         self.score_maps: list[Tensor | Gaussian] = []  # the levels of a dense head in the last `detect`
 
-    def detect(self, x: Tensor | Gaussian, samples: Any, rescale: bool, *, end_to_end: bool) -> tuple[Any, Outputs]:
-        """Detect, and keep the detections differentiable.
+    def detect(
+        self,
+        x: Tensor | Gaussian,
+        samples: Any,
+        rescale: bool,
+        *,
+        end_to_end: bool = False,
+        reader: Reader | None = None,
+    ) -> tuple[Any, Outputs]:
+        """Detect, and keep the detections differentiable, or let a reader follow them.
 
         Args:
             x: Normalised images, (B, C, H, W).
@@ -101,6 +111,7 @@ class Trace:
             rescale: Boxes in pixels of the original image.
             end_to_end: Differentiable with respect to x, which then requires gradients; else with respect to the
                 outputs of the heads.
+            reader: Follows the detections; they are not differentiable then.
 
         Returns:
             The samples with their `pred_instances`, and the outputs of the scored heads and the final head, flattened:
@@ -110,18 +121,26 @@ class Trace:
         self.proposals, self.rois, self.score_maps = None, [], []
 
         def leaf(value: Tensor | Gaussian) -> Tensor:
-            mean, var = (value.mu, value.v) if isinstance(value, Gaussian) else (value, None)
-            made = mean if end_to_end else _constant(mean).requires_grad_()
+            mean, var = _parts(value)
+            made = mean if end_to_end else _constant(mean).requires_grad_(reader is None)
             found.append((made, var))
             return made if end_to_end else made.clone()  # heads may work in place
+
+        def read(out: Any, reader: Reader) -> Any:
+            new: Outputs = []
+            _map(out, lambda value: new.append(_parts(value)))
+            given = iter(reader.give([mean for mean, _ in new], [mean for mean, _ in found]))
+            found.extend(new)
+            return _map(out, lambda _: next(given))
 
         with ExitStack() as stack:
 
             def final(out: Any) -> Any:
                 self._keep_scores(out)
-                out = _map(out, leaf)
+                if reader is not None:
+                    return read(out, reader)
                 stack.enter_context(keep_graph())
-                return out
+                return _map(out, leaf)
 
             def scored(out: Any) -> Any:
                 scores, *others = out
@@ -129,6 +148,8 @@ class Trace:
 
             stack.enter_context(self._hooks(final, scored))
             stack.enter_context(self._record())
+            if reader is not None:
+                stack.enter_context(reader.reading(self.heads.final))
             return self.detector.predict(x, samples, rescale=rescale), found
 
     def outputs(self, x: Tensor | Gaussian, samples: Any) -> list[Tensor | Gaussian]:
@@ -227,10 +248,14 @@ def _pre_hooks(modules: list[nn.Module], hook: Callable[..., Any]) -> Iterator[N
             handle.remove()
 
 
+def _parts(value: Tensor | Gaussian) -> tuple[Tensor, Tensor | None]:
+    return (value.mu, value.v) if isinstance(value, Gaussian) else (value, None)
+
+
 def _constant(value: Tensor | Gaussian) -> Tensor:
     """The mean, without a graph also where `detach` keeps it."""
     with torch.no_grad():
-        return (value.mu if isinstance(value, Gaussian) else value).clone()
+        return _parts(value)[0].clone()
 
 
 def _map(out: Any, function: Callable[[Tensor | Gaussian], Any]) -> Any:
@@ -248,35 +273,3 @@ def untraceable(head: nn.Module) -> str:
         f'the boxes and scores of {type(head).__name__} do not follow from its outputs by differentiable steps of '
         f'torch: supported are {SUPPORTED}'
     )
-
-
-@contextmanager
-def named_errors(model: nn.Module) -> Iterator[None]:
-    """Let the errors of a pass with Gaussians name the module that they come from.
-
-    Raises:
-        NoMomentRule: Instead of that of an operation, and of the errors of compiled operators that got a Gaussian.
-    """
-    try:
-        yield
-    except NoMomentRule as error:
-        raise NoMomentRule(f'{_where(model, error)}: {error}') from error
-    except (TypeError, AttributeError) as error:
-        if isinstance(error, UnsupportedDetector) or 'Gaussian' not in str(error):
-            raise
-        raise NoMomentRule(
-            f'{_where(model, error)} cannot take a Gaussian ({error}): it contains an operator without a rule. '
-            'Write one in mmrotate_plugin/models/uncertainty/operator_rules.py'
-        ) from error
-
-
-def _where(model: nn.Module, error: BaseException) -> str:
-    """Name the innermost module of the model in which an error was raised."""
-    names = {module: name for name, module in model.named_modules()}
-    found, trace = model, error.__traceback__
-    while trace is not None:
-        here = trace.tb_frame.f_locals.get('self')
-        if isinstance(here, nn.Module) and here in names:
-            found = here
-        trace = trace.tb_next
-    return f"module '{names[found]}' ({type(found).__name__})" if names[found] else type(found).__name__

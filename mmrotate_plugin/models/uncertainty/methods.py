@@ -16,8 +16,11 @@ from ...adf.jacobian import variances
 from ...structures import tensor_of
 from .contexts import frozen, without_variance
 from .data_samples import detach_detections, values_of, variance_of
+from .dense_rows import DenseReader
 from .head_trace import Outputs, Trace, UnsupportedDetector, untraceable
-from .linearization import Linearization, sharing_of
+from .kept_rows import Reader, linearize_rows
+from .linearization import Linearization, differentiate, sharing_of
+from .region_rows import RegionReader
 
 
 def linearize(trace: Trace, x: Tensor | Gaussian, samples: Any, rescale: bool) -> tuple[Any, Outputs, Linearization]:
@@ -36,15 +39,28 @@ def linearize(trace: Trace, x: Tensor | Gaussian, samples: Any, rescale: bool) -
     Raises:
         UnsupportedDetector: If boxes or scores do not depend on the outputs.
     """
+    if (reader := _reader_of(trace)) is not None:
+        with torch.no_grad():
+            found, outputs = trace.detect(x, samples, rescale, reader=reader)
+            line = linearize_rows(reader.rows(), [leaf for leaf, _ in outputs], values_of(found))
+        if line is not None:
+            return found, outputs, line
+        trace.readable = False
     with frozen(trace.detector), torch.enable_grad():
-        found, outputs = trace.detect(x, samples, rescale, end_to_end=False)
+        found, outputs = trace.detect(x, samples, rescale)
         _check_traced(trace, found)
         values = values_of(found)
         boxes, labels = values[:, :-1], torch.cat([sample.pred_instances.labels for sample in found])
         sharing = sharing_of(boxes.detach(), labels, regions=bool(trace.heads.regions))
-        line = Linearization(values, [leaf for leaf, _ in outputs], sharing)
+        line = differentiate(values, [leaf for leaf, _ in outputs], sharing)
     detach_detections(found)
     return found, [(leaf.detach(), var) for leaf, var in outputs], line
+
+
+def _reader_of(trace: Trace) -> Reader | None:
+    """A reader for the final head, if one knows its kind and could follow it so far."""
+    kind = RegionReader if trace.heads.regions else DenseReader
+    return kind() if trace.readable and kind.follows(trace.heads.final) else None
 
 
 def from_pixels(

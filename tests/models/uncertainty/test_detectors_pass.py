@@ -86,6 +86,11 @@ def test_detector_says_how_sure_it_is(name):
     for key in ('scores', 'labels', 'bboxes'):
         a, b = (getattr(part[key], 'tensor', part[key]) for part in (plain, found))
         assert torch.equal(a, b), key
+    assert net.trace.readable  # the kept rows were decoded again, and are the detections
+    net.trace.readable = False
+    (whole,) = net.predict(image.clone(), samples_of())
+    for key in ('scores_std', 'bboxes_std'):
+        torch.testing.assert_close(found[key], whole.pred_instances[key], rtol=1e-5, atol=1e-6)
     assert torch.isfinite(found.scores_std).all() and (found.scores_std > 0).all()
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     # sides, or the centre of a rotated box, that the coder clips to the image do not move

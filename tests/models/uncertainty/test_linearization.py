@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmrotate_plugin.models.uncertainty import linearization
-from mmrotate_plugin.models.uncertainty.linearization import Linearization, sharing_of
+from mmrotate_plugin.models.uncertainty.linearization import differentiate, sharing_of
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def decoded():
 def test_variance_is_that_of_the_whole_jacobian(decoded):
     decode, maps, logits, label = decoded
     values = decode(maps, logits)
-    line = Linearization(values, [maps, logits], sharing_of(values[:, :-1].detach(), label, regions=False))
+    line = differentiate(values, [maps, logits], sharing_of(values[:, :-1].detach(), label, regions=False))
     jacobian = torch.autograd.functional.jacobian(decode, (maps, logits))
     variances = [torch.rand_like(maps), torch.rand_like(logits)]
     expected = sum((j.square() * v).flatten(2).sum(2) for j, v in zip(jacobian, variances, strict=True))
@@ -41,10 +41,12 @@ def test_passes_in_small_batches_give_the_same(decoded, monkeypatch):
     values = decode(maps, logits)
     sharing = sharing_of(values[:, :-1].detach(), label, regions=False)
     variances = [torch.rand_like(maps), torch.rand_like(logits)]
-    whole = Linearization(values, [maps, logits], sharing)
+    whole = differentiate(values, [maps, logits], sharing)
+    batches, gradients = [], linearization.gradients
+    monkeypatch.setattr(linearization, 'gradients', lambda *args: batches.append(len(args[2])) or gradients(*args))
     monkeypatch.setattr(linearization, 'MEMORY', 1)
-    parts = Linearization(values, [maps, logits], sharing)
-    assert len(parts.entries) > len(whole.entries)
+    parts = differentiate(values, [maps, logits], sharing)
+    assert set(batches) == {2} and len(batches) > 6
     torch.testing.assert_close(parts.variance(variances), whole.variance(variances), rtol=1e-12, atol=0)
 
 
@@ -53,9 +55,9 @@ def test_detections_that_share_outputs_need_groups(decoded):
     values = decode(maps, logits)
     sharing = sharing_of(values[:, :-1].detach(), label, regions=False)
     assert sharing.groups.tolist() == [0, 0, 1, 0, 0, 0, 0]
-    right = Linearization(values, [maps, logits], sharing).variance([torch.ones_like(maps), torch.ones_like(logits)])
+    right = differentiate(values, [maps, logits], sharing).variance([torch.ones_like(maps), torch.ones_like(logits)])
     sharing.groups.zero_()
-    wrong = Linearization(values, [maps, logits], sharing).variance([torch.ones_like(maps), torch.ones_like(logits)])
+    wrong = differentiate(values, [maps, logits], sharing).variance([torch.ones_like(maps), torch.ones_like(logits)])
     assert (wrong - right).abs().max() > 0.01
 
 
@@ -68,13 +70,13 @@ def test_regions_are_grouped_by_label():
 def test_nothing_to_trace():
     sharing = sharing_of(torch.rand(2, 5), torch.zeros(2).long(), regions=False)
     leaves = [torch.rand(1, 5, 6, 6)]
-    assert not Linearization(torch.rand(2, 6), leaves, sharing).variance(leaves).any()
+    assert not differentiate(torch.rand(2, 6), leaves, sharing).variance(leaves).any()
 
 
 def test_outputs_without_variance_add_nothing(decoded):
     decode, maps, logits, label = decoded
     values = decode(maps, logits)
-    line = Linearization(values, [maps, logits], sharing_of(values[:, :-1].detach(), label, regions=False))
+    line = differentiate(values, [maps, logits], sharing_of(values[:, :-1].detach(), label, regions=False))
     some, none = torch.rand_like(maps), torch.zeros_like(logits)
     assert torch.equal(line.variance([some, None]), line.variance([some, none]))
     assert torch.equal(line.variance([None, some[:, :3]]), line.variance([torch.zeros_like(maps), some[:, :3]]))
