@@ -12,6 +12,7 @@ from ..gains import set_gain
 from ..gaussian import Gaussian
 from ..mc_dropout import Running
 from ..progress import track
+from .replay import Replay
 from .report import Ratio
 from .sites import Site, channel_dim, hooks
 
@@ -75,10 +76,12 @@ class Comparison:
         several = {name for name, call in self.truth if call > 0}
         gains: dict[str, Tensor] = {}
         waiting = list(self.sites)
+        replay = Replay(self.model, self.sites)
         while waiting:
             count = next((i + 1 for i, site in enumerate(waiting) if site.name in several), len(waiting))
-            now, waiting = waiting[:count], waiting[count:]
-            gains.update(self._gains(now, several, share))
+            with replay.one_pass(waiting):
+                now, waiting = waiting[:count], waiting[count:]
+                gains.update(self._gains(now, several, share))
             for site in now:
                 set_gain(site.module, gains.get(site.name))
         return gains

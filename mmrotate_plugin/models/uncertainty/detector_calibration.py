@@ -1,7 +1,7 @@
 """Calibrate a detector's propagated uncertainty on noisy images: fit gains of its layers, boxes and scores."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ...adf import Gaussian
 from ...adf.calibration import Calibration, Ratio, calibrate, percentiles
 from ...adf.gains import gain_noise, gain_rule, remove_gains, set_origin
 from ...adf.input_noise import expand_noise
+from ...adf.mc_dropout import Running
 from ...adf.progress import track
 from ...utils.errors import InputError
 from . import methods
@@ -126,16 +127,17 @@ def calibrate_detector(
     model.set_detection_gain(None)
     model.set_detection_error(None)  # it was fitted to deviations under other gains
     variance = expand_noise(noise_variance, inputs)
-    parts = [slice(0, fitted)] + ([slice(fitted, None)] if num_held_out else [])
-    found = [
-        _Found(model, inputs[part], samples[part], variance[part], num_samples, seed, min_score, fewest, progress)
-        for part, fewest in zip(parts, (FEWEST, 0), strict=False)
-    ]
-    raw = _RawOutputs(model, inputs[:fitted], samples[:fitted])
-    before = [part.ratios(model) for part in found]
+    mine, others = slice(0, fitted), slice(fitted, None)
+    found = [_Found(model, inputs[mine], samples[mine], variance[mine], min_score, FEWEST)]
+    before = None
+    if num_held_out:
+        found.append(_Found(model, inputs[others], samples[others], variance[others], min_score, 0))
+        found[1].sample(model, track(num_samples, 'Monte Carlo, other images', progress), seed)
+        before = found[1].ratios(model)
+    raw = _RawOutputs(model, inputs[mine], samples[mine], found[0].add)
     with model.propagating():
         layers = calibrate(
-            raw, inputs[:fitted], noise_variance, num_samples=num_samples, share=share, plain=raw.plain, seed=seed,
+            raw, inputs[mine], noise_variance, num_samples=num_samples, share=share, plain=raw.plain, seed=seed,
             progress=progress,
         )  # fmt: skip
     noise, rule = gain_noise(raw), gain_rule(raw)
@@ -151,7 +153,7 @@ def calibrate_detector(
     return DetectorCalibration(
         layers, (*COLUMNS.get(boxes, map(str, range(boxes))), 'score'), tuple(gains.tolist()),
         _columns(middle), _columns(after[0]),
-        _columns(before[1]) if num_held_out else None, _columns(after[1]) if num_held_out else None,
+        None if before is None else _columns(before), _columns(after[1]) if num_held_out else None,
         len(found[0].truth),
     )  # fmt: skip
 
@@ -164,19 +166,12 @@ class _Found:
     """Detections in some images, and their variance by Monte Carlo."""
 
     def __init__(
-        self,
-        model: 'UncertainDetector',
-        inputs: Tensor,
-        samples: Any,
-        variance: Tensor,
-        passes: int,
-        seed: int,
-        least: float,
-        fewest: int,
-        progress: bool | None,
+        self, model: 'UncertainDetector', inputs: Tensor, samples: Any, variance: Tensor, least: float, fewest: int
     ) -> None:
         self.inputs, self.samples, self.variance = inputs, samples, variance
-        found, outputs, line = model.linearize(inputs, variance, copy.deepcopy(samples), propagated=False)
+        found, outputs, self.line = model.linearize(inputs, variance, copy.deepcopy(samples), propagated=False)
+        self.middle = [value for value, _ in outputs]
+        self.moments = Running()
         self.certain = values_of(found)[:, -1] >= least
         count = int(self.certain.sum())
         if count < fewest:
@@ -184,9 +179,20 @@ class _Found:
                 f'{count} detections with a score of at least {least} are too few for the fit: give more images, or '
                 'images with objects that the detector finds'
             )
-        rounds = track(passes, 'Monte Carlo, boxes', progress)
-        truth = methods.sampled(model.trace, inputs, variance, samples, line, outputs, rounds, seed)
-        self.truth = truth[self.certain]
+
+    def sample(self, model: 'UncertainDetector', passes: Iterable[int], seed: int) -> None:
+        """Estimate the variance from passes of their own."""
+        for noisy in methods.noisy_outputs(model.trace, self.inputs, self.variance, self.samples, passes, seed):
+            self.add(noisy)
+
+    def add(self, noisy: Sequence[Tensor]) -> None:
+        """Count one pass over noisy images, by the outputs of its heads."""
+        self.moments.add(self.line([value - middle for value, middle in zip(noisy, self.middle, strict=True)]))
+
+    @property
+    def truth(self) -> Tensor:
+        """Variances of the detections that count, (N, D + 1)."""
+        return self.moments.result().model_variance[self.certain]
 
     def ratios(self, model: 'UncertainDetector') -> Tensor:
         """Standard deviations divided by those of Monte Carlo, (N, D + 1)."""
@@ -195,12 +201,18 @@ class _Found:
 
 
 class _RawOutputs(nn.Module):
-    """The detector as a function from images to the outputs of its heads, with the regions of the clean images."""
+    """The detector as a function from images to the outputs of its heads, with the regions of the clean images.
 
-    def __init__(self, model: 'UncertainDetector', inputs: Tensor, samples: Any) -> None:
+    `sampled` gets the outputs of each plain pass over all images.
+    """
+
+    def __init__(
+        self, model: 'UncertainDetector', inputs: Tensor, samples: Any, sampled: Callable[[Sequence[Tensor]], None]
+    ) -> None:
         super().__init__()
         self.model = model
         self.samples = samples
+        self.sampled = sampled
         self.traces: dict[int, Trace] = {}
         for size in {1, len(inputs)}:  # the fit looks at one image first
             self.traces[size] = Trace(model.detector)
@@ -213,4 +225,6 @@ class _RawOutputs(nn.Module):
     def plain(self, x: Tensor) -> list[Tensor]:
         """Outputs of the plain network."""
         with without_variance(self.model.detector):
-            return self(x)
+            outputs = self(x)
+        self.sampled(methods.means(outputs))
+        return outputs

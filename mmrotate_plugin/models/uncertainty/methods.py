@@ -3,7 +3,7 @@
 Each takes the `Trace` of a detector; a context of `contexts` decides whether variances are propagated.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -118,16 +118,20 @@ def sampled(
     Returns:
         Variances of boxes and scores, (N, D + 1).
     """
+    noisy = noisy_outputs(trace, inputs, variance, samples, passes, seed)
+    return variance_of(line([v - middle for v, (middle, _) in zip(one, outputs, strict=True)]) for one in noisy)
+
+
+def noisy_outputs(
+    trace: Trace, inputs: Tensor, variance: Tensor, samples: Any, passes: Iterable[int], seed: int
+) -> Iterator[list[Tensor]]:
+    """Yield the outputs of the heads on noisy images, pass by pass; the arguments are those of `sampled`."""
     generator = torch.Generator(inputs.device).manual_seed(seed)
     std = variance.sqrt()
-
-    def difference() -> list[Tensor]:
-        noise = torch.randn(std.shape, generator=generator, device=std.device, dtype=std.dtype)
-        noisy = _plain_outputs(trace, inputs + std * noise, samples)
-        return [value - middle for value, (middle, _) in zip(noisy, outputs, strict=True)]
-
     with without_variance(trace.detector), eval_mode(trace.detector):
-        return variance_of(line(difference()) for _ in passes)
+        for _ in passes:
+            noise = torch.randn(std.shape, generator=generator, device=std.device, dtype=std.dtype)
+            yield _plain_outputs(trace, inputs + std * noise, samples)
 
 
 def by_dropout(trace: Trace, inputs: Tensor, samples: Any, line: Linearization, passes: int, seed: int) -> Tensor:
@@ -159,7 +163,11 @@ def by_dropout(trace: Trace, inputs: Tensor, samples: Any, line: Linearization, 
 
 
 def _plain_outputs(trace: Trace, x: Tensor, samples: Any) -> list[Tensor]:
-    outputs = trace.outputs(x, samples)
+    return means(trace.outputs(x, samples))
+
+
+def means(outputs: Iterable[Tensor | Gaussian]) -> list[Tensor]:
+    """Return the means of outputs, some of which may have a variance."""
     return [value.mu if isinstance(value, Gaussian) else value for value in outputs]
 
 
