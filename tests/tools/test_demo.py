@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmrotate_plugin.commands._demo_steps import Step, Steps, follow
 from mmrotate_plugin.commands.demo import UNCERTAIN
+from mmrotate_plugin.utils.errors import CheckFailed
 from mmrotate_plugin_cli.demo import CONFIG
 
 STAND_IN = """
@@ -60,6 +62,18 @@ else:
 """
 
 
+def step_of(line):
+    """Name the step that a call belongs to."""
+    tool = line.split()[0]
+    if tool == 'make_synthetic':
+        return 'noisy' if '--train 0 ' in line else 'data'
+    if tool == 'image_demo':
+        return 'bands' if '--uncertainty' in line else 'draw'
+    if tool == 'test':
+        return 'test' if '--show-dir' in line else 'compare'
+    return tool
+
+
 @pytest.fixture
 def demo(tool, tmp_path, monkeypatch):
     """`demo(*args)` runs the demo in a project of stand-ins; `demo.calls()` says what it ran since the last time."""
@@ -78,7 +92,7 @@ def demo(tool, tmp_path, monkeypatch):
     def ran():
         lines = calls.read_text().splitlines() if calls.exists() else []
         calls.unlink(missing_ok=True)
-        return {line.split()[0]: line for line in lines}
+        return {step_of(line): line for line in lines}
 
     run.calls, run.root = ran, root
     return run
@@ -86,8 +100,10 @@ def demo(tool, tmp_path, monkeypatch):
 
 def test_it_runs_the_tools_and_names_what_to_look_at(demo, capsys):
     assert demo() == 0
-    assert list(demo.calls()) == ['make_synthetic', 'train', 'test', 'image_demo']
+    assert demo.calls().keys() == {'data', 'train', 'test', 'draw'}
     out = capsys.readouterr().out
+    headings = [line for line in out.split('\n') if line.startswith('[')]
+    assert headings == ['[1/4] data', '[2/4] train', '[3/4] test', '[4/4] draw']
     assert 'mAP@0.5 on test scenes that were not trained on: 0.870' in out
     for name in ('test/pictures/0000_a.png', 'drawn/a.png', 'test.log', 'train.log', 'train/epoch_1.pth', 'data'):
         assert f' work/{name}\n' in out and (demo.root / 'work' / name).exists()
@@ -98,19 +114,21 @@ def test_it_runs_the_tools_and_names_what_to_look_at(demo, capsys):
 
 def test_it_ends_with_the_uncertainty(demo, capsys):
     assert demo('--uncertain-config', 'uncertain.py', '--cfg-options', 'model.x=1', 'y=2') == 0
-    calls = demo.calls()  # the last one of each tool
+    calls = demo.calls()
     work = 'work/uncertain'
     assert calls['calibrate_uncertainty'] == (
-        f'calibrate_uncertainty uncertain.py work/train/epoch_1.pth --noise-std 8 --out {work}/calibrated.pth '
-        '--cfg-options model.detector.x=1 y=2'
+        f'calibrate_uncertainty uncertain.py work/train/epoch_1.pth --noise-std 8 --num-samples 32 '
+        f'--out {work}/calibrated.pth --cfg-options model.detector.x=1 y=2'
     )
-    test = calls['test'].split()
+    test = calls['compare'].split()
     assert test[:3] == ['test', 'uncertain.py', f'{work}/calibrated.pth']
     assert test[5:9] == ['--cfg-options', 'model.detector.x=1', 'y=2', 'test_dataloader.dataset.noise_std=0,15']
-    assert calls['make_synthetic'].endswith('--noise-std 0 15') and f'--out {work}/scenes' in calls['make_synthetic']
-    assert (
-        f'image_demo {work}/scenes/val/images uncertain.py {work}/calibrated.pth --uncertainty' in calls['image_demo']
-    )
+    assert calls['noisy'].endswith('--noise-std 0 15') and f'--out {work}/scenes' in calls['noisy']
+    assert f'image_demo {work}/scenes/val/images uncertain.py {work}/calibrated.pth --uncertainty' in calls['bands']
+    order = list(calls)
+    for earlier, later in (('train', 'test'), ('data', 'draw'), ('train', 'calibrate_uncertainty')):
+        assert order.index(earlier) < order.index(later)
+    assert order.index('calibrate_uncertainty') < min(order.index('compare'), order.index('bands'))
     out = capsys.readouterr().out
     for name in ('drawn/a.png', 'drawn/a.heatmap.png', 'calibrated.pth'):
         assert f' {work}/{name}\n' in out
@@ -137,7 +155,7 @@ def test_a_finished_training_is_not_repeated_without_fresh(demo, capsys):
     demo()
     demo.calls()
     assert demo() == 0
-    assert list(demo.calls()) == ['make_synthetic', 'test', 'image_demo']
+    assert demo.calls().keys() == {'data', 'test', 'draw'}
     assert 'finished before, in work/train' in capsys.readouterr().out
     assert demo('--fresh') == 0
     assert '--resume' not in demo.calls()['train']
@@ -165,9 +183,9 @@ def test_an_interrupted_training_goes_on(demo):
 def test_a_failed_step_is_named_with_its_log(demo, capsys):
     assert demo('--cfg-options', 'break=1') == 1
     printed = capsys.readouterr()
-    assert 'error: step 2/4, train, failed with status 1; its log: work/train.log' in printed.err
+    assert 'error: step [2/4] train failed with status 1; its log: work/train.log' in printed.err
     assert 'Traceback: out of memory' in printed.out
-    assert list(demo.calls()) == ['make_synthetic', 'train']
+    assert demo.calls().keys() <= {'data', 'train'}
     assert demo() == 0  # and the next call is not confused
 
 
@@ -184,6 +202,79 @@ def test_a_terminated_demo_leaves_nothing_running(demo):
     assert status.value.code == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int((demo.root / 'work/train/pid').read_text()), 0)
+
+
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """`steps(cores, name=code, ...)` makes steps of code, in this order, and returns `Steps` and a list of them."""
+    (tmp_path / 'tools').mkdir()
+    monkeypatch.setattr('mmrotate_plugin.commands._demo_steps.ROOT', tmp_path)
+    monkeypatch.setattr('mmrotate_plugin.commands._demo_steps.PATIENCE', 0.1)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+
+    def make(cores, **codes):
+        for name, code in codes.items():
+            (tmp_path / f'tools/{name}.py').write_text(f'import os, sys, time\n{code}\n')
+        some = Steps(tmp_path, sorted(codes))
+        some.cores, some.at_once = cores, min(cores, some.at_once)
+        return some, [Step(name, [f'{name}.py']) for name in codes]
+
+    return make
+
+
+# waits until the other one runs too
+MEET = (
+    "open('{mine}', 'w').close()\n"
+    'stop = time.time() + 20\n'
+    "while not os.path.exists('{other}'):\n"
+    '    time.sleep(.01)\n'
+    "    if time.time() > stop: sys.exit('alone')\n"
+)
+
+
+def test_two_steps_run_at_a_time_on_two_cores(steps, capsys):
+    one = MEET.format(mine='b', other='a') + "print('train: first')"
+    other = MEET.format(mine='a', other='b') + "print('val: ' + os.environ['OMP_NUM_THREADS'])"
+    some, two = steps(2, b=one, a=other)
+    some.run(two)
+    assert set(some.seconds) == {'a', 'b'}
+    lines = [line for line in capsys.readouterr().out.split('\n') if line and line[0] != '$']
+    assert lines == ['[1/2] a', 'val: 1', '[2/2] b', 'train: first']  # in the order of the names, with half the cores
+
+
+def test_one_core_runs_one_step(steps):
+    alone = "import pathlib\nassert not pathlib.Path('busy').exists()\n"
+    busy = "open('busy', 'w').close()\ntime.sleep(.2)\nos.remove('busy')"
+    some, three = steps(1, a=alone + busy, b=alone + busy, c=alone + busy)
+    some.run(three)
+    assert list(some.seconds) == ['a', 'b', 'c']
+
+
+def test_a_failure_ends_what_runs_beside_it(steps, capsys):
+    bad = MEET.format(mine='b', other='a') + "sys.exit('no luck')"
+    slow = MEET.format(mine='a', other='b') + "open('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    some, two = steps(2, b=bad, a=slow)
+    with pytest.raises(CheckFailed, match=r'\[2/2\] b failed with status 1'):
+        some.run(two)
+    assert 'no luck' in capsys.readouterr().out
+    pid = some.folder / 'pid'
+    if pid.exists() and pid.read_text():  # it may have been ended before
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+
+def test_a_half_written_line_waits(tmp_path, capsys):
+    log = tmp_path / 'log'
+    log.write_text('train: 1 scene\nval: 2')
+    with log.open() as file:
+        follow(file)
+        assert capsys.readouterr().out == 'train: 1 scene\n'
+        with log.open('a') as more:
+            more.write('0 scenes')
+        follow(file)
+        assert capsys.readouterr().out == ''
+        follow(file, to_end=True)
+    assert capsys.readouterr().out == 'val: 20 scenes\n'
 
 
 def test_a_low_map_is_a_failure(demo, capsys):
