@@ -49,7 +49,6 @@ SURFACE = {
         'moment_rule',
         'predict',
         'remove_gains',
-        'use_compiled_moments',
     ],
     'mmrotate_plugin.apis': [
         'Detections',

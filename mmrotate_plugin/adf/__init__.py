@@ -6,7 +6,6 @@ from .dropout_sampling import NoDropout
 from .gains import accept_gains, gain_noise, gain_rule, remove_gains
 from .gaussian import Gaussian
 from .jacobian import jacobian_variance
-from .kernels import use_compiled_moments
 from .mc_dropout import Prediction, predict
 from .moment_rules import NoMomentRule, moment_rule
 from .noise_estimation import estimate_noise
@@ -69,5 +68,4 @@ __all__ = [
     'moment_rule',
     'predict',
     'remove_gains',
-    'use_compiled_moments',
 ]

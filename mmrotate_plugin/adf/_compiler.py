@@ -1,4 +1,4 @@
-"""Ask who follows a call: torch.compile, a tracer, a transform. torch 2.0 and 2.1 lack parts of it."""
+"""Make functions that torch.compile, tracers and transforms can follow."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -6,31 +6,15 @@ from typing import Any, TypeVar
 import torch
 from torch.autograd import forward_ad
 
-Function = TypeVar('Function', bound=Callable[..., Any])
+from ..kernels import following
+from ..kernels.following import is_tracing, is_transformed
 
-_compiler: Any = getattr(torch, 'compiler', None)
+Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 def is_compiling() -> bool:
     """Tell whether torch.compile, or a tracer such as the one of the ONNX export, follows this call."""
-    return is_tracing() or (hasattr(_compiler, 'is_compiling') and _compiler.is_compiling())
-
-
-def is_dynamo_compiling() -> bool:
-    """Tell whether torch.compile reads the code of this call; torch.export does so with ``strict=True`` only."""
-    if hasattr(_compiler, 'is_dynamo_compiling'):
-        return _compiler.is_dynamo_compiling()
-    return hasattr(_compiler, 'is_compiling') and _compiler.is_compiling()
-
-
-def is_tracing() -> bool:
-    """Tell whether a tracer records the operations of this call."""
-    return torch.jit.is_tracing()  # type: ignore[attr-defined]  # documented, but not in the stub
-
-
-def is_transformed(x: torch.Tensor) -> bool:
-    """Tell whether a transform of `torch.func` (grad, vmap, jvp, functionalize) follows this tensor."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return is_tracing() or following.is_compiling()
 
 
 class Elementwise(torch.autograd.Function):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._compiler import is_dynamo_compiling
+from ..kernels.following import is_dynamo_compiling
 
 EMPTY = torch.empty(0, device='cpu')
 

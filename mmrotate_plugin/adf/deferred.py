@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import kernels
+from ..kernels import takes
 from ._compiler import follows_gradient
 
 
@@ -56,7 +56,7 @@ class Deferred:
         if self.versions != self._versions():
             raise RuntimeError(
                 'a variance was changed in place before a value that depends on it was computed: change a copy of it, '
-                'x.var.clone(), or switch deferred sums off by mmrotate_plugin.adf.use_compiled_moments(False)'
+                'x.var.clone(), or switch deferred sums off by mmrotate_plugin.kernels.use_compiled_loops(False)'
             )
 
     def _versions(self) -> list[int]:
@@ -78,7 +78,7 @@ def deferred(mean: Tensor, parts: Sequence[Part]) -> Deferred | None:
     """
     maps = [part.var for part in parts]
     scales = [part.scale for part in parts if part.scale is not None]
-    if len(parts) > 2 or not kernels.takes(mean, *maps) or follows_gradient(mean, *maps, *scales):
+    if len(parts) > 2 or not takes(mean, *maps) or follows_gradient(mean, *maps, *scales):
         return None
     if mean.dim() < 2 or not mean.is_contiguous() or any(x.shape != mean.shape for x in maps):
         return None

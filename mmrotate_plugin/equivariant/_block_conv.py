@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from ._constants import Constant, is_batched, is_compiling, is_tracing, is_transformed
+from ..kernels.following import is_compiling, is_tracing, is_transformed
+from ._constants import Constant, is_batched
 
 LARGE = 1024  # pixels of a map; below, writing rows of the batch apart takes up to five times as long as copying them
 

@@ -13,37 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..kernels.following import is_compiling, is_plain, is_tracing
+
 _C: Any = torch._C  # its stub lacks some names
-
-
-def is_plain(x: Tensor) -> bool:
-    """Tell whether a tensor may outlive the modes and transforms that are active now.
-
-    It may not if it is of a subclass (such as fake and functional tensors) or wrapped by `torch.func`.
-    """
-    return type(x) in (Tensor, nn.Parameter) and not is_transformed(x)
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Tell whether a transform of `torch.func` (grad, vmap, jvp, functionalize) follows this tensor."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def is_batched(x: Tensor) -> bool:
     """Tell whether this tensor is a batch of the older vmap, that of `torch.autograd.grad(..., is_grads_batched)`."""
     test = getattr(_C._functorch, 'is_legacy_batchedtensor', None)  # torch 2.0 lacks it
     return test is not None and test(x)
-
-
-def is_compiling() -> bool:
-    """Tell whether torch.compile or torch.export follows this call."""
-    compiler = getattr(torch, 'compiler', None)
-    return compiler is not None and hasattr(compiler, 'is_compiling') and compiler.is_compiling()
-
-
-def is_tracing() -> bool:
-    """Tell whether `torch.jit.trace` records the operations of this call."""
-    return torch.jit.is_tracing()  # type: ignore[attr-defined]  # documented, but not in the stub
 
 
 @contextmanager

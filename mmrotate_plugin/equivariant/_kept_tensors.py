@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ._constants import is_compiling, is_plain, is_tracing, untraced
+from ..kernels.following import is_compiling, is_plain, is_tracing
+from ._constants import untraced
 
 T = TypeVar('T')
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._constants import Constant, is_compiling, is_plain, is_tracing, untraced
+from ..kernels.following import is_compiling, is_plain, is_tracing
+from ._constants import Constant, is_batched, untraced
 from ._fixed import FixedLayer
 from ._kernel import square
 
@@ -107,6 +108,10 @@ class ennBlurPool(_Blur):
         out = F.conv2d(x, filter, None, self.stride, padding, 1, channels)
         if padding == 0 or count_include_pad:
             return out
+        if _has_known_size(x):
+            return _scaled(
+                out, x, *(edge_gains(self.sigma, self.blur_size, n, self.stride, padding) for n in x.shape[-2:])
+            )
         inside = torch.ones(1, 1, *x.shape[-2:], dtype=x.dtype, device=x.device)
         return out * F.conv2d(inside, filter[:1], None, self.stride, padding).reciprocal()
 
@@ -209,6 +214,11 @@ class ennBlurUpsample(_Blur):
         filter, channels = self._filter(x)
         half = self.blur_size // 2
         out = F.conv_transpose2d(x, filter, None, self.stride, half, extra, channels)
+        if _has_known_size(x):
+            sizes = zip(x.shape[-2:], extra, strict=True)
+            return _scaled(
+                out, x, *(edge_gains_upwards(self.sigma, self.blur_size, n, self.stride, more) for n, more in sizes)
+            )
         inside = torch.ones(1, 1, *x.shape[-2:], dtype=x.dtype, device=x.device)
         return out * F.conv_transpose2d(inside, filter[:1], None, self.stride, half, extra).reciprocal()
 
@@ -227,9 +237,42 @@ class ennBlurUpsample(_Blur):
         return f'sigma={self.sigma:g}, scale_factor={self.scale_factor}, kernel_size={self.blur_size}'
 
 
+def _has_known_size(x: Tensor) -> bool:
+    """Tell whether height and width are plain numbers, which no tracer or compiler has to follow."""
+    return not (is_tracing() or is_compiling()) and all(isinstance(n, int) for n in x.shape[-2:])
+
+
+def _scaled(out: Tensor, x: Tensor, rows: Constant, columns: Constant) -> Tensor:
+    """Multiply the blur of `x` by the gains of its rows and columns; an ordinary tensor in place."""
+    gains = rows.like(x)[:, None] * columns.like(x)
+    return out.mul_(gains) if is_plain(x) and not is_batched(x) else out * gains
+
+
 @cache
 def gaussian_filter(sigma: float, size: int) -> Constant:
     """Return a Gaussian of sum one, (size, size), equal to the bit under turns and reflections; one per process."""
     square_radius = np.add.outer(*[np.square(np.arange(size) - size // 2)] * 2)
     values = np.exp(-square_radius / (2 * sigma**2))
     return Constant(values / values.sum())
+
+
+def _gaussian(sigma: float, size: int) -> np.ndarray:
+    """Return one row of `gaussian_filter`, of sum one; the filter is its product with itself."""
+    values = np.exp(-np.square(np.arange(size) - size // 2) / (2 * sigma**2))
+    return values / values.sum()
+
+
+@cache
+def edge_gains(sigma: float, size: int, length: int, stride: int, padding: int) -> Constant:
+    """Return one by the part of the filter within a map of `length` pixels, for each pixel of a strided blur."""
+    ones = np.pad(np.ones(length), padding)
+    return Constant(1 / np.convolve(ones, _gaussian(sigma, size), 'valid')[::stride])
+
+
+@cache
+def edge_gains_upwards(sigma: float, size: int, length: int, stride: int, extra: int) -> Constant:
+    """Return one by the blur of the pixels, for each pixel of a map `stride` times as long, with `extra` at its end."""
+    pixels = np.zeros(stride * (length - 1) + 1)
+    pixels[::stride] = 1
+    start = size // 2
+    return Constant(1 / np.convolve(pixels, _gaussian(sigma, size))[start : start + len(pixels) + extra])

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._constants import autocasts_cpu, is_compiling, is_tracing
+from ..kernels.following import is_compiling, is_tracing
+from ._constants import autocasts_cpu
 from ._e2cnn import GeometricTensor
 from ._kept_tensors import KeptTensors
 from ._kernel import named_padding, square

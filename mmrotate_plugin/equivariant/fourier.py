@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..kernels.following import is_transformed
 from ._block_conv import BlockAlgebra, block_conv
-from ._constants import Constant, is_transformed
+from ._constants import Constant
 
 
 class Spectrum(NamedTuple):

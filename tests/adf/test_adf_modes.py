@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from mmrotate_plugin.adf import Gaussian, use_compiled_moments
+from mmrotate_plugin.adf import Gaussian
 from mmrotate_plugin.adf.functional import _normal
+from mmrotate_plugin.kernels import use_compiled_loops
 
 
 def relu(x):
@@ -31,8 +32,8 @@ def inference():
 @pytest.mark.parametrize('use', [fake, transformed, inference])
 def test_first_use_leaves_a_sound_rule(use, monkeypatch, request):
     monkeypatch.setattr(_normal, '_constants', {})
-    before = use_compiled_moments(False)  # they need no constants
-    request.addfinalizer(lambda: use_compiled_moments(before))
+    before = use_compiled_loops(False)  # they need no constants
+    request.addfinalizer(lambda: use_compiled_loops(before))
     expected = F.relu(Gaussian(torch.ones(3).double(), torch.full((3,), 1.1).double())).var.float()
     use()
     x = torch.ones(3, requires_grad=True)

@@ -194,7 +194,9 @@ def test_moments_of_independent_pixels(layer):
 
 def test_moments_pass_the_maximum_too():
     out = ennMaxBlurPool(3, 2, 1)(Gaussian(X, torch.full_like(X, 0.1)))
-    assert out.mean.shape == (2, 16, 7, 7) and (out.var > 0).all() and (out.mean > ennMaxBlurPool(3, 2, 1)(X)).all()
+    excess = out.mean - ennMaxBlurPool(3, 2, 1)(X)
+    assert out.mean.shape == (2, 16, 7, 7) and (out.var > 0).all()
+    assert excess.min() > -1e-6 and (excess > 1e-3).float().mean() > 0.9  # none where one value is far above
 
 
 def test_size_of_a_larger_map_can_be_asked_for():

@@ -54,7 +54,7 @@ def all_keys() -> dict[str, str]:
     about = json.dumps([project['build-system'], project['project'], project['tool']['setuptools']])
     version = (ROOT / 'mmrotate_plugin/version.py').read_text(encoding='utf-8')
     mmcv = f'{MMCV}=={PINS[MMCV]}\n{PINS["torch"]}\n'
-    compiled = [file.read_text(encoding='utf-8') for file in sorted(ROOT.glob('mmrotate_plugin/adf/kernels/*.[ch]'))]
+    compiled = [file.read_text(encoding='utf-8') for file in sorted(ROOT.glob('mmrotate_plugin/kernels/*.[ch]'))]
     importable = [folder.name for folder in OWN]
     everything = f'{LOCK}{about}{version}{importable}{compiled}{ROOT} bytecode'
     return {key: hash_of(text) for key, text in dict(packages=str(PACKAGES), mmcv=mmcv, done=everything).items()}

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .._compiler import is_compiling, is_transformed
+from ...kernels.following import is_transformed
+from .._compiler import is_compiling
 
 BLOCK = 65536  # elements of a temporary: with those of a rule they stay in the cache of a core
 # elements per thread of a shared loop, which must outlast waking the other threads; fewer elements are computed in

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import kernels
-from .._compiler import constant_result, follows_gradient, is_compiling, is_tracing
+from ...kernels import moments, takes
+from ...kernels.following import is_tracing
+from .._compiler import constant_result, follows_gradient, is_compiling
 from ..gaussian import Gaussian
 from ._normal import Moments
 from .maxima import NO_INDICES, Size, like, max_over, single_precision, tree_max
@@ -63,10 +64,10 @@ def max_pool(
     ]
     sides = list(zip(range(-axes, 0), pad, right, strict=True))
     if axes == 2 and kernel[0] == kernel[1] <= SYMMETRIC and step[0] == step[1] and dilate[0] == dilate[1]:
-        if kernels.takes(mean) and kernels.takes(var) and not follows_gradient(mean, var):
+        if takes(mean) and takes(var) and not follows_gradient(mean, var):
             window = (kernel[0], step[0], pad[0], pad[1], dilate[0])
             maps = mean.contiguous(), var.contiguous()
-            return like(x, *kernels.max_moments(*maps, (out[0], out[1]), window, *_merges(kernel[0])))
+            return like(x, *moments.max_moments(*maps, (out[0], out[1]), window, *_merges(kernel[0])))
         mean, var = _padded(mean, sides, -math.inf), _padded(var, sides, 0.0)
         mean, var = _max_of_square(mean, var, *taps, gather=max(step) > 1)
         return like(x, mean, var)

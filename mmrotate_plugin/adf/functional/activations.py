@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import kernels
+from ...kernels import moments, takes
 from .._compiler import Elementwise, apply, follows_gradient, is_compiling
 from ..deferred import parts_of
 from ..gaussian import Gaussian
@@ -66,8 +66,8 @@ class _ReLU(Elementwise):
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Moments:
-        if kernels.takes(mean, var):
-            return kernels.relu_moments(mean, var)
+        if takes(mean, var):
+            return moments.relu_moments(mean, var)
         to_mean, to_var = blockwise(_relu_moments, (mean, var), outputs=2, temporaries=5)
         return to_mean, to_var
 
@@ -93,8 +93,8 @@ class _ReLUVariance(Elementwise):
 
     @staticmethod
     def forward(mean: Tensor, var: Tensor) -> Tensor:
-        if kernels.takes(mean, var):
-            return kernels.relu_moments(mean, var, plain=True)[1]
+        if takes(mean, var):
+            return moments.relu_moments(mean, var, plain=True)[1]
         return blockwise(_relu_variance, (mean, var), outputs=1, temporaries=5)[0]
 
     setup_context = _ReLU.setup_context
@@ -137,14 +137,14 @@ def compiled_relu(x: Gaussian, *, plain: bool) -> Gaussian | None:
         x: Any shape.
         plain: Whether the mean is the plain ReLU of the mean.
     """
-    if not kernels.takes(x.mu):
+    if not takes(x.mu):
         return None
     parts = parts_of(x.variance)
     maps = [x.mu, *(part.var for part in parts)]
-    if not kernels.takes(*maps) or follows_gradient(*maps):
+    if not takes(*maps) or follows_gradient(*maps):
         return None
     second = parts[1] if len(parts) == 2 else (None, None)
-    return Gaussian(*kernels.relu_moments(x.mu, *parts[0], *second, plain=plain))
+    return Gaussian(*moments.relu_moments(x.mu, *parts[0], *second, plain=plain))
 
 
 def relu_variance(x: Gaussian) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import kernels
-from .._compiler import follows_gradient, is_compiling, is_transformed
+from ...kernels import takes
+from ...kernels.following import is_transformed
+from .._compiler import follows_gradient, is_compiling
 from ..deferred import Part, deferred
 from ..gaussian import Gaussian
 from ..moment_rules import PLAIN, RULES
@@ -105,7 +106,7 @@ def group_norm(
     """
     b, c, *sizes = x.shape
     affine = [value for value in (weight, bias) if value is not None]
-    if x.mu.is_contiguous() and kernels.takes(x.mu, x.v) and not follows_gradient(x.mu, x.v, *affine):
+    if x.mu.is_contiguous() and takes(x.mu, x.v) and not follows_gradient(x.mu, x.v, *affine):
         # the operator of F.group_norm returns 1 / sqrt(spread + eps), too
         mean, _, inverse = torch.native_group_norm(x.mu, weight, bias, b, c, math.prod(sizes), num_groups, eps)
         scale = inverse.square().repeat_interleave(c // num_groups, 1)  # (B, C)

@@ -2,53 +2,11 @@
 
    Plain C without torch or Python: pointers come through ctypes, so one build serves every version of either. */
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define INTERFACE 1 /* what kernels/library.py expects */
-
-/* the same functions twice: for any processor of this architecture, and for one with AVX2 and FMA */
-#define NAME(function) function##_any
-#include "moments_body.h"
-#undef NAME
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define NAME(function) function##_wide
-#include "moments_body.h"
-#undef NAME
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#define CHOOSE(function) (wide() ? function##_wide : function##_any)
-
-static int wide(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-#else
-#define CHOOSE(function) function##_any
-#endif
-
-#define GRAIN 16384 /* values for which waking another thread pays */
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-EXPORT int moments_interface(void) { return INTERFACE; }
-
-static int64_t parts_of(int64_t values, int threads) {
-    int64_t parts = values / GRAIN;
-    return parts < 1 ? 1 : parts > threads ? threads : parts;
-}
+#define BODY "moments_body.h"
+#include "processors.h"
 
 /* ReLU of `planes` maps of `size` values each, of variance first * first_scale[c] + second * second_scale[c] for map
    number b * channels + c. `second` and the scales may be null; `plain` asks for the plain ReLU of means. */

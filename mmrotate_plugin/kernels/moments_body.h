@@ -7,7 +7,6 @@
 
 #define FAR_AWAY 12.5f /* standard deviations beyond which the density is a denormal number */
 #define SLOPE 0.34f    /* of Mills' ratio, a polynomial in 1 / (1 + SLOPE t): see functional/_normal.py */
-#define INLINE static inline __attribute__((always_inline, unused))
 
 /* each comparison lets a NaN through, as torch's clamps do */
 #define AT_LEAST(x, low) ((x) < (low) ? (low) : (x))

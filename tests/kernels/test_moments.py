@@ -8,28 +8,29 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmrotate_plugin.adf import Gaussian, kernels, use_compiled_moments
+from mmrotate_plugin.adf import Gaussian
 from mmrotate_plugin.adf.deferred import Deferred
-from mmrotate_plugin.adf.kernels.library import wanted
+from mmrotate_plugin.kernels import available, use_compiled_loops
+from mmrotate_plugin.kernels.library import wanted
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason='no C compiler was there at the installation')
+pytestmark = pytest.mark.skipif(not available(), reason='no C compiler was there at the installation')
 
 
 @pytest.fixture(autouse=True)
 def switched_back():
-    before = use_compiled_moments(True)
+    before = use_compiled_loops(True)
     yield
-    use_compiled_moments(before)
+    use_compiled_loops(before)
 
 
 def both(function):
     """Return what a function gives compiled and in Python."""
     found = []
     for compiled in (True, False):
-        use_compiled_moments(compiled)
+        use_compiled_loops(compiled)
         with torch.no_grad():
             found.append(function())
-    use_compiled_moments(True)
+    use_compiled_loops(True)
     return found
 
 
@@ -215,7 +216,7 @@ def test_a_variance_that_is_changed_in_place_is_refused():
 def test_gradients_are_those_of_the_rule():
     found = []
     for compiled in (True, False):
-        use_compiled_moments(compiled)
+        use_compiled_loops(compiled)
         x = gaussian(2, 3, 8, 8)
         x.mu.requires_grad_(), x.v.requires_grad_()
         out = F.max_pool2d(F.relu(x), 3, 2)
@@ -241,4 +242,4 @@ def test_the_environment_switches_them_off(value, on):
 
 
 def test_the_switch_returns_what_was_before():
-    assert use_compiled_moments(False) and not use_compiled_moments(True) and use_compiled_moments(True)
+    assert use_compiled_loops(False) and not use_compiled_loops(True) and use_compiled_loops(True)

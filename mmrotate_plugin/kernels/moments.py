@@ -1,4 +1,4 @@
-"""The compiled moments as operators of torch, so that its profilers and dispatch modes see them by name."""
+"""Moments of ReLU and of max pooling in one pass over a map, as operators of torch, which its profilers name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .library import library
 
-_NAMES = torch.library.Library('mmrotate_plugin', 'DEF')
+_NAMES = torch.library.Library('mmrotate_plugin', 'FRAGMENT')
 _NAMES.define(
     'relu_moments(Tensor mean, Tensor var, Tensor? scale, Tensor? other, Tensor? other_scale, bool plain)'
     ' -> (Tensor, Tensor)'

@@ -1,4 +1,4 @@
-"""Find the compiled moments, and decide which tensors they take."""
+"""Find the compiled loops, and decide which tensors they take."""
 
 import ctypes
 import os
@@ -8,28 +8,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .._compiler import is_compiling, is_transformed
+from .following import is_compiling, is_plain, is_tracing
 
 SWITCH = 'MMROTATE_PLUGIN_COMPILED'
 OFF = ('0', 'off', 'false', 'no')
-INTERFACE = 1  # of moments.c
+INTERFACE = 2  # of library.c
 POINTER, SIZE, NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
 def _load() -> ctypes.CDLL | None:
     """Load the library that the installation built; None where there is none, or one of other sources."""
     for suffix in EXTENSION_SUFFIXES:
-        file = Path(__file__).with_name(f'_moments{suffix}')
+        file = Path(__file__).with_name(f'_loops{suffix}')
         if not file.is_file():
             continue
         try:
             library = ctypes.CDLL(str(file))
-            if library.moments_interface() != INTERFACE:
+            if library.loops_interface() != INTERFACE:
                 continue
             library.relu_moments.argtypes = [*[POINTER] * 7, *[SIZE] * 3, NUMBER, NUMBER]
             library.relu_moments.restype = None
             library.max_moments.argtypes = [*[POINTER] * 4, *[SIZE] * 10, POINTER, POINTER, SIZE, NUMBER]
             library.max_moments.restype = NUMBER
+            library.angular_relu.argtypes = [POINTER, POINTER, SIZE, SIZE, NUMBER, POINTER, POINTER, POINTER, NUMBER]
+            library.angular_relu.restype = NUMBER
         except (OSError, AttributeError):
             continue
         return library
@@ -37,7 +39,7 @@ def _load() -> ctypes.CDLL | None:
 
 
 def wanted(value: str | None) -> bool:
-    """Tell whether the variable of the environment, None if it is not set, leaves the compiled moments on."""
+    """Tell whether the variable of the environment, None if it is not set, leaves the compiled loops on."""
     return (value or '').strip().lower() not in OFF
 
 
@@ -47,12 +49,12 @@ class _State:
 
 
 def available() -> bool:
-    """Tell whether the compiled moments were built for this Python and can be loaded."""
+    """Tell whether the compiled loops were built for this Python and can be loaded."""
     return _State.library is not None
 
 
-def use_compiled_moments(enabled: bool) -> bool:
-    """Switch the compiled moments on or off; without them, the rules in Python compute the same to 1e-6.
+def use_compiled_loops(enabled: bool) -> bool:
+    """Switch the compiled loops on or off; without them, operations of torch compute the same to 1e-6.
 
     They are on where the installation found a C compiler, unless the environment has `MMROTATE_PLUGIN_COMPILED=0`.
 
@@ -63,9 +65,9 @@ def use_compiled_moments(enabled: bool) -> bool:
         Whether they were in use before, to switch back.
 
     Example:
-        >>> from mmrotate_plugin.adf import use_compiled_moments
-        >>> before = use_compiled_moments(False)
-        >>> use_compiled_moments(before)
+        >>> from mmrotate_plugin.kernels import use_compiled_loops
+        >>> before = use_compiled_loops(False)
+        >>> use_compiled_loops(before)
         False
     """
     before, _State.enabled = _State.enabled, bool(enabled) and available()
@@ -79,18 +81,13 @@ def library() -> ctypes.CDLL:
 
 
 def takes(*maps: Tensor) -> bool:
-    """Tell whether the compiled moments are in use and take these tensors: float32 of one dense layout on the CPU.
+    """Tell whether the compiled loops are in use and take these tensors: float32 of one dense layout on the CPU.
 
-    Compilers and tracers of torch follow the rules in Python instead, and fuse their operations by themselves.
+    Compilers and tracers of torch follow the operations of torch instead, and fuse them by themselves.
     """
-    if is_compiling() or not _State.enabled:
+    if is_compiling() or is_tracing() or not _State.enabled:
         return False
     layout = maps[0].stride()
     return all(
-        type(x) in (Tensor, torch.nn.Parameter)
-        and x.dtype == torch.float32
-        and x.device.type == 'cpu'
-        and x.stride() == layout
-        and not is_transformed(x)
-        for x in maps
+        x.dtype == torch.float32 and x.device.type == 'cpu' and x.stride() == layout and is_plain(x) for x in maps
     ) and (maps[0].is_contiguous() or maps[0].is_contiguous(memory_format=torch.channels_last))
