@@ -1,11 +1,16 @@
 """Estimate the noise of an image from the image itself."""
 
 import math
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
+from ..kernels.following import is_transformed
+from ._compiler import is_compiling
+
 MAD = 0.6744897501960817  # median of |z| for a standard normal z
+VALUES = 2**18  # of windows that are looked at together
 GAIN = 6.0  # root of the sum of squares of the mask [1, -2, 1] x [1, -2, 1]
 
 
@@ -65,18 +70,36 @@ def estimate_noise(x: Tensor, *, window: int = 32) -> Tensor:
     size = size.abs_()
     down, up_rows = _windows(size.shape[2], window, size)
     across, up_columns = _windows(size.shape[3], window, size)
-    medians = [
-        size[:, :, rows][..., across].permute(0, 1, 3, 2, 4).flatten(3).median(-1).values  # (B, C, n_w)
-        for rows in down
-    ]
-    variance = (torch.stack(medians, 2) / (GAIN * MAD)).square()  # (B, C, n_h, n_w)
+    quick = (
+        size.device.type == 'cpu' and not is_compiling() and not is_transformed(size) and bool(size.sum().isfinite())
+    )
+    medians = []
+    for rows in down.split(max(1, VALUES // max(1, size[:, :, 0, 0].numel() * down.shape[1] * across.numel()))):
+        strips = size.index_select(2, rows.flatten()).unflatten(2, rows.shape)  # (B, C, n, window, W)
+        strips = strips.transpose(3, 4).contiguous().index_select(3, across.flatten())
+        medians.append(_medians(strips.unflatten(3, across.shape).flatten(4), quick=quick))  # (B, C, n, n_w)
+    variance = (torch.cat(medians, 2) / (GAIN * MAD)).square()  # (B, C, n_h, n_w)
     return (up_rows @ variance @ up_columns.mT).to(x.dtype)
+
+
+def _medians(values: Tensor, *, quick: bool) -> Tensor:
+    """Take the lower median along the last dimension.
+
+    `quick` lets numpy sort the values into lower and upper ones, in place: a fifth of the time of torch's median, which
+    keeps indices, too, and the same number unless there are NaNs.
+    """
+    middle = (values.shape[-1] - 1) // 2
+    if quick:
+        with suppress(RuntimeError):  # torch without numpy
+            values.numpy().partition(middle, axis=-1)
+            return values[..., middle]
+    return values.median(-1).values
 
 
 def _second_difference(x: Tensor, dim: int) -> Tensor:
     """Take second differences: two pixels shorter, and exactly 0 for equal neighbours, unlike a convolution."""
     n = x.shape[dim] - 2
-    return x.narrow(dim, 0, n) + x.narrow(dim, 2, n) - 2 * x.narrow(dim, 1, n)
+    return (x.narrow(dim, 0, n) + x.narrow(dim, 2, n)).sub_(x.narrow(dim, 1, n), alpha=2)
 
 
 def _windows(length: int, window: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmrotate_plugin.adf import estimate_noise
+from mmrotate_plugin.adf.noise_estimation import _medians
 
 
 def picture(size=256):
@@ -43,3 +44,21 @@ def test_units_and_types():
 def test_bad_images(x, error, text):
     with pytest.raises(error, match=text):
         estimate_noise(x)
+
+
+@pytest.mark.parametrize('count', [9, 1024])
+def test_sorting_in_part_gives_the_median(count):
+    values = torch.randn(3, 2, count)
+    values[0, 0, ::2] = values[0, 0, 0]  # ties
+    expected = values.sort(-1).values[..., (count - 1) // 2]
+    for quick in (True, False):
+        assert torch.equal(_medians(values.clone(), quick=quick), expected)
+    values[1, 0, 3] = torch.nan
+    assert not torch.equal(_medians(values.clone(), quick=True), _medians(values, quick=False))
+
+
+def test_noise_of_pixels_that_are_no_numbers_is_none():
+    image = torch.randn(1, 3, 80, 80)
+    image[0, 1, 70, 70] = torch.nan
+    noise = estimate_noise(image)
+    assert noise[:, ::2].isfinite().all() and noise[0, 1, 70, 70].isnan()

@@ -61,9 +61,12 @@ def put_score_maps(samples: Sequence[Any], maps: Sequence[Tensor | Gaussian], si
     Raises:
         ValueError: If no map has a variance, as in a detector without dense head and RPN.
     """
-    levels = [level.sigmoid().std.amax(1, keepdim=True) for level in maps if isinstance(level, Gaussian)]
-    if not levels:
+    logits = [level for level in maps if isinstance(level, Gaussian)]
+    if not logits:
         raise ValueError('score_map=True needs a dense head or an RPN, whose scores are maps; this detector has none')
+    joined: Any = torch.cat([level.reshape(-1) for level in logits])  # at once, for small maps
+    parts = joined.sigmoid().std.split([level.numel() for level in logits])
+    levels = [part.view(level.shape).amax(1, keepdim=True) for part, level in zip(parts, logits, strict=True)]
     whole = torch.stack([F.interpolate(level, size, mode='bilinear')[:, 0] for level in levels]).amax(0)
     for sample, values in zip(samples, whole, strict=True):
         height, width = sample.metainfo.get('img_shape', size)[:2]

@@ -53,7 +53,9 @@ def operator_rules(model: nn.Module) -> Iterator[None]:
     """
     rules = _rules()
     with ExitStack() as stack:
-        for module in model.modules():
+        kinds = {type(module) for module in model.modules()}
+        special = {kind for kind in kinds if any(issubclass(kind, known) for known in rules)}
+        for module in model.modules() if special else ():
             rule = _rule_of(module, rules)
             if rule is not None:
                 stack.enter_context(
