@@ -5,7 +5,7 @@
 #include <float.h>
 #include <math.h>
 
-#define FAR_AWAY 12.5f /* standard deviations beyond which the density is a denormal number */
+#define FAR_AWAY 9.0f /* standard deviations beyond which the tail, 1e-19, is zero: denormal numbers are slow */
 #define SLOPE 0.34f    /* of Mills' ratio, a polynomial in 1 / (1 + SLOPE t): see functional/_normal.py */
 
 /* each comparison lets a NaN through, as torch's clamps do */
@@ -51,9 +51,10 @@ INLINE void NAME(relu_loop)(const float *restrict mean, const float *restrict fi
         if (second) v += second[i] * second_scale;
         float root = sqrtf(AT_LEAST(v, FLT_MIN)), inverse = 1.0f / root;
         float t = fabsf(m) * inverse;
+        float near = (float)(t < FAR_AWAY);
         t = AT_MOST(t, FAR_AWAY);
-        float density = NAME(density)(t), tail = NAME(tail)(t, density);
-        float excess = density - t * tail;
+        float density = NAME(density)(t), tail = NAME(tail)(t, density) * near;
+        float excess = density * near - t * tail;
         excess = AT_LEAST(excess, 0.0f);
         float share = fabsf((float)(m > 0.0f) - tail) - (t + excess) * excess;
         to_var[i] = AT_LEAST(share, 0.0f) * v;
@@ -93,9 +94,10 @@ INLINE void NAME(pair_loop)(float *restrict m1, float *restrict v1, const float 
         float low = AT_LEAST(a, -limit), high = AT_LEAST(b, -limit);
         float z = (AT_MOST(low, limit) - AT_MOST(high, limit)) * inverse;
         float t = fabsf(z);
+        float near = (float)(t < FAR_AWAY);
         t = AT_MOST(t, FAR_AWAY);
-        float density = NAME(density)(t), tail = NAME(tail)(t, density);
-        float excess = density - t * tail;
+        float density = NAME(density)(t), tail = NAME(tail)(t, density) * near;
+        float excess = density * near - t * tail;
         excess = AT_LEAST(excess, 0.0f);
         float first = fabsf((float)(z > 0.0f) - tail), step = va - vb;
         m1[i] = (a > b ? a : b) + rho * (inverse * s * excess);

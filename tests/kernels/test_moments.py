@@ -75,6 +75,17 @@ def test_relu_is_that_of_python_at_every_scale(plain_mean):
     assert (delta.v - F.relu(Gaussian(z, torch.ones_like(z))).v).abs().max() > 0.1  # another rule would be seen
 
 
+def test_no_value_is_denormal():
+    """Such numbers take a processor several times as long; they come of variances like those of a deep network."""
+    z = torch.linspace(-30, 30, 6001)
+    v = torch.full_like(z, 1e-8)
+    with torch.no_grad():
+        out = F.relu(Gaussian(z * 1e-4, v))
+    for value in (out.v, out.mu):
+        assert ((value == 0) | (value.abs() >= torch.finfo(torch.float32).tiny)).all() and (value == 0).any()
+    assert (out.v[z < -9.1] == 0).all() and out.v[z > 9.1].equal(v[z > 9.1]) and (out.v[z > -8.9] > 0).all()
+
+
 def test_not_a_number_stays_one():
     nan = torch.tensor([float('nan'), 1.0, -1.0, float('inf')])
     a, b = both(lambda: F.relu(Gaussian(nan, torch.tensor([1.0, float('nan'), 1.0, 1.0]))))
