@@ -47,6 +47,20 @@ class Deferred:
         assert total is not None
         return total
 
+    def reshaped(self, shape: Sequence[int]) -> 'Deferred | None':
+        """Reshape the parts, (B, C, ...), each channel to whole ones of `shape`; None for other shapes."""
+        (batch, channels), sizes = self.parts[0].var.shape[:2], self.parts[0].var.shape
+        if len(shape) < 2 or shape[0] != batch or not channels or shape[1] % channels or not sizes.numel():
+            return None
+        self.check()
+        times = shape[1] // channels
+        return Deferred(
+            [
+                Part(var.view(shape), scale if scale is None or times == 1 else scale.repeat_interleave(times, -1))
+                for var, scale in self.parts
+            ]
+        )
+
     def check(self) -> None:
         """Refuse parts that were changed in place after they were deferred, as autograd refuses saved tensors.
 

@@ -99,7 +99,7 @@ class Gaussian:
             out = PLAIN[function](*args, **kwargs)
         else:
             out = rule(*args, **kwargs)
-            if plain_mean:
+            if plain_mean and function not in MOVES:
                 out = _with_means(out, _of_means(function, args, kwargs))
         if floor or plain_mean or cheapest != 'diagonal':
             return _with_traits(out, (floor, plain_mean, cheapest), clamp=function not in MOVES)

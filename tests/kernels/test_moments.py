@@ -203,6 +203,24 @@ def test_norms_of_a_sample_give_the_same(plain_mean):
         assert isinstance(norm(x).variance, Deferred) == plain_mean
 
 
+@pytest.mark.parametrize('plain_mean', [False, True])
+def test_a_reshape_into_whole_channels_defers(plain_mean):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3, affine=False).eval()
+    norm.running_var.uniform_(0.5, 2)
+    x = gaussian(2, 3, 4, 6, plain_mean=True)
+    expected = norm(x).v
+    whole, others = [(2, 6, 2, 6), (2, 3, 24), (2, 12, -1)], [(2, 1, 12, 6), (6, 4, 6), (1, 6, 4, 6), (144,)]
+    for shape in whole + others:  # the others join channels, or mix them with samples
+        y = norm(x)
+        a = Gaussian(y.mu, y.variance, plain_mean=plain_mean).reshape(shape)
+        assert isinstance(a.variance, Deferred) == (shape in whole) and a.plain_mean == plain_mean
+        assert a.v.equal(expected.reshape(shape)) and a.mu.equal(y.mu.reshape(shape))
+    group = nn.GroupNorm(3, 3, affine=False)  # a scale for each sample
+    a = group(x).reshape(2, 6, 2, 6)
+    assert isinstance(a.variance, Deferred) and a.v.equal(group(x).v.reshape(2, 6, 2, 6))
+
+
 def test_a_deferred_sum_is_what_it_would_have_been():
     x, y = gaussian(2, 3, 4, 4), gaussian(2, 3, 4, 4)
     total, before = x + y, x.v + y.v

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..deferred import Deferred
 from ..gaussian import Gaussian
 from ..moment_rules import NoMomentRule, moment_rule
 
@@ -26,6 +27,7 @@ MOVED = (
     'clone', 'contiguous', 'detach', 'requires_grad_', 'to', 'type', 'type_as', 'float', 'double', 'half', 'bfloat16',
     'cpu', 'cuda',
 )  # fmt: skip
+RESHAPES = (torch.reshape, Tensor.reshape, Tensor.view, torch.flatten, Tensor.flatten)  # of a deferred variance
 # answered by the mean alone: sizes, types, and new plain tensors of that size or type
 ASKED = (
     'size', 'dim', 'ndimension', 'numel', 'nelement', 'stride', 'storage_offset', 'is_contiguous', 'element_size',
@@ -131,6 +133,10 @@ def _twice(function: Function) -> Function:
         means = function(_mean(x), *args, **kwargs)
         if not isinstance(x, Gaussian) or isinstance(means, str):  # plain.expand_as(x); the name x.type()
             return means
+        if function in RESHAPES and isinstance(x.variance, Deferred):
+            later = x.variance.reshaped(means.shape)
+            if later is not None:
+                return Gaussian(means, later)
         variances = function(x.v, *args, **kwargs)
         return Gaussian(means, variances) if isinstance(means, Tensor) else tuple(map(Gaussian, means, variances))
 
