@@ -9,7 +9,7 @@ DESCRIPTION = (
     'Train a small rotated detector on synthetic scenes, test it, and draw its detections and their uncertainty. Each '
     'step is a command that is printed first. A second run skips a finished training and continues an interrupted one.'
 )
-CONFIG = 'configs/synthetic/rotated-fcos_re18_fpn_synthetic.py'
+CONFIG = 'configs/synthetic/re-fcos_re18_refpn_synthetic.py'
 
 
 def add_arguments(parser: options.CommandParser) -> None:

@@ -144,11 +144,22 @@ def test_it_ends_with_the_uncertainty(demo, capsys):
     assert 'truth: 0.250 of the coordinates' in out and 'deviation and error: undefined' in out
 
 
-def test_the_default_config_has_an_uncertain_one():
+@pytest.mark.parametrize('config, uncertain', UNCERTAIN.items())
+def test_a_config_and_its_uncertain_one_have_one_detector(config, uncertain):
+    assert CONFIG in UNCERTAIN
     source = Path(__file__).resolve().parents[2]
-    uncertain = UNCERTAIN[CONFIG]
     cfg = Config.fromfile(source / uncertain)
-    assert cfg.model.detector == Config.fromfile(source / CONFIG).model and cfg.model.noise_std == 'estimate'
+    assert cfg.model.detector == Config.fromfile(source / config).model and cfg.model.noise_std == 'estimate'
+
+
+def test_another_base_of_the_config_is_trained_anew(demo):
+    (demo.root / 'base.py').write_text('b = 1\n')
+    (demo.root / 'config.py').write_text("_base_ = './base.py'\n")
+    demo()
+    (demo.root / 'base.py').write_text('b = 2\n')
+    demo.calls()
+    demo()
+    assert '--resume' not in demo.calls()['train']
 
 
 def test_a_finished_training_is_not_repeated_without_fresh(demo, capsys):
