@@ -1,6 +1,7 @@
 """Read and write detections and their standard deviations in OpenMMLab's data samples."""
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def put_score_maps(samples: Sequence[Any], maps: Sequence[Tensor | Gaussian], si
     joined: Any = torch.cat([level.reshape(-1) for level in logits])  # at once, for small maps
     parts = joined.sigmoid().std.split([level.numel() for level in logits])
     levels = [part.view(level.shape).amax(1, keepdim=True) for part, level in zip(parts, logits, strict=True)]
-    whole = torch.stack([F.interpolate(level, size, mode='bilinear')[:, 0] for level in levels]).amax(0)
+    whole = reduce(torch.maximum, [F.interpolate(level, size, mode='bilinear')[:, 0] for level in levels])
     for sample, values in zip(samples, whole, strict=True):
         height, width = sample.metainfo.get('img_shape', size)[:2]
         sample.score_std_map = values[:height, :width].clone()

@@ -79,12 +79,12 @@ class ImageNoise:
         """Variance of each pixel of normalised images, (B, C, H, W); padding has none."""
         known = self.variance
         variance = estimate_noise(inputs) if known is None else fill_noise(known, inputs)
-        noisy = torch.zeros_like(variance, dtype=torch.bool)
+        noisy = torch.zeros_like(variance)
         for i, sample in enumerate(data_samples):
             height, width = sample.metainfo.get('img_shape', inputs.shape[-2:])[:2]
             rows, columns = content_slices(sample.metainfo, (height, width))
-            noisy[i, :, rows, columns] = True
-        return variance * noisy
+            noisy[i, :, rows, columns] = variance[i, :, rows, columns]
+        return noisy
 
 
 def _scale(preprocessor: Any) -> Tensor | None:
