@@ -26,7 +26,7 @@ model = dict(
 # Many small steps: at a learning rate of 2e-3, 480 iterations of 2 scenes reach a mAP of .74 on validation scenes, 360
 # of 4 scenes .64. And large ones: the 480 iterations reach .86 at 5e-3 and .87 at 1e-2.
 batch_size = 2
-train_dataloader = dict(batch_size=batch_size, dataset=dict(length=400))
+train_dataloader = dict(batch_size=batch_size, dataset=dict(length=320))
 auto_scale_lr = dict(base_batch_size=batch_size)
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 

@@ -33,13 +33,11 @@ class Step:
         name: Also that of the log file.
         words: File name of the tool, and its arguments.
         needs: Names of steps of the same call of `Steps.run` that have to be done before.
-        all_cores: Computes on all cores, also where another step runs beside it.
     """
 
     name: str
     words: Sequence[object]
     needs: tuple[str, ...] = ()
-    all_cores: bool = False
 
 
 @dataclass
@@ -102,8 +100,9 @@ class Steps:
 
     def _start(self, step: Step) -> None:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-        threads = self.cores if step.all_cores else max(1, self.cores // self.at_once)
-        # threads that wait actively would take the cores from the other step
+        # two threads are no faster than one on maps as small as those of the demo; threads that wait actively would
+        # take the cores from the other step
+        threads = max(1, self.cores // self.at_once)
         env = {'OMP_NUM_THREADS': str(threads), 'OMP_WAIT_POLICY': 'PASSIVE', **os.environ}
         tool, *words = texts(step)
         with self.log(step.name).open('wb') as log:

@@ -139,7 +139,7 @@ class Demo:
         often = ['default_hooks.checkpoint.interval=1', 'default_hooks.checkpoint.max_keep_ckpts=1']
         train = ['train.py', self.config, '--work-dir', folder, *(['--resume'] if known else [])]
         train += ['--cfg-options', *often, *self.options[1:]]
-        self.steps.run([Step('train', train, all_cores=True), *scenes])
+        self.steps.run([Step('train', train), *scenes])
         write_json(self.stamp, {'key': key, 'finished': True})
 
     def training_key(self) -> str:
