@@ -168,7 +168,7 @@ class Demo:
             'default_hooks.logger.interval=10',
         ]
         fit = ['calibrate_uncertainty.py', self.uncertain, checkpoint, '--noise-std', CALIBRATED_AT]
-        test = ['test.py', self.uncertain, self.calibrated, '--work-dir', self.compared]
+        test = ['test.py', self.uncertain, self.calibrated, '--work-dir', self.compared, '--no-report']
         draw = ['image_demo.py', self.scenes / 'val/images', self.uncertain, self.calibrated, '--uncertainty']
         return [
             Step('calibrate', [*fit, '--num-samples', PASSES, '--out', self.calibrated, *inner]),
@@ -195,6 +195,7 @@ class Demo:
             ('detections on image files', min(self.drawn.glob('*.png'))),
             ('table of each class', self.steps.log('test')),
             ('metrics', self.tested / 'test_metrics.json'),
+            ('report of the test', self.tested / 'report.html'),
             ('log of the training', self.steps.log('train')),
             ('checkpoint', checkpoint),
             ('images and labels (DOTA)', self.data),

@@ -122,7 +122,13 @@ def test_it_ends_with_the_uncertainty(demo, capsys):
     )
     test = calls['compare'].split()
     assert test[:3] == ['test', 'uncertain.py', f'{work}/calibrated.pth']
-    assert test[5:9] == ['--cfg-options', 'model.detector.x=1', 'y=2', 'test_dataloader.dataset.noise_std=0,15']
+    assert test[5:10] == [
+        '--no-report',
+        '--cfg-options',
+        'model.detector.x=1',
+        'y=2',
+        'test_dataloader.dataset.noise_std=0,15',
+    ]
     assert calls['noisy'].endswith('--noise-std 0 15') and f'--out {work}/scenes' in calls['noisy']
     assert f'image_demo {work}/scenes/val/images uncertain.py {work}/calibrated.pth --uncertainty' in calls['bands']
     order = list(calls)
