@@ -102,7 +102,8 @@ def linearize_rows(rows: Sequence[Rows | None], outputs: Sequence[Tensor], detec
         if image is None:
             return None
         count = len(image.scores)
-        found = _derivatives(image, joined) if count else joined.new_zeros(0, columns, 1)  # (N, D, K)
+        empty = joined.new_zeros(0, columns, image.place.shape[1])
+        found = _derivatives(image, joined) if count else empty  # (N, D, K)
         if found is None:
             return None
         number, place = numbers[done : done + count], image.place[:, None]

@@ -64,7 +64,7 @@ class RegionReader(Reader):
             distance[number, region] = (boxes - found.bboxes[number]).abs().amax(1)
             region = distance.argmin(1)
         else:
-            region = same.int().argmax(1)
+            region = same.nonzero()[:, 1]  # one for each detection; also of no regions
         # all regions of the batch lie one behind the other in each output
         box_start = self.starts[-1]
         before = (start - box_start) // deltas.shape[1]

@@ -132,6 +132,23 @@ def test_variances_are_those_of_backward_passes_for_each_number(name):
     assert not torch.allclose(line.variance(variances), actual, rtol=0.01)
 
 
+@pytest.mark.parametrize('name', HEADS)
+@pytest.mark.parametrize('empty', [[0], [1], [0, 1]])
+def test_an_image_may_have_no_detections(name, empty):
+    head, outputs = build(name)
+    full = len(values_of(methods.linearize(Trace(HeadAlone(head, outputs)), None, samples(), rescale=True)[0]))
+    for level in outputs[0]:
+        if head.use_sigmoid_cls:
+            level.mu[empty] = -100
+        else:
+            level.mu[empty] = 100 * (torch.arange(level.shape[1]) % 4 == 3)[:, None, None].float()  # background
+    trace = Trace(HeadAlone(head, outputs))
+    found, raw, line = methods.linearize(trace, None, samples(), rescale=True)
+    assert trace.readable and [len(found[i].pred_instances) for i in empty] == [0] * len(empty)
+    variance = line.variance([var for _, var in raw])
+    assert len(variance) == len(values_of(found)) < full and (len(variance) > 0) == (len(empty) == 1)
+
+
 def test_a_coder_that_mixes_rows_is_differentiated_as_a_whole():
     head, outputs = build('anchors')
     own = head.bbox_coder.decode
@@ -199,3 +216,19 @@ def test_regions_of_equal_scores_are_told_by_their_boxes(agnostic, stages):
     variances = [torch.rand(leaf.shape, generator=generator) for leaf in leaves]
     expected = number_by_number(whole, leaves, variances)
     torch.testing.assert_close(line.variance(variances), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('regions', [0, 5])
+def test_regions_may_be_none_or_none_of_them_a_detection(regions):
+    head, rois = region_head(reg_class_agnostic=False), torch.zeros(regions, 5)
+    logits, deltas = torch.tensor([[0.0, 0, 0, 50]]).repeat(regions, 1), torch.zeros(regions, 12)
+    reader = RegionReader()
+    given = reader.give([logits, deltas], [])
+    with reader.reading(head):
+        results = head.predict_by_feat(
+            [rois], [given[0]], [given[1]], [samples()[0].metainfo],
+            rcnn_test_cfg=ConfigDict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.9), max_per_img=9),
+            rescale=True,
+        )  # fmt: skip
+    line = linearize_rows(reader.rows(), [logits, deltas], values_of([DetDataSample(pred_instances=results[0])]))
+    assert line is None or line.variance([logits, deltas]).shape == (0, 5)
