@@ -7,7 +7,7 @@ import torch
 from torch.autograd import forward_ad
 
 from ..kernels import following
-from ..kernels.following import is_tracing, is_transformed
+from ..kernels.following import is_plain, is_tracing, is_transformed
 
 Function = TypeVar('Function', bound=Callable[..., Any])
 
@@ -15,6 +15,11 @@ Function = TypeVar('Function', bound=Callable[..., Any])
 def is_compiling() -> bool:
     """Tell whether torch.compile, or a tracer such as the one of the ONNX export, follows this call."""
     return is_tracing() or following.is_compiling()
+
+
+def may_read(x: torch.Tensor) -> bool:
+    """Tell whether a rule may choose by the values of a tensor: they are at hand, and nobody follows the call."""
+    return x.device.type == 'cpu' and is_plain(x) and not is_compiling()
 
 
 class Elementwise(torch.autograd.Function):

@@ -6,8 +6,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from ..kernels.following import is_transformed
-from ._compiler import is_compiling
+from ._compiler import may_read
 
 MAD = 0.6744897501960817  # median of |z| for a standard normal z
 VALUES = 2**18  # of windows that are looked at together
@@ -70,9 +69,7 @@ def estimate_noise(x: Tensor, *, window: int = 32) -> Tensor:
     size = size.abs_()
     down, up_rows = _windows(size.shape[2], window, size)
     across, up_columns = _windows(size.shape[3], window, size)
-    quick = (
-        size.device.type == 'cpu' and not is_compiling() and not is_transformed(size) and bool(size.sum().isfinite())
-    )
+    quick = may_read(size) and bool(size.sum().isfinite())
     medians = []
     for rows in down.split(max(1, VALUES // max(1, size[:, :, 0, 0].numel() * down.shape[1] * across.numel()))):
         strips = size.index_select(2, rows.flatten()).unflatten(2, rows.shape)  # (B, C, n, window, W)

@@ -101,19 +101,19 @@ class ennBlurPool(_Blur):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H', W')."""
-        return self._blur(x, self.padding, self.count_include_pad)
+        return self._blur(x)
 
-    def _blur(self, x: Tensor, padding: int, count_include_pad: bool) -> Tensor:
+    def _blur(self, x: Tensor) -> Tensor:
         filter, channels = self._filter(x)
-        out = F.conv2d(x, filter, None, self.stride, padding, 1, channels)
-        if padding == 0 or count_include_pad:
+        out = F.conv2d(x, filter, None, self.stride, self.padding, 1, channels)
+        if self.padding == 0 or self.count_include_pad:
             return out
         if _has_known_size(x):
             return _scaled(
-                out, x, *(edge_gains(self.sigma, self.blur_size, n, self.stride, padding) for n in x.shape[-2:])
+                out, x, *(edge_gains(self.sigma, self.blur_size, n, self.stride, self.padding) for n in x.shape[-2:])
             )
         inside = torch.ones(1, 1, *x.shape[-2:], dtype=x.dtype, device=x.device)
-        return out * F.conv2d(inside, filter[:1], None, self.stride, padding).reciprocal()
+        return out * F.conv2d(inside, filter[:1], None, self.stride, self.padding).reciprocal()
 
     def extra_repr(self) -> str:
         text = f'sigma={self.sigma:g}, stride={self.stride}, kernel_size={self.blur_size}, padding={self.padding}'
@@ -165,7 +165,7 @@ class ennMaxBlurPool(ennBlurPool):
         if ordinary:  # CPUs pool it in half of the time, conversions included
             x = x.contiguous(memory_format=torch.channels_last)
         maxima = F.max_pool2d(x, self.kernel_size, 1, self.window_padding)
-        out = self._blur(maxima, self.padding, self.count_include_pad)
+        out = self._blur(maxima)
         return out.contiguous() if ordinary else out
 
     def extra_repr(self) -> str:

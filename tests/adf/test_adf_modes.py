@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from mmrotate_plugin.adf import Gaussian
+from mmrotate_plugin.adf import Gaussian, estimate_noise
 from mmrotate_plugin.adf.functional import _normal
 from mmrotate_plugin.kernels import use_compiled_loops
 
@@ -102,3 +102,9 @@ def test_maps_without_rows_pass_where_torch_lets_them():
         for value in (x, x.mu):
             with pytest.raises((ValueError, RuntimeError)):
                 pool(value)
+
+
+def test_rules_that_look_at_values_do_not_look_at_fake_ones():
+    with FakeTensorMode():
+        x = torch.zeros(1, 3, 64, 64)
+        assert torch.sigmoid(Gaussian(x, x)).v.shape == estimate_noise(x).shape == x.shape

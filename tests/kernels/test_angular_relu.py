@@ -13,13 +13,6 @@ pytestmark = pytest.mark.skipif(not available(), reason='no C compiler was there
 ROUND_OFF = 4e-6  # some 40 products of values up to 5 in float32
 
 
-@pytest.fixture(autouse=True)
-def switched_back():
-    before = use_compiled_loops(True)
-    yield
-    use_compiled_loops(before)
-
-
 class Calls(TorchDispatchMode):
     def __init__(self):
         super().__init__()

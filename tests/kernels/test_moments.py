@@ -16,13 +16,6 @@ from mmrotate_plugin.kernels.library import wanted
 pytestmark = pytest.mark.skipif(not available(), reason='no C compiler was there at the installation')
 
 
-@pytest.fixture(autouse=True)
-def switched_back():
-    before = use_compiled_loops(True)
-    yield
-    use_compiled_loops(before)
-
-
 def both(function):
     """Return what a function gives compiled and in Python."""
     found = []

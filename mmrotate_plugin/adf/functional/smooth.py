@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...kernels.following import is_transformed
-from .._compiler import is_compiling
+from .._compiler import may_read
 from ..gaussian import Gaussian, call
 from ..moment_rules import moment_rule
 from .activations import as_type, relu, widened
@@ -43,11 +42,6 @@ def _at_nodes(function: Callable[[Tensor], Tensor], mean: Tensor, var: Tensor) -
     return centre + share * shift, share * second, values
 
 
-def _is_near(var: Tensor) -> bool:
-    """Tell whether the nodes take all variances, where asking costs little and nobody follows the call."""
-    return var.device.type == 'cpu' and not is_compiling() and not is_transformed(var) and bool((var <= LARGE).all())
-
-
 @moment_rule(torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, torch.special.expit)
 def sigmoid(x: Gaussian) -> Gaussian:
     r"""Logistic function of a Gaussian: **approximate** (mean within 0.004, whatever the variance).
@@ -64,7 +58,7 @@ def sigmoid(x: Gaussian) -> Gaussian:
         - Input, output: mean and variance of one shape, any.
     """
     y = widened(x)
-    if _is_near(y.v):
+    if may_read(y.v) and bool((y.v <= LARGE).all()):  # the nodes take all of them
         return as_type(x.dtype, *_at_nodes(torch.sigmoid, y.mu, y.v)[:2])
     near = y.v.clamp_max(LARGE)
     shrink = (1 + math.pi / 8 * (y.v - near)).rsqrt()
